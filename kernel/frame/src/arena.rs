@@ -1,0 +1,72 @@
+//! Host memory that plays a bank of RAM, for tests of this and the crates above.
+//!
+//! An arena lives until the test program ends: typed frames refer to their allocator for good, as
+//! they do in the kernel. Make one per test.
+
+use crate::frames::Frames;
+use crate::meta::FrameMeta;
+use crate::window::{PageOps, Window};
+use arm64::addr::{PAGE_SIZE, Pfn, PhysAddr};
+use core::ptr::NonNull;
+use std::alloc::{Layout, alloc_zeroed, handle_alloc_error};
+use std::boxed::Box;
+use std::sync::{Mutex, PoisonError};
+use std::vec::Vec;
+
+/// Where arenas begin, as a physical address: where RAM begins on QEMU's `virt` machine.
+pub const BASE: PhysAddr = PhysAddr::new(0x4000_0000);
+
+/// The largest block is aligned in physical memory; let it be so in host memory.
+const ALIGN: usize = 4 << 20;
+
+/// What a leaked allocator points to, kept reachable so that leak checkers know it is meant.
+struct Kept(
+    #[expect(dead_code, reason = "held, not read")] (*mut u8, *mut FrameMeta, &'static Frames),
+);
+
+// SAFETY: the pointers are only stored.
+unsafe impl Send for Kept {}
+
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+/// The frames of an arena of `pages` pages.
+pub const fn range(pages: u64) -> core::ops::Range<Pfn> {
+    BASE.pfn()..BASE.pfn().add(pages)
+}
+
+/// An allocator over `pages` pages of zeroed memory, with records, that knows no bank yet.
+pub fn offline(pages: u64) -> &'static Frames {
+    let bytes = pages * PAGE_SIZE;
+    let layout = Layout::from_size_align(bytes as usize, ALIGN).expect("an arena that fits");
+    // SAFETY: an arena has at least one page.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        handle_alloc_error(layout);
+    }
+    let records: Box<[FrameMeta]> = (0..pages).map(|_| FrameMeta::absent()).collect();
+    let first = Box::into_raw(records).cast::<FrameMeta>();
+    let frame_zero = first.wrapping_sub(BASE.pfn().raw() as usize);
+    let frame_zero = NonNull::new(frame_zero).expect("records are not at frame 0's address");
+    let window = Window {
+        virt_base: memory,
+        phys_base: BASE.raw(),
+        len: bytes,
+    };
+    // SAFETY: the memory and the records are never given back.
+    let frames = unsafe { Frames::new(window, frame_zero, PageOps::PORTABLE) };
+    let frames: &'static Frames = Box::leak(Box::new(frames));
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.push(Kept((memory, first, frames)));
+    frames
+}
+
+/// An allocator over `pages` pages of zeroed memory, all of it free.
+pub fn frames(pages: u64) -> &'static Frames {
+    let frames = offline(pages);
+    // SAFETY: the records exist, zeroed, and nothing uses the memory.
+    unsafe {
+        frames.add_bank(range(pages)).expect("the first bank");
+        frames.release(range(pages));
+    }
+    frames
+}

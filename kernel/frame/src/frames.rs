@@ -1,0 +1,401 @@
+//! The allocator of physical frames.
+
+use crate::buddy::{Buddy, MAX_ORDER};
+use crate::memmap::{BankError, Memmap};
+use crate::meta::{CLASSES, Class, FrameMeta, IN_CPU_LIST};
+use crate::percpu::{BATCH, PerCpu};
+use crate::stats::{FrameStats, OutOfMemory};
+use crate::window::{PageOps, Window};
+use arm64::addr::Pfn;
+use core::ops::Range;
+use core::ptr::NonNull;
+use sync::atomic::{AtomicU64, Ordering::Relaxed};
+use sync::{MAX_CPUS, SpinLock, const_fn, cpu_index, rank};
+
+/// All frames of the machine. The kernel has one, in a static.
+///
+/// Single frames go through a list of the running CPU, without a lock; larger blocks, and every
+/// [`BATCH`]th frame, through the buddy lists under one lock.
+pub struct Frames {
+    window: Window,
+    ops: PageOps,
+    map: Memmap,
+    buddy: SpinLock<Buddy, rank::FrameList>,
+    cpus: [PerCpu; MAX_CPUS],
+    /// Frames of each class that were made so by hand, modulo 2^64; see `PerCpu::classes`.
+    by_hand: [AtomicU64; CLASSES],
+    /// One bit for each CPU that has been asked to give its list back.
+    drain_wanted: AtomicU64,
+    /// Allocations that still succeed.
+    #[cfg(any(test, feature = "inject"))]
+    patience: AtomicU64,
+}
+
+// SAFETY: the two pointers inside (window, records) may be used from any CPU: the window is plain
+// memory that typed frames share out, and records consist of atomics.
+unsafe impl Send for Frames {}
+// SAFETY: as above; everything mutable is behind a lock, or atomic.
+unsafe impl Sync for Frames {}
+
+impl Frames {
+    const_fn! {
+        /// An allocator that knows no memory yet.
+        ///
+        /// `records` is where the record of frame 0 is or would be; it need not exist.
+        ///
+        /// # Safety
+        /// Until the end of the program: `window` shows the physical memory of every bank that
+        /// will be added, mapped and writable, and no bank's memory is at a null address.
+        pub const unsafe fn new(window: Window, records: NonNull<FrameMeta>, ops: PageOps) -> Self {
+            #[cfg(not(loom))]
+            let (cpus, by_hand) =
+                ([const { PerCpu::new() }; MAX_CPUS], [const { AtomicU64::new(0) }; CLASSES]);
+            #[cfg(loom)]
+            let (cpus, by_hand) = (
+                core::array::from_fn(|_| PerCpu::new()),
+                core::array::from_fn(|_| AtomicU64::new(0)),
+            );
+            Self {
+                window,
+                ops,
+                map: Memmap::new(records),
+                buddy: SpinLock::new(Buddy::new()),
+                cpus,
+                by_hand,
+                drain_wanted: AtomicU64::new(0),
+                #[cfg(any(test, feature = "inject"))]
+                patience: AtomicU64::new(u64::MAX),
+            }
+        }
+    }
+
+    /// Makes a bank of RAM known; all its frames are then of class reserved. At boot, or later for
+    /// memory that comes online (CTOR-12).
+    ///
+    /// # Errors
+    /// [`BankError`]; nothing has changed then.
+    ///
+    /// # Safety
+    /// The records of these frames exist, zeroed, and stay; the frames are RAM seen by the window.
+    pub unsafe fn add_bank(&self, range: Range<Pfn>) -> Result<(), BankError> {
+        let guard = self.buddy.lock();
+        self.map.add(&range)?;
+        drop(guard);
+        let records = self.map.slice(&range);
+        records
+            .iter()
+            .for_each(|meta| meta.set_class(Class::Reserved));
+        self.by_hand[Class::Reserved as usize].fetch_add(records.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Says what frames that are not the allocator's are used for.
+    ///
+    /// # Panics
+    /// If a frame is not in a bank, or is (or would become) of a class that only allocation gives.
+    pub fn set_class(&self, range: Range<Pfn>, class: Class) {
+        assert!(
+            class.is_set_by_hand(),
+            "class {} is not set by hand",
+            class.name()
+        );
+        for meta in self.map.slice(&range) {
+            let old = meta.class();
+            assert!(
+                old.is_set_by_hand(),
+                "a {} frame cannot become {}",
+                old.name(),
+                class.name()
+            );
+            meta.set_class(class);
+            self.by_hand[old as usize].fetch_sub(1, Relaxed);
+            self.by_hand[class as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Gives reserved frames to the allocator.
+    ///
+    /// # Panics
+    /// If the frames are not within one bank, or some are not of class reserved (each is looked at
+    /// with debug assertions, otherwise the first and last).
+    ///
+    /// # Safety
+    /// Nothing else uses these frames from now on.
+    pub unsafe fn release(&self, range: Range<Pfn>) {
+        let records = self.map.slice(&range);
+        let is_reserved = |meta: &FrameMeta| meta.is(Class::Reserved);
+        let ends = [records.first(), records.last()];
+        let fine = ends.into_iter().flatten().all(is_reserved);
+        assert!(fine, "only reserved frames can be released");
+        debug_assert!(
+            records.iter().all(is_reserved),
+            "only reserved frames can be released"
+        );
+        records.iter().for_each(|meta| meta.set_class(Class::Free));
+        self.by_hand[Class::Reserved as usize].fetch_sub(records.len() as u64, Relaxed);
+        self.buddy.lock().free_range(&self.map, &range);
+    }
+
+    /// The record of a frame; `None` outside of all banks.
+    #[inline]
+    pub fn meta(&self, pfn: Pfn) -> Option<&FrameMeta> {
+        self.map.find(pfn)
+    }
+
+    /// The banks known, in the order in which they were added.
+    pub fn banks(&self) -> impl Iterator<Item = Range<Pfn>> + '_ {
+        self.map
+            .banks()
+            .map(|bank| Pfn::new(bank.start)..Pfn::new(bank.end))
+    }
+
+    /// Where physical memory is seen.
+    #[inline(always)]
+    pub fn window(&self) -> &Window {
+        &self.window
+    }
+
+    /// How whole pages are cleared and copied.
+    #[inline(always)]
+    pub fn page_ops(&self) -> &PageOps {
+        &self.ops
+    }
+
+    /// The record of a frame that is known to be in a bank.
+    ///
+    /// # Safety
+    /// It is.
+    #[inline(always)]
+    pub(crate) unsafe fn record(&self, pfn: Pfn) -> &FrameMeta {
+        // SAFETY: as the caller promises.
+        unsafe { self.map.at(pfn) }
+    }
+
+    #[inline(always)]
+    fn this_cpu(&self) -> &PerCpu {
+        &self.cpus[cpu_index()]
+    }
+
+    /// Takes a block and makes it one of `class`.
+    #[inline]
+    pub(crate) fn take(&self, order: u8, class: Class) -> Result<Pfn, OutOfMemory> {
+        self.fail_on_purpose()?;
+        let cpu = self.this_cpu();
+        if order != 0 {
+            return self.take_block(cpu, order, class);
+        }
+        let pfn = match cpu.pop() {
+            Some(pfn) => pfn,
+            None => self.refill(cpu)?,
+        };
+        // SAFETY: frames in the lists are in banks.
+        let meta = unsafe { self.record(pfn) };
+        assert!(meta.is_in_cpu_list(), "a frame in a free list is in use");
+        meta.set_allocated(class, 0, 0);
+        cpu.count_alloc(class, 1);
+        Ok(pfn)
+    }
+
+    /// Gives a block of `class` back.
+    ///
+    /// # Panics
+    /// If it is not a block of that class and order: freed twice, or by the wrong type.
+    #[inline]
+    pub(crate) fn give_back(&self, pfn: Pfn, order: u8, class: Class) {
+        // SAFETY: only typed frames are given back; they come from banks.
+        let meta = unsafe { self.record(pfn) };
+        assert!(
+            meta.is(class),
+            "a {} frame freed as {}",
+            meta.class().name(),
+            class.name()
+        );
+        let cpu = self.this_cpu();
+        if order != 0 {
+            return self.give_back_block(cpu, pfn, order, class);
+        }
+        cpu.count_free(class, 1);
+        meta.set_free(0, IN_CPU_LIST);
+        if !cpu.push(pfn) {
+            self.spill(cpu, BATCH);
+            let fits = cpu.push(pfn);
+            assert!(fits, "a per-CPU list is full after frames were taken out");
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_block(&self, cpu: &PerCpu, order: u8, class: Class) -> Result<Pfn, OutOfMemory> {
+        assert!(order <= MAX_ORDER, "no block has order {order}");
+        let mut found = self.buddy.lock().alloc(&self.map, order);
+        if found.is_none() {
+            // Frames in this CPU's list may be the missing buddies.
+            self.drain_cpu_lists();
+            found = self.buddy.lock().alloc(&self.map, order);
+        }
+        let pfn = found.ok_or_else(|| self.exhausted())?;
+        // SAFETY: blocks in the lists are in banks.
+        let records = unsafe { self.map.block(pfn, 1 << order) };
+        for (offset, meta) in (0..).zip(records) {
+            meta.set_allocated(class, order, offset);
+        }
+        cpu.count_alloc(class, 1 << order);
+        Ok(pfn)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_back_block(&self, cpu: &PerCpu, pfn: Pfn, order: u8, class: Class) {
+        // SAFETY: only typed frames are given back; they come from banks.
+        let records = unsafe { self.map.block(pfn, 1 << order) };
+        let head = &records[0];
+        assert!(
+            head.order() == order && head.head_offset() == 0,
+            "part of a block freed"
+        );
+        records.iter().for_each(|meta| meta.set_free(0, 0));
+        cpu.count_free(class, 1 << order);
+        self.buddy.lock().free(&self.map, pfn, order);
+    }
+
+    /// Fills the empty list of this CPU and takes one frame of it.
+    ///
+    /// Whole small blocks go first: they are of no use to anyone who wants large ones, and one
+    /// operation on the lists brings several frames.
+    #[cold]
+    #[inline(never)]
+    fn refill(&self, cpu: &PerCpu) -> Result<Pfn, OutOfMemory> {
+        let mut buddy = self.buddy.lock();
+        let mut wanted = BATCH as u64;
+        while wanted > 0 {
+            let Some(smallest) = buddy.smallest() else {
+                break;
+            };
+            let order = smallest.min(wanted.ilog2() as u8);
+            let Some(pfn) = buddy.alloc(&self.map, order) else {
+                break;
+            };
+            // Backwards: taken out again, the frames ascend.
+            for i in (0..1 << order).rev() {
+                // SAFETY: blocks in the lists are in banks.
+                unsafe { self.record(pfn.add(i)) }.set_free(0, IN_CPU_LIST);
+                let fits = cpu.push(pfn.add(i));
+                assert!(fits, "a per-CPU list is smaller than a batch");
+            }
+            wanted -= 1 << order;
+        }
+        drop(buddy);
+        cpu.pop().ok_or_else(|| self.exhausted())
+    }
+
+    /// Moves the `count` oldest frames of this CPU's list to the buddy lists.
+    #[cold]
+    #[inline(never)]
+    fn spill(&self, cpu: &PerCpu, count: usize) {
+        let mut buddy = self.buddy.lock();
+        cpu.shift(count, |pfn| buddy.free(&self.map, pfn, 0));
+    }
+
+    /// Gives the frames in this CPU's list back to the buddy lists.
+    pub fn drain_cpu_lists(&self) {
+        let cpu = self.this_cpu();
+        if cpu.len() > 0 {
+            self.spill(cpu, cpu.len());
+        }
+    }
+
+    /// Gives this CPU's list back if an allocation has failed elsewhere since the last call. Two
+    /// loads otherwise: meant for every exit of the kernel.
+    #[inline]
+    pub fn answer_drain(&self) {
+        let me = 1 << cpu_index();
+        if self.drain_wanted.load(Relaxed) & me != 0 {
+            self.drain_wanted.fetch_and(!me, Relaxed);
+            self.drain_cpu_lists();
+        }
+    }
+
+    /// Asks the other CPUs for their frames; see [`OutOfMemory`].
+    #[cold]
+    fn exhausted(&self) -> OutOfMemory {
+        let (me, bit) = (cpu_index(), |cpu| 1u64 << cpu);
+        let others = (0..MAX_CPUS).filter(|&cpu| cpu != me && self.cpus[cpu].len() > 0);
+        let wanted = others.fold(0, |mask, cpu| mask | bit(cpu));
+        self.drain_wanted.fetch_or(wanted, Relaxed);
+        OutOfMemory
+    }
+
+    /// The CPUs that have been asked for their frames and have not answered, one bit each.
+    pub fn drain_wanted(&self) -> u64 {
+        self.drain_wanted.load(Relaxed)
+    }
+
+    /// Counts all frames.
+    pub fn stats(&self) -> FrameStats {
+        let buddy = self.buddy.lock();
+        let (free_blocks, in_buddy) = (buddy.blocks(), buddy.free_frames());
+        drop(buddy);
+        let in_lists: usize = self.cpus.iter().map(PerCpu::len).sum();
+        let free = in_buddy + in_lists as u64;
+        let mut by_class = [0; CLASSES];
+        for (class, frames) in by_class.iter_mut().enumerate() {
+            let by_hand = self.by_hand[class].load(Relaxed);
+            let changes = self.cpus.iter().map(|cpu| cpu.class_change(class));
+            *frames = changes.fold(by_hand, u64::wrapping_add);
+        }
+        by_class[Class::Free as usize] = free;
+        FrameStats {
+            total: self.map.banks().map(|bank| bank.end - bank.start).sum(),
+            free,
+            by_class,
+            free_blocks,
+            allocs: self.cpus.iter().map(PerCpu::allocs).sum(),
+            frees: self.cpus.iter().map(PerCpu::frees).sum(),
+        }
+    }
+
+    /// Makes a boot-time frame one of class table, in the counts too.
+    pub(crate) fn reclassify_as_table(&self, meta: &FrameMeta) {
+        let old = meta.class();
+        assert!(
+            old.is_set_by_hand(),
+            "a {} frame adopted as a table",
+            old.name()
+        );
+        meta.set_allocated(Class::Table, 0, 0);
+        self.by_hand[old as usize].fetch_sub(1, Relaxed);
+        self.by_hand[Class::Table as usize].fetch_add(1, Relaxed);
+    }
+
+    #[cfg(not(any(test, feature = "inject")))]
+    #[inline(always)]
+    fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
+        Ok(())
+    }
+
+    #[cfg(any(test, feature = "inject"))]
+    fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
+        let spend = |left: u64| match left {
+            u64::MAX => Some(left),
+            left => left.checked_sub(1),
+        };
+        self.patience
+            .fetch_update(Relaxed, Relaxed, spend)
+            .map(drop)
+            .map_err(|_| OutOfMemory)
+    }
+
+    /// Lets `allocations` more succeed and all after them fail, until called again;
+    /// `u64::MAX` ends it. A test aid.
+    #[cfg(any(test, feature = "inject"))]
+    pub fn fail_after(&self, allocations: u64) {
+        self.patience.store(allocations, Relaxed);
+    }
+}
+
+impl core::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let stats = self.stats();
+        write!(f, "Frames({} free of {})", stats.free, stats.total)
+    }
+}

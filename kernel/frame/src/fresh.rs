@@ -1,0 +1,117 @@
+//! Frames that nobody else has seen.
+
+use crate::frames::Frames;
+use crate::meta::Class;
+use crate::stats::OutOfMemory;
+use crate::user::UserFrame;
+use arm64::addr::{PAGE_SIZE, Pfn};
+
+impl Frames {
+    /// Allocates 2^`order` contiguous frames for user memory, cleared if `zeroed`.
+    ///
+    /// Clearing is one go: for a large block inside a bounded stay (D3), ask for it uncleared and
+    /// use [`FreshFrame::zero_page`] step by step.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    #[inline]
+    pub fn alloc_fresh(&'static self, order: u8, zeroed: bool) -> Result<FreshFrame, OutOfMemory> {
+        let pfn = self.take(order, Class::User)?;
+        let mut frame = FreshFrame {
+            frames: self,
+            pfn,
+            order,
+        };
+        if zeroed {
+            (0..1 << order).for_each(|page| frame.zero_page(page));
+        }
+        Ok(frame)
+    }
+}
+
+/// A block of frames that has never been mapped: its contents are the holder's alone.
+///
+/// It has no references yet, so a lockless walker that still knows the frame's number from an
+/// earlier life cannot get one ([`Frames::try_get_user`]). Dropping it frees it.
+#[must_use]
+pub struct FreshFrame {
+    frames: &'static Frames,
+    pfn: Pfn,
+    order: u8,
+}
+
+impl FreshFrame {
+    /// The first frame.
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// log2 of the number of frames.
+    pub fn order(&self) -> u8 {
+        self.order
+    }
+
+    /// The contents. Not cleared unless asked for: never show them to EL0 as they are.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let start = self.frames.window().virt(self.pfn.start());
+        let len = (PAGE_SIZE as usize) << self.order;
+        // SAFETY: the frames are RAM seen by the window, of one block, and nobody else's: no
+        // references exist (see the type), and `self` is borrowed exclusively.
+        unsafe { core::slice::from_raw_parts_mut(start.as_ptr(), len) }
+    }
+
+    /// Clears frame `page` of the block, by the fastest means there is.
+    ///
+    /// # Panics
+    /// If the block has no such frame.
+    #[inline]
+    pub fn zero_page(&mut self, page: usize) {
+        let to = self.page(page);
+        // SAFETY: a whole page of ours, as in `bytes_mut`.
+        unsafe { (self.frames.page_ops().zero_page)(to) }
+    }
+
+    /// Copies a user page into frame `page` of the block: the copy of copy-on-write.
+    ///
+    /// # Panics
+    /// If the block has no such frame.
+    #[inline]
+    pub fn copy_page(&mut self, page: usize, from: &UserFrame) {
+        let to = self.page(page);
+        // SAFETY: a whole page of ours, and one that `from` keeps alive; copying tolerates races.
+        unsafe { (self.frames.page_ops().copy_page)(to, from.address()) }
+    }
+
+    /// Makes it a user frame, with one reference. All that was written before is visible to
+    /// whoever gets hold of it.
+    #[inline]
+    pub fn into_user(self) -> UserFrame {
+        let (frames, pfn) = (self.frames, self.pfn);
+        core::mem::forget(self);
+        UserFrame::first(frames, pfn)
+    }
+
+    fn page(&mut self, page: usize) -> *mut u8 {
+        assert!(
+            page < 1 << self.order,
+            "page {page} of a block of order {}",
+            self.order
+        );
+        self.frames
+            .window()
+            .virt(self.pfn.add(page as u64).start())
+            .as_ptr()
+    }
+}
+
+impl Drop for FreshFrame {
+    fn drop(&mut self) {
+        self.frames.give_back(self.pfn, self.order, Class::User);
+    }
+}
+
+impl core::fmt::Debug for FreshFrame {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "FreshFrame({:#x}, order {})", self.pfn.raw(), self.order)
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests that need the inside of the crate: wrong frees, failing allocations, raw records.
+
+mod banks;
+mod copies;
+mod lists;
+mod typed;

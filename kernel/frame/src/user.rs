@@ -1,0 +1,262 @@
+//! Frames that EL0 may map: counted references.
+
+use crate::frames::Frames;
+use crate::meta::FrameMeta;
+use crate::racy;
+use arm64::addr::{PAGE_SIZE, Pfn};
+use core::sync::atomic::{AtomicU32, Ordering};
+
+const PAGE: usize = PAGE_SIZE as usize;
+
+impl Frames {
+    /// Takes over the reference that a table entry owned: the reverse of
+    /// [`UserFrame::into_entry`].
+    ///
+    /// # Panics
+    /// If the frame is not a user frame with a reference.
+    ///
+    /// # Safety
+    /// The caller has just removed an entry for `pfn` that owned a reference (law 12 says when the
+    /// result may be dropped), or otherwise owns one that no value stands for.
+    #[inline]
+    pub unsafe fn from_entry(&'static self, pfn: Pfn) -> UserFrame {
+        // SAFETY: an entry that owns a reference names a frame in a bank.
+        let meta = unsafe { self.record(pfn) };
+        assert!(
+            meta.is_user(),
+            "an entry owned a {} frame",
+            meta.class().name()
+        );
+        let frame = UserFrame { frames: self, pfn };
+        debug_assert_ne!(
+            frame.head().references(),
+            0,
+            "an entry owned a frame without references"
+        );
+        frame
+    }
+
+    /// Takes a reference to a frame seen in a table entry, if it has any: the walker then loads the
+    /// entry again, and drops the reference if it has changed (DESIGN §4).
+    #[inline]
+    pub fn try_get_user(&'static self, pfn: Pfn) -> Option<UserFrame> {
+        let meta = self.meta(pfn)?;
+        let head = pfn.raw() - meta.head_offset();
+        // SAFETY: a block does not leave its bank backwards: the offset was written for this frame
+        // when a block of frames in banks was allocated.
+        let counted = unsafe { self.record(Pfn::new(head)) };
+        if !counted.refs.try_get() {
+            return None;
+        }
+        let frame = UserFrame { frames: self, pfn };
+        // The block may have been freed and allocated as another shape since the offset was read.
+        if pfn.raw() - meta.head_offset() != head || !meta.is_user() {
+            let wrong = UserFrame {
+                frames: self,
+                pfn: Pfn::new(head),
+            };
+            core::mem::forget(frame);
+            drop(wrong);
+            return None;
+        }
+        Some(frame)
+    }
+}
+
+/// A reference to one page of user memory.
+///
+/// The page may belong to a larger block (a folio); the block has one count. EL0 and other CPUs may
+/// write the page at any time, so contents are copied in and out, never borrowed. The last
+/// reference frees the block.
+#[must_use]
+pub struct UserFrame {
+    frames: &'static Frames,
+    pfn: Pfn,
+}
+
+impl UserFrame {
+    /// The first reference to a block just allocated.
+    pub(crate) fn first(frames: &'static Frames, pfn: Pfn) -> Self {
+        let frame = Self { frames, pfn };
+        frame.meta().refs.publish();
+        frame
+    }
+
+    /// The page's frame.
+    #[inline(always)]
+    pub fn pfn(&self) -> Pfn {
+        self.pfn
+    }
+
+    /// log2 of the number of frames in the block the page belongs to.
+    pub fn order(&self) -> u8 {
+        self.meta().order()
+    }
+
+    /// The first frame of the block the page belongs to.
+    pub fn block(&self) -> Pfn {
+        Pfn::new(self.pfn.raw() - self.meta().head_offset())
+    }
+
+    /// A reference to frame `page` of the block.
+    ///
+    /// # Panics
+    /// If the block has no such frame.
+    pub fn page(&self, page: u64) -> Self {
+        assert!(
+            page < 1 << self.order(),
+            "page {page} of a block of order {}",
+            self.order()
+        );
+        self.head().refs.inc();
+        Self {
+            frames: self.frames,
+            pfn: self.block().add(page),
+        }
+    }
+
+    /// Whether this is the only reference at this moment. A walker may take another one at any
+    /// time while an entry for the frame exists; without such an entry the answer stays true.
+    pub fn is_unique(&self) -> bool {
+        self.head().references() == 1
+    }
+
+    /// The reference becomes the table entry's that the caller writes.
+    #[inline(always)]
+    pub fn into_entry(self) -> Pfn {
+        let pfn = self.pfn;
+        core::mem::forget(self);
+        pfn
+    }
+
+    /// Copies out of the page, from byte `offset` on.
+    ///
+    /// # Panics
+    /// If the range is not within the page.
+    #[inline]
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
+        let from = self.at(offset, to.len());
+        if to.len() == PAGE && to.as_ptr().addr().is_multiple_of(8) {
+            // SAFETY: whole pages, aligned; `to` is exclusive, so they do not overlap.
+            unsafe { (self.frames.page_ops().copy_page)(to.as_mut_ptr(), from) }
+        } else {
+            // SAFETY: the range is within a page of RAM that this reference keeps.
+            unsafe { racy::load(from, to) }
+        }
+    }
+
+    /// Copies into the page, from byte `offset` on.
+    ///
+    /// # Panics
+    /// If the range is not within the page.
+    #[inline]
+    pub fn write(&self, offset: usize, from: &[u8]) {
+        let to = self.at(offset, from.len());
+        if from.len() == PAGE && from.as_ptr().addr().is_multiple_of(8) {
+            // SAFETY: whole pages, aligned; kernel memory and a user page do not overlap.
+            unsafe { (self.frames.page_ops().copy_page)(to, from.as_ptr()) }
+        } else {
+            // SAFETY: the range is within a page of RAM that this reference keeps.
+            unsafe { racy::store(to, from) }
+        }
+    }
+
+    /// Clears `len` bytes of the page from byte `offset` on.
+    ///
+    /// # Panics
+    /// If the range is not within the page.
+    pub fn clear(&self, offset: usize, len: usize) {
+        // SAFETY: `at` has checked the range.
+        unsafe { racy::clear(self.at(offset, len), len) }
+    }
+
+    /// Loads the aligned word at byte `offset` (acquire).
+    ///
+    /// # Panics
+    /// If there is no such word in the page.
+    #[inline]
+    pub fn load_u32(&self, offset: usize) -> u32 {
+        self.word(offset).load(Ordering::Acquire)
+    }
+
+    /// Replaces the aligned word at byte `offset` by `new` if it is `old` (sequentially
+    /// consistent). `Err` holds what it is instead.
+    ///
+    /// # Panics
+    /// If there is no such word in the page.
+    #[inline]
+    pub fn cas_u32(&self, offset: usize, old: u32, new: u32) -> Result<u32, u32> {
+        self.word(offset)
+            .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+    }
+
+    /// Where the kernel sees the page.
+    #[inline(always)]
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.frames.window().virt(self.pfn.start()).as_ptr()
+    }
+
+    #[inline]
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        let end = offset.checked_add(len);
+        assert!(
+            end.is_some_and(|end| end <= PAGE),
+            "{len} bytes at {offset:#x} leave the page"
+        );
+        self.address().wrapping_add(offset)
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU32 {
+        assert!(offset.is_multiple_of(4), "word at odd offset {offset:#x}");
+        let at = self.at(offset, 4).cast::<u32>();
+        // SAFETY: aligned, within a page of RAM that `self` keeps, and only accessed as an atomic.
+        unsafe { AtomicU32::from_ptr(at) }
+    }
+
+    #[inline(always)]
+    fn meta(&self) -> &'static FrameMeta {
+        // SAFETY: a user frame comes from a bank.
+        unsafe { self.frames.record(self.pfn) }
+    }
+
+    /// The record with the count.
+    #[inline(always)]
+    fn head(&self) -> &'static FrameMeta {
+        // SAFETY: the block of a user frame is in a bank.
+        unsafe { self.frames.record(self.block()) }
+    }
+}
+
+impl Clone for UserFrame {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.head().refs.inc();
+        Self {
+            frames: self.frames,
+            pfn: self.pfn,
+        }
+    }
+}
+
+impl Drop for UserFrame {
+    #[inline]
+    fn drop(&mut self) {
+        let head = self.head();
+        if head.refs.dec() {
+            self.frames
+                .give_back(self.block(), head.order(), head.class());
+        }
+    }
+}
+
+impl core::fmt::Debug for UserFrame {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(
+            f,
+            "UserFrame({:#x}, {:?} references)",
+            self.pfn.raw(),
+            self.head().refs
+        )
+    }
+}

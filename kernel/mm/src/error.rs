@@ -1,0 +1,44 @@
+//! What a verb can answer instead of a result, and the errno it is.
+
+use linux_raw_sys::errno;
+use pgtable::TableError;
+
+/// Why a change of a map was refused. Every case but [`MmError::Busy`] is the caller's to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MmError {
+    /// Bad alignment, length, flag or combination.
+    Invalid,
+    /// No memory, no address range, too many areas, or a hole where a mapping was demanded.
+    NoMemory,
+    /// `MAP_FIXED_NOREPLACE` over an existing mapping.
+    Exists,
+    /// The old range of a remap is not one mapping.
+    BadAddress,
+    /// The lowest addresses cannot be mapped.
+    NotPermitted,
+    /// Another change owns the map: park and begin again. Never seen by a program.
+    Busy,
+}
+
+impl MmError {
+    /// The positive errno of Linux.
+    pub const fn errno(self) -> i32 {
+        (match self {
+            Self::Invalid => errno::EINVAL,
+            Self::NoMemory => errno::ENOMEM,
+            Self::Exists => errno::EEXIST,
+            Self::BadAddress => errno::EFAULT,
+            Self::NotPermitted => errno::EPERM,
+            Self::Busy => errno::EAGAIN,
+        }) as i32
+    }
+}
+
+impl From<TableError> for MmError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::NoMemory | TableError::Refused => Self::NoMemory,
+            TableError::BadRange | TableError::Occupied => Self::Invalid,
+        }
+    }
+}

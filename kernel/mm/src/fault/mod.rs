@@ -1,0 +1,334 @@
+//! The fault path: facts, plan, prepare, apply (DESIGN §4).
+//!
+//! In this form a change of the map owns the whole space: a fault is turned away (parked by the
+//! caller) while one is under way, and the application of its plan excludes the beginning of one
+//! by holding the map's spin lock for the few instructions that link and install.
+
+pub mod facts;
+pub mod plan;
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use arm64::pte::{Entry, Invalid, Pte};
+use frame::FreshFrame;
+use pgtable::{Machine, ReadSide, TableError, Walked};
+
+use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
+use crate::space::{Map, Space};
+use crate::stats::Counter;
+use crate::vma::{Backing, Vma, VmaFlags};
+use facts::{Access, AreaFacts, Content, EntryFacts, FaultFacts};
+use plan::{Plan, Refusal, plan};
+
+/// A fault as it arrives.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultInput {
+    /// The address touched, without a tag.
+    pub va: u64,
+    /// What was wanted.
+    pub access: Access,
+    /// Whether the kernel wanted it on the program's behalf.
+    pub kernel: bool,
+}
+
+/// `si_code` of a refused access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegvCode {
+    /// Nothing mapped there.
+    MapErr,
+    /// No right.
+    AccErr,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultOutcome {
+    /// Resolved: the access can be tried again.
+    Done,
+    /// A change owns the map: park until it is over, then try again.
+    Busy,
+    /// SIGSEGV, or EFAULT for the kernel.
+    Segv {
+        /// Which kind.
+        code: SegvCode,
+    },
+    /// SIGBUS, or EFAULT for the kernel.
+    Bus,
+    /// No memory, even after what could be freed was freed.
+    OutOfMemory,
+}
+
+/// A walk as the first-fault report shows it: level, index, entry.
+pub type Trace = [Option<(Level, usize, Pte)>; 5];
+
+/// The first fault of a space, kept for people to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstFault {
+    /// The address.
+    pub va: u64,
+    /// The access.
+    pub access: Access,
+    /// The walk before.
+    pub before: Trace,
+    /// The walk afterwards.
+    pub after: Trace,
+    /// Instructions (or ticks) from entering the fault path to its end.
+    pub cost: u64,
+}
+
+/// What the first half of the fault learned under the map's lock.
+struct Found {
+    area: Option<Vma>,
+    sequence: u64,
+}
+
+impl<M: Machine> Space<M> {
+    /// Resolves a fault or says why not. Bounded: one page.
+    pub fn fault(&self, input: FaultInput) -> FaultOutcome {
+        match self.first_fault_is_open() {
+            false => self.resolve(input),
+            true => self.fault_with_report(input),
+        }
+    }
+
+    fn resolve(&self, input: FaultInput) -> FaultOutcome {
+        if input.kernel {
+            self.counters().faults_kernel.bump();
+        }
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        // A change may begin between the look and the application; the look is then repeated.
+        // It cannot go on for ever: each repetition is a change completed by somebody else.
+        loop {
+            let found = {
+                let mut map = self.map().lock();
+                if map.owned {
+                    self.counters().faults_parked.bump();
+                    return FaultOutcome::Busy;
+                }
+                Found {
+                    area: self.area_for(&mut map, input),
+                    sequence: map.sequence,
+                }
+            };
+            if let Some(outcome) = self.attempt(input, &found, &section) {
+                return outcome;
+            }
+        }
+    }
+
+    #[cold]
+    fn fault_with_report(&self, input: FaultInput) -> FaultOutcome {
+        let before = self.trace(input.va);
+        let start = (self.context().clock)();
+        let outcome = self.resolve(input);
+        let cost = (self.context().clock)().wrapping_sub(start);
+        if outcome == FaultOutcome::Done {
+            let after = self.trace(input.va);
+            let FaultInput { va, access, .. } = input;
+            self.set_first_fault(FirstFault {
+                va,
+                access,
+                before,
+                after,
+                cost,
+            });
+        }
+        outcome
+    }
+
+    /// The area of the fault; a stack below which it falls is grown first.
+    fn area_for(&self, map: &mut Map, input: FaultInput) -> Option<Vma> {
+        let va = input.va;
+        if va >= TASK_SIZE {
+            return None;
+        }
+        let (before, above) = map.areas.find_above(va);
+        let area = above?;
+        if area.start <= va {
+            return Some(*area);
+        }
+        let start = va & !(PAGE_SIZE - 1);
+        let reach = match area.flags.contains(VmaFlags::STACK) {
+            true => STACK_TOP,
+            false => area.end,
+        };
+        let grows = area.flags.contains(VmaFlags::GROWSDOWN) && reach - start <= STACK_LIMIT;
+        let apart = before.is_none_or(|below| {
+            below.prot.is_empty() && below.end <= start || below.end + STACK_GAP <= start
+        });
+        if !(grows && apart) {
+            return None;
+        }
+        area.start = start;
+        self.counters().stack_growths.bump();
+        Some(*area)
+    }
+
+    /// One look and one application. None: the map changed in between.
+    fn attempt(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Option<FaultOutcome> {
+        let facts = FaultFacts {
+            area: area_facts(found.area.as_ref(), input.va),
+            entry: self.entry_facts(input.va, section),
+            access: input.access,
+            kernel: input.kernel,
+        };
+        let counters = self.counters();
+        let (done, counter): (Option<bool>, &Counter) = match plan(&facts) {
+            Plan::Refuse(refusal) => return Some(self.refuse(refusal)),
+            Plan::Spurious => (Some(true), &counters.faults_spurious),
+            Plan::SetAccess { dirty } => (
+                self.apply_access(input.va, dirty, found, section),
+                &counters.faults_access,
+            ),
+            Plan::Reprotect => (
+                self.apply_reprotect(input.va, found, section),
+                &counters.faults_reprotect,
+            ),
+            Plan::Fill { image } => {
+                let counter = if image {
+                    &counters.faults_image
+                } else {
+                    &counters.faults_anon
+                };
+                match self.fill(input, found, section) {
+                    Ok(done) => (done, counter),
+                    Err(_) => {
+                        counters.faults_oom.bump();
+                        return Some(FaultOutcome::OutOfMemory);
+                    }
+                }
+            }
+        };
+        if done? {
+            counter.bump();
+        } else {
+            counters.faults_spurious.bump();
+        }
+        Some(FaultOutcome::Done)
+    }
+
+    fn refuse(&self, refusal: Refusal) -> FaultOutcome {
+        match refusal {
+            Refusal::NoArea | Refusal::NoRight => self.counters().faults_segv.bump(),
+            Refusal::BeyondEnd | Refusal::Foreign => self.counters().faults_bus.bump(),
+        }
+        match refusal {
+            Refusal::NoArea => FaultOutcome::Segv {
+                code: SegvCode::MapErr,
+            },
+            Refusal::NoRight => FaultOutcome::Segv {
+                code: SegvCode::AccErr,
+            },
+            Refusal::BeyondEnd | Refusal::Foreign => FaultOutcome::Bus,
+        }
+    }
+
+    fn entry_facts(&self, va: u64, section: &ReadSide<'_>) -> EntryFacts {
+        match self.table().walk(va, section) {
+            Walked::Seen {
+                pte,
+                level: Level::L3,
+            } => EntryFacts::Page {
+                prot: pte.prot(),
+                young: pte.young(),
+                dirty: pte.dirty(),
+            },
+            Walked::Seen { .. } => EntryFacts::Foreign,
+            Walked::Miss { pte, .. } if pte.is_none() => EntryFacts::None,
+            Walked::Miss { pte, level } => match self.machine().format().decode(pte, level) {
+                Entry::PresentInvalid {
+                    reason: Invalid::ProtNone,
+                    ..
+                } => EntryFacts::ProtNone,
+                _ => EntryFacts::Foreign,
+            },
+        }
+    }
+
+    /// Prepares a page with no lock held, then installs it. `Ok(None)`: the map changed;
+    /// `Ok(Some(false))`: somebody else had installed one, ours is dropped.
+    fn fill(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Result<Option<bool>, TableError> {
+        let Some(area) = &found.area else {
+            return Ok(None);
+        };
+        let frame = self.prepare(area, input.va)?;
+        let write = input.access == Access::Write;
+        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(write);
+        let map = self.map().lock();
+        if !map.is_still(found.sequence) {
+            return Ok(None);
+        }
+        let leaf = self.table().lock_leaf(input.va, section)?;
+        Ok(Some(
+            leaf.install(input.va, frame.into_user(), attrs).is_ok(),
+        ))
+    }
+
+    fn prepare(&self, area: &Vma, va: u64) -> Result<FreshFrame, TableError> {
+        let mut frame = self.fresh_frame()?;
+        if let Backing::Image { object, offset } = area.backing {
+            let page = va & !(PAGE_SIZE - 1);
+            object.fill(offset + (page - area.start), frame.bytes_mut());
+            if area.prot.contains(Prot::EXEC) {
+                self.machine().sync_instructions(frame.pfn().start());
+            }
+        }
+        Ok(frame)
+    }
+
+    fn apply_access(
+        &self,
+        va: u64,
+        dirty: bool,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Option<bool> {
+        let map = self.map().lock();
+        if !map.is_still(found.sequence) {
+            return None;
+        }
+        let leaf = self.table().lock_existing(va, section).ok();
+        Some(leaf.is_some_and(|leaf| leaf.mark_accessed(va, dirty)))
+    }
+
+    fn apply_reprotect(&self, va: u64, found: &Found, section: &ReadSide<'_>) -> Option<bool> {
+        let prot = found.area.as_ref()?.prot;
+        let page = va & !(PAGE_SIZE - 1);
+        let map = self.map().lock();
+        if !map.is_still(found.sequence) {
+            return None;
+        }
+        let leaf = self.table().lock_existing(va, section).ok();
+        // Rights are only added here, so no stale translation can be too generous.
+        Some(leaf.is_some_and(|leaf| leaf.protect(page, page + PAGE_SIZE, prot)))
+    }
+}
+
+fn area_facts(area: Option<&Vma>, va: u64) -> AreaFacts {
+    let Some(area) = area else {
+        return AreaFacts::Hole;
+    };
+    let content = match area.backing {
+        Backing::Anon => Content::Zero,
+        Backing::Image { object, offset } => match object.covers(offset + (va - area.start)) {
+            true => Content::Image,
+            false => Content::BeyondEnd,
+        },
+    };
+    AreaFacts::Area {
+        prot: area.prot,
+        content,
+    }
+}

@@ -1,0 +1,32 @@
+//! Memory policy: address spaces, areas, the fault decision and its application, the verbs that
+//! change a map, and kernel access to user memory. Safe Rust by compiler order (D1).
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod asid;
+pub mod change;
+pub mod context;
+pub mod error;
+pub mod fault;
+pub mod layout;
+pub mod object;
+pub mod space;
+pub mod stats;
+mod uaccess;
+mod verbs;
+pub mod vma;
+
+pub use change::{Change, Verb};
+pub use context::MmContext;
+pub use error::MmError;
+pub use fault::facts::Access;
+pub use fault::{FaultInput, FaultOutcome, SegvCode};
+pub use object::ImageObject;
+pub use space::Space;
+pub use stats::Counters;
+pub use uaccess::CopyStop;
+pub use verbs::map::{MapFlags, MapRequest};
+pub use verbs::remap::RemapFlags;
+pub use vma::{Backing, Vma, VmaFlags};

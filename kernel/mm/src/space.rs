@@ -1,0 +1,277 @@
+//! One address space: tables, areas, identifier, counters.
+
+use core::fmt;
+use core::sync::atomic::Ordering;
+
+use alloc::vec::Vec;
+use arm64::attrs::Prot;
+use arm64::geometry::Geometry;
+use frame::FreshFrame;
+use pgtable::{
+    Flushed, Invalidation, Machine, PageTable, RootWord, TableError, TableStats, Torn, User, tlb,
+};
+use sync::SpinLock;
+use sync::atomic::AtomicBool;
+use sync::rank;
+
+use crate::change::range;
+use crate::context::MmContext;
+use crate::error::MmError;
+use crate::fault::{FirstFault, Trace};
+use crate::layout::{TASK_SIZE, VA_BITS};
+use crate::stats::Counters;
+use crate::vma::{Backing, VmaFlags, VmaIndex};
+
+/// The map of a space: what may be where.
+pub struct Map {
+    pub(crate) areas: VmaIndex,
+    /// A change is under way: faults and other changes wait.
+    pub(crate) owned: bool,
+    /// Counts changes begun, so that a fault notices one that came between its two looks.
+    pub(crate) sequence: u64,
+    pub(crate) brk_start: u64,
+    pub(crate) brk: u64,
+}
+
+impl Map {
+    pub(crate) fn is_still(&self, sequence: u64) -> bool {
+        !self.owned && self.sequence == sequence
+    }
+}
+
+/// An address space. Dropping it takes out what is left in it.
+pub struct Space<M: Machine> {
+    context: &'static MmContext<M>,
+    table: PageTable<User, M>,
+    asid: u16,
+    map: SpinLock<Map, rank::MapOwner>,
+    counters: Counters,
+    first_fault_open: AtomicBool,
+    first_fault: SpinLock<Option<FirstFault>, rank::Leaf>,
+}
+
+impl<M: Machine> Space<M> {
+    /// An empty space.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]: no frame for the root, or no identifier left.
+    pub fn new(context: &'static MmContext<M>) -> Result<Self, MmError> {
+        let geometry = Geometry::for_va_bits(VA_BITS);
+        let asid = context.asids.take().ok_or(MmError::NoMemory)?;
+        let table = match PageTable::new(context.machine, context.new_id(), geometry) {
+            Ok(table) => table,
+            Err(error) => {
+                context.asids.give_back(asid);
+                return Err(error.into());
+            }
+        };
+        let map = Map {
+            areas: VmaIndex::new(),
+            owned: false,
+            sequence: 0,
+            brk_start: 0,
+            brk: 0,
+        };
+        Ok(Self {
+            context,
+            table,
+            asid,
+            map: SpinLock::new(map),
+            counters: Counters::default(),
+            first_fault_open: AtomicBool::new(true),
+            first_fault: SpinLock::new(None),
+        })
+    }
+
+    /// Number of the space, the owner in its tables' descriptors.
+    pub fn id(&self) -> u32 {
+        self.table.owner().id
+    }
+
+    /// Its identifier in the TLB.
+    pub fn asid(&self) -> u16 {
+        self.asid
+    }
+
+    /// Root and levels.
+    #[inline]
+    pub fn root_word(&self) -> RootWord {
+        self.table.root_word()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Its tables by level.
+    pub fn table_stats(&self) -> &TableStats {
+        self.table.stats()
+    }
+
+    /// The tables, to walk and to dump.
+    pub fn table(&self) -> &PageTable<User, M> {
+        &self.table
+    }
+
+    /// Whether a change owns the map: what a thread looks at again after it queued itself.
+    pub fn is_busy(&self) -> bool {
+        self.map.lock().owned
+    }
+
+    /// Sets where `brk` memory begins, once, when the program is loaded.
+    pub fn set_brk(&self, start: u64) {
+        let mut map = self.map.lock();
+        (map.brk_start, map.brk) = (start, start);
+    }
+
+    /// Pages that areas span.
+    pub fn mapped_pages(&self) -> u64 {
+        self.map
+            .lock()
+            .areas
+            .iter()
+            .map(|area| (area.end - area.start) >> 12)
+            .sum()
+    }
+
+    /// Number of areas.
+    pub fn area_count(&self) -> usize {
+        self.map.lock().areas.len()
+    }
+
+    pub(crate) fn context(&self) -> &'static MmContext<M> {
+        self.context
+    }
+
+    pub(crate) fn machine(&self) -> &'static M {
+        self.context.machine
+    }
+
+    pub(crate) fn map(&self) -> &SpinLock<Map, rank::MapOwner> {
+        &self.map
+    }
+
+    /// A zeroed frame; before giving up, frees the tables whose grace period is over.
+    pub(crate) fn fresh_frame(&self) -> Result<FreshFrame, TableError> {
+        let frames = self.machine().frames();
+        if let Ok(frame) = frames.alloc_fresh(0, true) {
+            return Ok(frame);
+        }
+        self.context.graveyard.reap(self.machine(), 64);
+        frames
+            .alloc_fresh(0, true)
+            .map_err(|_| TableError::NoMemory)
+    }
+
+    /// Invalidates everything of this space on all CPUs.
+    pub(crate) fn flush(&self) -> Flushed {
+        self.counters.flushes_asid.bump();
+        tlb::flush(self.machine(), Invalidation::Asid(self.asid))
+    }
+
+    /// Flushes and frees what was torn out, if anything was.
+    pub(crate) fn release(&self, torn: Torn) {
+        if !torn.is_empty() {
+            self.counters.pages_unmapped.add(torn.frame_count() as u64);
+            let flushed = self.flush();
+            torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+        }
+    }
+
+    pub(crate) fn first_fault_is_open(&self) -> bool {
+        self.first_fault_open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_first_fault(&self, report: FirstFault) {
+        if self.first_fault_open.swap(false, Ordering::Relaxed) {
+            *self.first_fault.lock() = Some(report);
+        }
+    }
+
+    /// The first fault that was resolved.
+    pub fn first_fault(&self) -> Option<FirstFault> {
+        *self.first_fault.lock()
+    }
+
+    /// The entries on the way to `va`.
+    pub fn trace(&self, va: u64) -> Trace {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        let mut trace = Trace::default();
+        let mut at = 0;
+        self.table.trace(va, &section, |level, index, pte| {
+            if let Some(place) = trace.get_mut(at) {
+                *place = Some((level, index, pte));
+                at += 1;
+            }
+        });
+        trace
+    }
+
+    /// Writes the areas in the form of `/proc/PID/maps`.
+    ///
+    /// # Errors
+    /// Those of `out`. The areas are copied first, so `out` may be slow; when there is no memory
+    /// for the copy, a line says so.
+    pub fn maps(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let mut areas = Vec::new();
+        {
+            let map = self.map.lock();
+            if areas.try_reserve_exact(map.areas.len()).is_err() {
+                return writeln!(out, "(no memory for a copy of {} areas)", map.areas.len());
+            }
+            areas.extend(map.areas.iter().copied());
+        }
+        for area in areas {
+            let has = |bit, sign| if area.prot.contains(bit) { sign } else { '-' };
+            let (offset, name) = match area.backing {
+                _ if area.flags.contains(VmaFlags::STACK) => (0, "[stack]"),
+                _ if area.flags.contains(VmaFlags::HEAP) => (0, "[heap]"),
+                Backing::Anon => (0, ""),
+                Backing::Image { offset, .. } => (offset, "program"),
+            };
+            let shared = if area.flags.contains(VmaFlags::SHARED) {
+                's'
+            } else {
+                'p'
+            };
+            write!(out, "{:08x}-{:08x} ", area.start, area.end)?;
+            write!(out, "{}{}", has(Prot::READ, 'r'), has(Prot::WRITE, 'w'))?;
+            write!(out, "{}{shared} {offset:08x} 00:00 0", has(Prot::EXEC, 'x'))?;
+            writeln!(
+                out,
+                "{}{name}",
+                if name.is_empty() { "" } else { "          " }
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl<M: Machine> Drop for Space<M> {
+    fn drop(&mut self) {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        let mut at = 0;
+        while let Some(range) = range(at, TASK_SIZE) {
+            let mut torn = Torn::new();
+            at = self.table.zap(range, &mut torn, &section);
+            self.release(torn);
+        }
+        let mut torn = Torn::new();
+        self.table.retire(&mut torn);
+        let flushed = self.flush();
+        torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+        self.context.asids.give_back(self.asid);
+    }
+}
+
+impl<M: Machine> fmt::Debug for Space<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Space")
+            .field("id", &self.id())
+            .field("asid", &self.asid)
+            .finish()
+    }
+}

@@ -1,0 +1,90 @@
+//! Counters of one address space. Relaxed: exact when the space is at rest.
+
+use core::sync::atomic::Ordering;
+use sync::atomic::AtomicU64;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What happened in a space since it was made.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)+ }
+
+        impl Counters {
+            /// Calls `see` with the name and value of each counter.
+            pub fn each(&self, mut see: impl FnMut(&'static str, u64)) {
+                $(see(stringify!($name), self.$name.get());)+
+            }
+        }
+    };
+}
+
+/// One event counter.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    #[inline]
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    /// `n` more.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// Faults answered with a page of zeros.
+    faults_anon,
+    /// Faults answered with a page of a program image.
+    faults_image,
+    /// Faults that set the access flag or the dirty state.
+    faults_access,
+    /// Faults that gave an entry the rights of its area.
+    faults_reprotect,
+    /// Faults that found nothing to do.
+    faults_spurious,
+    /// Faults refused: no area, or no right.
+    faults_segv,
+    /// Faults refused: beyond the end of the object.
+    faults_bus,
+    /// Faults refused: no memory.
+    faults_oom,
+    /// Faults met while another change owned the map.
+    faults_parked,
+    /// Of all faults, those taken by the kernel on a program's behalf.
+    faults_kernel,
+    /// Growths of a stack area.
+    stack_growths,
+    /// Pages unmapped.
+    pages_unmapped,
+    /// Pages moved by a remap.
+    pages_moved,
+    /// Invalidations of the space's whole identifier.
+    flushes_asid,
+    /// Changes of the map.
+    map_changes,
+}
+
+impl Counters {
+    /// All faults that were taken and resolved, `ru_minflt`.
+    pub fn minor_faults(&self) -> u64 {
+        [
+            &self.faults_anon,
+            &self.faults_image,
+            &self.faults_access,
+            &self.faults_reprotect,
+        ]
+        .iter()
+        .map(|counter| counter.get())
+        .sum()
+    }
+}

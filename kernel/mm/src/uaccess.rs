@@ -1,0 +1,127 @@
+//! Kernel access to user memory: by a walk and the direct map, never through the user's address
+//! (D4, law 17).
+
+use arm64::addr::PAGE_SIZE;
+use pgtable::{Machine, NotAllowed};
+
+use crate::fault::facts::Access;
+use crate::fault::{FaultInput, FaultOutcome};
+use crate::layout::TASK_SIZE;
+use crate::space::Space;
+
+/// Why a copy stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyStop {
+    /// The program has no such memory: EFAULT.
+    Fault,
+    /// A change owns the map: park, then go on.
+    Busy,
+    /// No memory for the page.
+    OutOfMemory,
+    /// The page is not there, and the call was told not to fetch it.
+    Miss,
+}
+
+/// Bytes from `va` to the end of its page, at most `len`.
+fn in_page(va: u64, len: usize) -> usize {
+    len.min((PAGE_SIZE - va % PAGE_SIZE) as usize)
+}
+
+impl<M: Machine> Space<M> {
+    /// Copies from user memory at `va` into the front of `bytes`: at most to the end of the page.
+    /// Returns how many bytes, at least one unless `bytes` is empty.
+    ///
+    /// # Errors
+    /// [`CopyStop`]; nothing was copied.
+    pub fn copy_in(&self, va: u64, bytes: &mut [u8]) -> Result<usize, CopyStop> {
+        let count = in_page(va, bytes.len());
+        let bytes = &mut bytes[..count];
+        self.with_page(va, Access::Read, || {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
+            self.table().read_user(va, bytes, &section).map(|()| count)
+        })
+    }
+
+    /// Copies the front of `bytes` to user memory at `va`: at most to the end of the page.
+    /// Returns how many bytes, at least one unless `bytes` is empty.
+    ///
+    /// # Errors
+    /// [`CopyStop`]; nothing was copied.
+    pub fn copy_out(&self, va: u64, bytes: &[u8]) -> Result<usize, CopyStop> {
+        let bytes = &bytes[..in_page(va, bytes.len())];
+        self.with_page(va, Access::Write, || {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
+            let leaf = self
+                .table()
+                .lock_existing(va, &section)
+                .map_err(|_| NotAllowed)?;
+            leaf.write_user(va, bytes).map(|()| bytes.len())
+        })
+    }
+
+    /// Loads an aligned word without faulting it in.
+    ///
+    /// # Errors
+    /// [`CopyStop::Miss`]: [`Self::touch`] it and start over.
+    pub fn load_u32(&self, va: u64) -> Result<u32, CopyStop> {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        self.table()
+            .load_user_u32(va, &section)
+            .map_err(|NotAllowed| CopyStop::Miss)
+    }
+
+    /// Compares and exchanges an aligned word; returns what was found.
+    ///
+    /// # Errors
+    /// [`CopyStop`]; nothing was changed.
+    pub fn cas_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, CopyStop> {
+        self.with_page(va, Access::Write, || {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
+            let leaf = self
+                .table()
+                .lock_existing(va, &section)
+                .map_err(|_| NotAllowed)?;
+            leaf.cas_user_u32(va, old, new)
+        })
+    }
+
+    /// Makes the page at `va` accessible as `access` asks, as the program's own access would.
+    ///
+    /// # Errors
+    /// [`CopyStop`].
+    pub fn touch(&self, va: u64, access: Access) -> Result<(), CopyStop> {
+        if va >= TASK_SIZE {
+            return Err(CopyStop::Fault);
+        }
+        match self.fault(FaultInput {
+            va,
+            access,
+            kernel: true,
+        }) {
+            FaultOutcome::Done => Ok(()),
+            FaultOutcome::Busy => Err(CopyStop::Busy),
+            FaultOutcome::OutOfMemory => Err(CopyStop::OutOfMemory),
+            FaultOutcome::Segv { .. } | FaultOutcome::Bus => Err(CopyStop::Fault),
+        }
+    }
+
+    /// Tries, lets the fault path decide, tries again. Another CPU may undo what the fault path
+    /// did, each time by a change or a protection of its own.
+    fn with_page<R>(
+        &self,
+        va: u64,
+        access: Access,
+        mut attempt: impl FnMut() -> Result<R, NotAllowed>,
+    ) -> Result<R, CopyStop> {
+        loop {
+            match attempt() {
+                Ok(done) => return Ok(done),
+                Err(NotAllowed) => self.touch(va, access)?,
+            }
+        }
+    }
+}

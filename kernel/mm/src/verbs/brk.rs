@@ -1,0 +1,43 @@
+//! `brk`: the result is the break afterwards, the old one where the request cannot be met.
+
+use arm64::attrs::Prot;
+
+use super::round_up;
+use crate::change::{After, Change, Work};
+use crate::error::MmError;
+use crate::layout::TASK_SIZE;
+use crate::space::Map;
+use crate::vma::{Backing, Vma, VmaFlags};
+
+pub(crate) fn begin(map: &mut Map, new: u64, limit: u64) -> Result<Change, MmError> {
+    let unchanged = Ok(Change::new(Work::Finish, map.brk));
+    let (Some(old_end), Some(new_end)) = (round_up(map.brk), round_up(new)) else {
+        return unchanged;
+    };
+    if new < map.brk_start || map.brk_start == 0 || new_end > TASK_SIZE {
+        return unchanged;
+    }
+    if new_end > old_end {
+        let too_much = (new_end - old_end) >> 12 > limit;
+        if too_much || !map.areas.is_free(old_end, new_end) {
+            return unchanged;
+        }
+        map.areas.insert(Vma {
+            start: old_end,
+            end: new_end,
+            prot: Prot::READ | Prot::WRITE,
+            flags: VmaFlags::HEAP,
+            backing: Backing::Anon,
+        });
+    }
+    map.brk = new;
+    let work = match new_end < old_end {
+        true => Work::Zap {
+            at: new_end,
+            end: old_end,
+            then: After::Remove { start: new_end },
+        },
+        false => Work::Finish,
+    };
+    Ok(Change::new(work, new))
+}

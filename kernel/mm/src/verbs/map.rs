@@ -1,0 +1,126 @@
+//! `mmap`.
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::Prot;
+use bitflags::bitflags;
+
+use super::round_up;
+use crate::change::{After, Change, Work};
+use crate::error::MmError;
+use crate::layout::{MMAP_MIN_ADDR, TASK_SIZE};
+use crate::space::Map;
+use crate::vma::{Backing, Vma, VmaFlags};
+
+bitflags! {
+    /// How to place and treat a mapping.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct MapFlags: u16 {
+        /// Exactly at the address, replacing what is there.
+        const FIXED = 1;
+        /// With [`Self::FIXED`]: refuse where something is there.
+        const NOREPLACE = 1 << 1;
+        /// Grows down.
+        const GROWSDOWN = 1 << 2;
+        /// Promise more than there is.
+        const NORESERVE = 1 << 3;
+        /// Shared.
+        const SHARED = 1 << 4;
+        /// The main stack (loader).
+        const STACK = 1 << 5;
+    }
+}
+
+/// One mapping to be.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest {
+    /// A hint, or the place.
+    pub addr: u64,
+    /// Bytes; rounded up to pages.
+    pub len: u64,
+    /// Rights.
+    pub prot: Prot,
+    /// How.
+    pub flags: MapFlags,
+    /// What fills it.
+    pub backing: Backing,
+}
+
+pub(crate) fn begin(map: &mut Map, request: MapRequest, limit: u64) -> Result<Change, MmError> {
+    if request.len == 0 {
+        return Err(MmError::Invalid);
+    }
+    let len = round_up(request.len)
+        .filter(|&len| len <= TASK_SIZE)
+        .ok_or(MmError::NoMemory)?;
+    let promised = request.prot.contains(Prot::WRITE)
+        && !request
+            .flags
+            .intersects(MapFlags::NORESERVE | MapFlags::STACK);
+    if promised && len >> 12 > limit {
+        return Err(MmError::NoMemory);
+    }
+    let start = place(map, &request, len)?;
+    let area = Vma {
+        start,
+        end: start + len,
+        prot: request.prot,
+        flags: area_flags(request.flags),
+        backing: request.backing,
+    };
+    let work = match map.areas.overlapping(start, area.end).is_empty() {
+        true => {
+            map.areas.insert(area);
+            Work::Finish
+        }
+        false => Work::Zap {
+            at: start,
+            end: area.end,
+            then: After::Insert(area),
+        },
+    };
+    Ok(Change::new(work, start))
+}
+
+fn place(map: &Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
+    let flags = request.flags;
+    if flags.intersects(MapFlags::FIXED | MapFlags::NOREPLACE) {
+        let end = request
+            .addr
+            .checked_add(len)
+            .filter(|&end| end <= TASK_SIZE);
+        let end = end.ok_or(MmError::NoMemory)?;
+        if request.addr % PAGE_SIZE != 0 {
+            return Err(MmError::Invalid);
+        }
+        if request.addr < MMAP_MIN_ADDR {
+            return Err(MmError::NotPermitted);
+        }
+        let taken = !map.areas.overlapping(request.addr, end).is_empty();
+        return match flags.contains(MapFlags::NOREPLACE) && taken {
+            true => Err(MmError::Exists),
+            false => Ok(request.addr),
+        };
+    }
+    let hint = match request.addr & !(PAGE_SIZE - 1) {
+        0 => None,
+        hint => Some(hint.max(MMAP_MIN_ADDR)),
+    };
+    let at_hint = hint.filter(|&hint| {
+        hint.checked_add(len)
+            .is_some_and(|end| end <= TASK_SIZE && map.areas.is_free(hint, end))
+    });
+    at_hint
+        .or_else(|| map.areas.find_free(len))
+        .ok_or(MmError::NoMemory)
+}
+
+fn area_flags(flags: MapFlags) -> VmaFlags {
+    let pairs = [
+        (MapFlags::GROWSDOWN, VmaFlags::GROWSDOWN),
+        (MapFlags::NORESERVE, VmaFlags::NORESERVE),
+        (MapFlags::SHARED, VmaFlags::SHARED),
+        (MapFlags::STACK, VmaFlags::STACK),
+    ];
+    let set = pairs.into_iter().filter(|&(flag, _)| flags.contains(flag));
+    set.fold(VmaFlags::empty(), |all, (_, flag)| all | flag)
+}

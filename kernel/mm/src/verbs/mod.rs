@@ -1,0 +1,32 @@
+//! The verbs that change a map, one file each: what Linux checks, in Linux's order, and the work
+//! that is left when the checks have passed.
+
+pub mod brk;
+pub mod dontneed;
+pub mod map;
+pub mod protect;
+pub mod remap;
+pub mod unmap;
+
+use arm64::addr::PAGE_SIZE;
+
+use crate::error::MmError;
+use crate::layout::TASK_SIZE;
+
+/// Rounds a length up to whole pages; none if that overflows.
+pub(crate) fn round_up(len: u64) -> Option<u64> {
+    Some(len.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
+}
+
+/// End of a page-aligned, non-empty range inside the space.
+pub(crate) fn range_end(addr: u64, len: u64) -> Result<u64, MmError> {
+    if addr % PAGE_SIZE != 0 {
+        return Err(MmError::Invalid);
+    }
+    let len = round_up(len)
+        .filter(|&len| len != 0)
+        .ok_or(MmError::Invalid)?;
+    addr.checked_add(len)
+        .filter(|&end| end <= TASK_SIZE)
+        .ok_or(MmError::Invalid)
+}

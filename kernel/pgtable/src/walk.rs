@@ -1,0 +1,90 @@
+//! Lockless walks: one load per level, and everything derived from the value loaded (law 4).
+
+use arm64::geometry::Level;
+use arm64::pte::Pte;
+
+use crate::machine::Machine;
+use crate::slot::{ReadSide, TableRef, ptep_get_lockless};
+use crate::space::{Kind, PageTable, SpaceKind};
+
+/// What a walk found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walked {
+    /// A valid leaf.
+    Seen {
+        /// The value loaded.
+        pte: Pte,
+        /// Its level: the leaf maps `level.size()` bytes.
+        level: Level,
+    },
+    /// No valid leaf: none, a marker, or an entry that is present to software only.
+    Miss {
+        /// The value loaded; none where the address lies outside the space.
+        pte: Pte,
+        /// Where the walk ended.
+        level: Level,
+    },
+}
+
+/// The one step: from a table and the value that was read in it to the next table. It takes the
+/// value, so it cannot load the entry a second time (GUP-01, GUP-02).
+#[inline]
+pub(crate) fn step<'g, M: Machine>(
+    machine: &M,
+    table: TableRef<'g>,
+    value: Pte,
+) -> Option<TableRef<'g>> {
+    if !value.is_table(table.level()) {
+        return None;
+    }
+    let next = table.level().finer()?;
+    let pa = machine.format().table_pa(value);
+    // SAFETY: law 8 and law 12: `table` is live for 'g, its entry named this table, and a table
+    // that is torn out meanwhile is not freed before the read-side section of 'g is over.
+    Some(unsafe { TableRef::new(machine.frames(), pa, next) })
+}
+
+impl<K: Kind, M: Machine> PageTable<K, M> {
+    /// Whether `va` lies in the half of the address space that this kind translates.
+    fn contains(&self, va: u64) -> bool {
+        match K::KIND {
+            SpaceKind::Kernel => self.geometry().contains_upper(va),
+            SpaceKind::User | SpaceKind::Special => self.geometry().contains(va),
+        }
+    }
+
+    /// Walks to the leaf of `va` without a lock.
+    #[inline]
+    pub fn walk(&self, va: u64, section: &ReadSide<'_>) -> Walked {
+        let mut table = self.root(section);
+        if !self.contains(va) {
+            return Walked::Miss {
+                pte: Pte::from_raw(0),
+                level: table.level(),
+            };
+        }
+        loop {
+            let level = table.level();
+            let pte = ptep_get_lockless(&table.slot(self.geometry().index(va, level)), section);
+            match step(self.machine(), table, pte) {
+                Some(next) => table = next,
+                None if pte.is_leaf(level) => return Walked::Seen { pte, level },
+                None => return Walked::Miss { pte, level },
+            }
+        }
+    }
+
+    /// The values met on the way to `va`, root first, for people to look at.
+    pub fn trace(&self, va: u64, section: &ReadSide<'_>, mut see: impl FnMut(Level, usize, Pte)) {
+        if !self.contains(va) {
+            return;
+        }
+        let mut next = Some(self.root(section));
+        while let Some(table) = next {
+            let index = self.geometry().index(va, table.level());
+            let pte = ptep_get_lockless(&table.slot(index), section);
+            see(table.level(), index, pte);
+            next = step(self.machine(), table, pte);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A reference count that can be taken without already holding a reference, and that cannot wrap.
+
+use crate::atomic::{AtomicU32, Ordering, fence};
+use crate::const_fn;
+
+/// Counts beyond this are stuck: the object is never freed. Programs can make many references to
+/// one frame (the zero page); a leak is harmless where a wrapped count would free a frame in use.
+const LIMIT: u32 = 1 << 31;
+const STUCK: u32 = LIMIT + (LIMIT >> 1);
+
+/// A count of references; 0 means that nobody holds one and none can be got.
+///
+/// The protocol of a lockless walk (DESIGN §4): [`try_get`](Self::try_get) fails on 0, so a frame
+/// that is free, or not published yet, cannot be revived by a walker that read a stale entry.
+#[repr(transparent)]
+pub struct RefCount {
+    count: AtomicU32,
+}
+
+impl RefCount {
+    const_fn! {
+        /// A count that starts at `count`.
+        pub const fn new(count: u32) -> Self {
+            Self { count: AtomicU32::new(count) }
+        }
+    }
+
+    /// The count at this moment.
+    pub fn get(&self) -> u32 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Makes the first reference. What was written to the object before is visible to whoever
+    /// gets a reference by [`try_get`](Self::try_get).
+    ///
+    /// # Panics
+    /// If references exist: the object would have two first owners.
+    #[inline]
+    pub fn publish(&self) {
+        assert_eq!(self.count.load(Ordering::Relaxed), 0, "published twice");
+        self.count.store(1, Ordering::Release);
+    }
+
+    /// One more reference, by a holder of one.
+    #[inline]
+    pub fn inc(&self) {
+        // Relaxed: the new reference derives from one that already keeps the object alive.
+        let old = self.count.fetch_add(1, Ordering::Relaxed);
+        if old >= LIMIT {
+            self.count.store(STUCK, Ordering::Relaxed);
+        }
+        debug_assert_ne!(old, 0, "reference taken from a dead object");
+    }
+
+    /// One more reference, unless there is none, or the count is stuck.
+    #[inline]
+    pub fn try_get(&self) -> bool {
+        let mut old = self.count.load(Ordering::Relaxed);
+        while old != 0 && old < LIMIT {
+            match self.count.compare_exchange_weak(
+                old,
+                old + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => old = now,
+            }
+        }
+        false
+    }
+
+    /// Gives one reference back. True for the last one: the caller then owns the object alone, and
+    /// everything other holders did to it has happened before.
+    ///
+    /// # Panics
+    /// If there was no reference to give back.
+    #[inline]
+    #[must_use = "the last holder has to free the object"]
+    pub fn dec(&self) -> bool {
+        let old = self.count.fetch_sub(1, Ordering::Release);
+        if old == 1 {
+            fence(Ordering::Acquire);
+            return true;
+        }
+        if old >= LIMIT {
+            self.count.store(STUCK, Ordering::Relaxed);
+        }
+        assert_ne!(old, 0, "more references given back than taken");
+        false
+    }
+}
+
+impl core::fmt::Debug for RefCount {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{}", self.get())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_reference_reports_the_end() {
+        let count = RefCount::new(0);
+        assert!(!count.try_get(), "an unpublished object gave a reference");
+        count.publish();
+        count.inc();
+        assert!(count.try_get());
+        assert!(!count.dec());
+        assert!(!count.dec());
+        assert!(count.dec());
+        assert!(!count.try_get(), "a dead object gave a reference");
+    }
+
+    #[test]
+    fn a_count_at_its_limit_sticks_instead_of_wrapping() {
+        let count = RefCount::new(LIMIT);
+        assert!(!count.try_get());
+        count.inc();
+        for _ in 0..10 {
+            assert!(!count.dec());
+        }
+        assert_eq!(count.get(), STUCK);
+    }
+
+    #[test]
+    #[should_panic(expected = "more references given back than taken")]
+    fn giving_back_too_much_is_caught() {
+        let _ = RefCount::new(0).dec();
+    }
+}
