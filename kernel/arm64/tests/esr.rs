@@ -73,6 +73,7 @@ fn bits_above_the_syndrome_do_not_matter() {
     // An emulator sign-extends the register on tag check faults.
     let seen = Esr::new(0xffff_ffff_9600_0011);
     assert_eq!((seen.class(), seen.iss()), (Class::DataAbortEl1, 0x11));
+    assert_eq!(seen.ec(), 0x25);
     let fault = seen.fault().unwrap();
     assert_eq!(
         (fault.status, fault.access),

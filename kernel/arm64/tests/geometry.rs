@@ -174,8 +174,11 @@ proptest! {
         for level in g.walk() {
             prop_assert!(g.index(va, level) < g.entries(level));
         }
-        prop_assert_eq!(g.contains(va), in_range == va);
-        prop_assert_eq!(g.contains_upper(va), va | ((1 << g.va_bits()) - 1) == u64::MAX);
+        for va in [va, in_range, in_range.wrapping_sub(1 << g.va_bits())] {
+            prop_assert_eq!(g.contains(va), va < 1 << g.va_bits());
+            let above = !0 << g.va_bits();
+            prop_assert_eq!(g.contains_upper(va), va >= above);
+        }
     }
 
     #[test]

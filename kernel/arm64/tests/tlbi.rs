@@ -60,6 +60,8 @@ fn operands_have_the_fields_of_the_architecture() {
     );
     assert_eq!(tlbi::range_pages(31, 3), RANGE_MAX_PAGES);
     assert_eq!(tlbi::range_pages(0, 0), 2);
+    let largest = Pieces::new(1, start, RANGE_MAX_PAGES, Level::L3, true, ALL);
+    assert_eq!(largest.count(), 1, "one operation covers as much as it can");
 }
 
 #[test]

@@ -78,8 +78,10 @@ impl FreshFrame {
     #[inline]
     pub fn copy_page(&mut self, page: usize, from: &UserFrame) {
         let to = self.page(page);
-        // SAFETY: a whole page of ours, and one that `from` keeps alive; copying tolerates races.
-        unsafe { (self.frames.page_ops().copy_page)(to, from.address()) }
+        // SAFETY: a whole page of ours, borrowed exclusively with `self`.
+        from.read(0, unsafe {
+            core::slice::from_raw_parts_mut(to, PAGE_SIZE as usize)
+        });
     }
 
     /// Makes it a user frame, with one reference. All that was written before is visible to

@@ -151,7 +151,7 @@ pub(crate) const NONE: u64 = u64::MAX;
 pub(crate) const IN_BUDDY: u32 = 1 << 8;
 pub(crate) const IN_CPU_LIST: u32 = 2 << 8;
 
-/// The record of a frame; see the [module's](self) table for its layout.
+/// The record of a frame: 64 bytes, laid out as the head of `meta.rs` says.
 #[repr(C, align(64))]
 pub struct FrameMeta {
     pub(crate) refs: RefCount,
@@ -299,7 +299,8 @@ impl FrameMeta {
     /// Makes this the record of a free frame; `state` is 0, [`IN_BUDDY`] or [`IN_CPU_LIST`].
     #[inline(always)]
     pub(crate) fn set_free(&self, order: u8, state: u32) {
-        self.set_allocated(Class::Free, order, 0);
+        self.kind
+            .store(Class::Free as u32 | u32::from(order) << 8, Relaxed);
         self.place.store(state, Relaxed);
     }
 

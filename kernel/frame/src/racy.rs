@@ -4,12 +4,12 @@
 //! what makes the race defined (the bytes may be old or new, nothing worse) and compiles to plain
 //! loads and stores.
 
-use arm64::addr::PAGE_SIZE;
-
 // Core's atomics, not `sync`'s: these words are memory of programs, not state of a protocol.
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 const WORD: usize = 8;
+/// Words per round of a copy loop: a cache line.
+const STRIDE: usize = 8;
 
 /// Bytes from `at` to the next multiple of eight, at most `len`.
 fn unaligned_head(at: *const u8, len: usize) -> usize {
@@ -87,78 +87,68 @@ unsafe fn store_bytes(to: *mut u8, from: &[u8]) {
 /// # Safety
 /// As for [`load`]; `from` and the length are multiples of eight.
 unsafe fn load_words(from: *const u8, to: &mut [u8]) {
+    let from = from.cast::<u64>();
     // SAFETY: any bytes make a u64.
-    let (before, words, _) = unsafe { to.align_to_mut::<u64>() };
-    if before.is_empty() {
-        let count = words.len();
-        // SAFETY: both sides are aligned and `count` words long.
-        unsafe { copy_words(words.as_mut_ptr(), from.cast(), count) };
+    if let ([], words, []) = unsafe { to.align_to_mut::<u64>() } {
+        let done = words.len() / STRIDE * STRIDE;
+        let (lines, rest) = words.as_chunks_mut::<STRIDE>();
+        for (i, line) in lines.iter_mut().enumerate() {
+            // SAFETY: within the caller's range, aligned.
+            *line = core::array::from_fn(|j| unsafe { load_word(from.add(i * STRIDE + j)) });
+        }
+        for (i, value) in rest.iter_mut().enumerate() {
+            // SAFETY: within the caller's range, aligned.
+            *value = unsafe { load_word(from.add(done + i)) };
+        }
         return;
     }
     for (i, chunk) in to.chunks_exact_mut(WORD).enumerate() {
         // SAFETY: within the caller's range, aligned.
-        let word = unsafe { word(from.cast::<u64>().add(i)) }.load(Relaxed);
-        chunk.copy_from_slice(&word.to_ne_bytes());
+        let value = unsafe { load_word(from.add(i)) };
+        chunk.copy_from_slice(&value.to_ne_bytes());
     }
 }
 
 /// # Safety
 /// As for [`store`]; `to` and the length are multiples of eight.
 unsafe fn store_words(to: *mut u8, from: &[u8]) {
+    let to = to.cast::<u64>();
     // SAFETY: any bytes make a u64.
-    let (before, words, _) = unsafe { from.align_to::<u64>() };
-    if before.is_empty() {
-        // SAFETY: both sides are aligned and as long as `words`.
-        unsafe { copy_words(to.cast(), words.as_ptr(), words.len()) };
+    if let ([], words, []) = unsafe { from.align_to::<u64>() } {
+        let done = words.len() / STRIDE * STRIDE;
+        let (lines, rest) = words.as_chunks::<STRIDE>();
+        for (i, line) in lines.iter().enumerate() {
+            for (j, &value) in line.iter().enumerate() {
+                // SAFETY: within the caller's range, aligned.
+                unsafe { store_word(to.add(i * STRIDE + j), value) };
+            }
+        }
+        for (i, &value) in rest.iter().enumerate() {
+            // SAFETY: within the caller's range, aligned.
+            unsafe { store_word(to.add(done + i), value) };
+        }
         return;
     }
     for (i, chunk) in from.chunks_exact(WORD).enumerate() {
         let mut bytes = [0; WORD];
         bytes.copy_from_slice(chunk);
         // SAFETY: within the caller's range, aligned.
-        unsafe { word(to.cast::<u64>().add(i)) }.store(u64::from_ne_bytes(bytes), Relaxed);
+        unsafe { store_word(to.add(i), u64::from_ne_bytes(bytes)) };
     }
 }
 
 /// # Safety
-/// `at` points to an aligned, mapped word. If other memory than a user page, nobody writes it.
+/// `at` points to an aligned word of a user page.
 #[inline(always)]
-unsafe fn word<'a>(at: *const u64) -> &'a AtomicU64 {
+unsafe fn load_word(at: *const u64) -> u64 {
     // SAFETY: as the caller promises.
-    unsafe { AtomicU64::from_ptr(at.cast_mut()) }
+    unsafe { AtomicU64::from_ptr(at.cast_mut()) }.load(Relaxed)
 }
 
-/// Copies `count` words. Atomic on both sides: either may be the user page.
-///
 /// # Safety
-/// Both ranges are mapped and aligned; they do not overlap.
-#[inline]
-unsafe fn copy_words(to: *mut u64, from: *const u64, count: usize) {
-    const STRIDE: usize = 8;
-    let mut done = 0;
-    while done + STRIDE <= count {
-        let mut line = [0; STRIDE];
-        for (i, value) in line.iter_mut().enumerate() {
-            // SAFETY: `done + i` is below `count`.
-            *value = unsafe { word(from.add(done + i)) }.load(Relaxed);
-        }
-        for (i, value) in line.into_iter().enumerate() {
-            // SAFETY: `done + i` is below `count`.
-            unsafe { word(to.add(done + i)) }.store(value, Relaxed);
-        }
-        done += STRIDE;
-    }
-    for i in done..count {
-        // SAFETY: `i` is below `count`.
-        unsafe { word(to.add(i)).store(word(from.add(i)).load(Relaxed), Relaxed) };
-    }
-}
-
-/// The portable page copy of [`PageOps`](crate::PageOps).
-///
-/// # Safety
-/// See there.
-pub(crate) unsafe fn copy_page(to: *mut u8, from: *const u8) {
-    // SAFETY: a page is mapped and aligned on both sides.
-    unsafe { copy_words(to.cast(), from.cast(), PAGE_SIZE as usize / WORD) }
+/// `at` points to an aligned word of a user page.
+#[inline(always)]
+unsafe fn store_word(at: *mut u64, value: u64) {
+    // SAFETY: as the caller promises.
+    unsafe { AtomicU64::from_ptr(at) }.store(value, Relaxed);
 }

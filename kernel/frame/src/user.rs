@@ -1,7 +1,7 @@
 //! Frames that EL0 may map: counted references.
 
 use crate::frames::Frames;
-use crate::meta::FrameMeta;
+use crate::meta::{Class, FrameMeta};
 use crate::racy;
 use arm64::addr::{PAGE_SIZE, Pfn};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -136,12 +136,11 @@ impl UserFrame {
     #[inline]
     pub fn read(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
-        if to.len() == PAGE && to.as_ptr().addr().is_multiple_of(8) {
+        match self.frames.page_ops().copy_page {
             // SAFETY: whole pages, aligned; `to` is exclusive, so they do not overlap.
-            unsafe { (self.frames.page_ops().copy_page)(to.as_mut_ptr(), from) }
-        } else {
+            Some(copy) if is_page(to) => unsafe { copy(to.as_mut_ptr(), from) },
             // SAFETY: the range is within a page of RAM that this reference keeps.
-            unsafe { racy::load(from, to) }
+            _ => unsafe { racy::load(from, to) },
         }
     }
 
@@ -152,12 +151,11 @@ impl UserFrame {
     #[inline]
     pub fn write(&self, offset: usize, from: &[u8]) {
         let to = self.at(offset, from.len());
-        if from.len() == PAGE && from.as_ptr().addr().is_multiple_of(8) {
+        match self.frames.page_ops().copy_page {
             // SAFETY: whole pages, aligned; kernel memory and a user page do not overlap.
-            unsafe { (self.frames.page_ops().copy_page)(to, from.as_ptr()) }
-        } else {
+            Some(copy) if is_page(from) => unsafe { copy(to, from.as_ptr()) },
             // SAFETY: the range is within a page of RAM that this reference keeps.
-            unsafe { racy::store(to, from) }
+            _ => unsafe { racy::store(to, from) },
         }
     }
 
@@ -192,7 +190,7 @@ impl UserFrame {
 
     /// Where the kernel sees the page.
     #[inline(always)]
-    pub(crate) fn address(&self) -> *mut u8 {
+    fn address(&self) -> *mut u8 {
         self.frames.window().virt(self.pfn.start()).as_ptr()
     }
 
@@ -228,6 +226,12 @@ impl UserFrame {
     }
 }
 
+/// Whether a page copy will do: a buffer of that size, aligned to words.
+#[inline(always)]
+fn is_page(buffer: &[u8]) -> bool {
+    buffer.len() == PAGE && buffer.as_ptr().addr().is_multiple_of(8)
+}
+
 impl Clone for UserFrame {
     #[inline]
     fn clone(&self) -> Self {
@@ -244,8 +248,12 @@ impl Drop for UserFrame {
     fn drop(&mut self) {
         let head = self.head();
         if head.refs.dec() {
-            self.frames
-                .give_back(self.block(), head.order(), head.class());
+            let class = if head.is(Class::User) {
+                Class::User
+            } else {
+                Class::Untaggable
+            };
+            self.frames.give_back(self.block(), head.order(), class);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! Where physical memory can be reached, and how whole pages are cleared and copied.
 
-use crate::racy;
 use arm64::addr::{PAGE_SIZE, PhysAddr};
 use core::ptr::NonNull;
 
@@ -44,16 +43,17 @@ impl Window {
 pub struct PageOps {
     /// Clears the page at this page-aligned address. The page is the caller's alone.
     pub zero_page: unsafe fn(*mut u8),
-    /// Copies a page (to, from). The addresses are 8-byte aligned and do not overlap; either page
-    /// may be written by EL0 meanwhile, so nothing may be assumed about reading a byte twice.
-    pub copy_page: unsafe fn(*mut u8, *const u8),
+    /// Copies a page (to, from); without it, pages are copied like any other range. The addresses
+    /// are 8-byte aligned and do not overlap; either page may be written by EL0 meanwhile, so
+    /// nothing may be assumed about reading a byte twice.
+    pub copy_page: Option<unsafe fn(*mut u8, *const u8)>,
 }
 
 impl PageOps {
     /// In portable Rust.
     pub const PORTABLE: Self = Self {
         zero_page,
-        copy_page: racy::copy_page,
+        copy_page: None,
     };
 }
 

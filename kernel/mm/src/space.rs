@@ -135,6 +135,11 @@ impl<M: Machine> Space<M> {
             .sum()
     }
 
+    /// Whether areas cover all of `[start, end)`.
+    pub fn is_covered(&self, start: u64, end: u64) -> bool {
+        self.map.lock().areas.covered_until(start, end) >= end
+    }
+
     /// Number of areas.
     pub fn area_count(&self) -> usize {
         self.map.lock().areas.len()

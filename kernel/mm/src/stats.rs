@@ -70,6 +70,8 @@ counters! {
     pages_moved,
     /// Invalidations of the space's whole identifier.
     flushes_asid,
+    /// Invalidations of one page: a CPU may hold fewer rights than the entry gives by now.
+    flushes_page,
     /// Changes of the map.
     map_changes,
 }

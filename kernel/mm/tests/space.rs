@@ -583,6 +583,25 @@ fn a_stepped_teardown_leaves_only_the_root_and_the_drop_takes_that() {
 }
 
 #[test]
+fn a_fault_with_nothing_to_do_drops_the_translation_that_caused_it() {
+    let world = World::new(512);
+    let space = world.space();
+    map_fixed(&space, BASE, PAGE, RW).unwrap();
+    touch(&space, BASE, Access::Read);
+    world.machine.take_invalidations();
+    let page = Invalidation::Page {
+        asid: space.asid(),
+        va: BASE,
+    };
+    touch(&space, BASE, Access::Write);
+    assert_eq!(world.machine.take_invalidations(), [page], "made dirty");
+    touch(&space, BASE, Access::Write);
+    assert_eq!(world.machine.take_invalidations(), [page], "spurious");
+    assert_eq!(space.counters().faults_spurious.get(), 1);
+    drop(space);
+}
+
+#[test]
 fn the_first_fault_is_kept_with_its_walk_before_and_after() {
     let world = World::new(512);
     let space = world.space();

@@ -3,7 +3,7 @@
 use arm64::addr::VaRange;
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
-use arm64::pte::{Entry, Invalid, Pte};
+use arm64::pte::Pte;
 use frame::UserFrame;
 
 use crate::TableError;
@@ -226,7 +226,7 @@ impl<M: Machine> PageTable<User, M> {
         else {
             return Err(NotAllowed);
         };
-        if !(pte.user() && pte.young()) {
+        if !(pte.user_readable() && pte.young()) {
             return Err(NotAllowed);
         }
         let pfn = self.machine().format().pa(pte, Level::L3).pfn();
@@ -337,8 +337,9 @@ impl<M: Machine> Leaf<'_, M> {
             let slot = self.slot(va);
             if !ptep_get(&slot).is_none() {
                 removed += 1;
-                if let Some(pa) = frame_of(format.decode(slot.take(), Level::L3)) {
-                    torn.push_frame(pa.pfn());
+                let pte = slot.take();
+                if pte.maps_frame(Level::L3) {
+                    torn.push_frame(format.pa(pte, Level::L3).pfn());
                 }
             }
             va += Level::L3.size();
@@ -350,14 +351,14 @@ impl<M: Machine> Leaf<'_, M> {
     /// Gives every mapped page of `[from, end)` in this table the rights `prot`; without any,
     /// the entry stays present to software only. Returns whether a flush is needed.
     pub fn protect(&self, from: u64, end: u64, prot: Prot) -> bool {
-        let format = self.space.machine().format();
         let mut changed = false;
         let mut va = from;
         while va < end {
             self.slot(va).update(|pte| {
-                let new = reprotected(format, pte, prot)?;
-                changed |= new != pte;
-                (new != pte).then_some(new)
+                let new = pte.with_prot(prot | Prot::USER);
+                let differs = pte.maps_frame(Level::L3) && new != pte;
+                changed |= differs;
+                differs.then_some(new)
             });
             va += Level::L3.size();
         }
@@ -400,31 +401,3 @@ impl<M: Machine> Leaf<'_, M> {
 #[must_use = "a moved entry owns a reference to its frame"]
 #[derive(Debug)]
 pub struct Moved(Pte);
-
-fn frame_of(entry: Entry) -> Option<arm64::addr::PhysAddr> {
-    match entry {
-        Entry::Leaf { pa, .. } | Entry::PresentInvalid { pa, .. } => Some(pa),
-        _ => None,
-    }
-}
-
-/// The entry with other rights, or none if it maps nothing.
-fn reprotected(format: arm64::pte::Format, pte: Pte, prot: Prot) -> Option<Pte> {
-    let (pa, attrs) = match format.decode(pte, Level::L3) {
-        Entry::Leaf { pa, attrs } | Entry::PresentInvalid { pa, attrs, .. } => (pa, attrs),
-        _ => return None,
-    };
-    let attrs = Attrs {
-        prot: prot | Prot::USER,
-        ..attrs
-    };
-    let entry = match prot.intersects(Prot::READ | Prot::WRITE | Prot::EXEC) {
-        true => Entry::Leaf { pa, attrs },
-        false => Entry::PresentInvalid {
-            reason: Invalid::ProtNone,
-            pa,
-            attrs,
-        },
-    };
-    format.encode(entry, Level::L3).ok()
-}

@@ -1,10 +1,11 @@
 //! Lockless walks: one load per level, and everything derived from the value loaded (law 4).
 
+use arm64::addr::PhysAddr;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
 
 use crate::machine::Machine;
-use crate::slot::{ReadSide, TableRef, ptep_get_lockless};
+use crate::slot::{ENTRIES, ReadSide, TableRef, ptep_get_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
 
 /// What a walk found.
@@ -85,6 +86,28 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
             let pte = ptep_get_lockless(&table.slot(index), section);
             see(table.level(), index, pte);
             next = step(self.machine(), table, pte);
+        }
+    }
+}
+
+impl<K: Kind, M: Machine> PageTable<K, M> {
+    /// Calls `see` with level and address of every table under the root, parents first.
+    pub fn each_table(&self, section: &ReadSide<'_>, mut see: impl FnMut(Level, PhysAddr)) {
+        self.each_table_under(self.root(section), section, &mut see);
+    }
+
+    fn each_table_under(
+        &self,
+        table: TableRef<'_>,
+        section: &ReadSide<'_>,
+        see: &mut dyn FnMut(Level, PhysAddr),
+    ) {
+        see(table.level(), table.pa());
+        for index in 0..ENTRIES {
+            let pte = ptep_get_lockless(&table.slot(index), section);
+            if let Some(next) = step(self.machine(), table, pte) {
+                self.each_table_under(next, section, see);
+            }
         }
     }
 }

@@ -267,7 +267,7 @@ mod tests {
     struct Thread {
         id: u32,
         link: Link<Arc<Thread>>,
-        timer: Link<Arc<Thread>>,
+        by_time: Link<Arc<Thread>>,
     }
 
     impl Linked<Arc<Self>> for Thread {
@@ -277,8 +277,12 @@ mod tests {
     }
 
     impl Linked<Arc<Self>, Timer> for Thread {
+        #[expect(
+            clippy::misnamed_getters,
+            reason = "which link it is depends on the tag"
+        )]
         fn link(&self) -> &Link<Arc<Self>> {
-            &self.timer
+            &self.by_time
         }
     }
 
@@ -288,7 +292,7 @@ mod tests {
                 Arc::new(Thread {
                     id,
                     link: Link::new(),
-                    timer: Link::new(),
+                    by_time: Link::new(),
                 })
             })
             .collect()

@@ -30,13 +30,20 @@ impl<T> Slot<T> {
     }
 }
 
-/// The header of a block. Reached under the lock of its cache only.
+/// The header of a block.
+///
+/// The first field is read without a lock, by whoever has an object in the block; the state is
+/// reached under the lock of the cache only. So nobody may ever borrow the header as a whole.
 #[repr(C)]
 pub(super) struct Block<T: 'static> {
     cache: &'static Cache<T>,
+    state: State<T>,
+}
+
+pub(super) struct State<T: 'static> {
     frame: ManuallyDrop<KernelFrame>,
-    pub(super) prev: *mut Self,
-    pub(super) next: *mut Self,
+    pub(super) prev: *mut Block<T>,
+    pub(super) next: *mut Block<T>,
     /// The slot freed last.
     free: u16,
     /// Slots that have ever been used: those from here on are free without being in the list, so
@@ -82,8 +89,7 @@ impl<T> Block<T> {
     ) -> Result<NonNull<Self>, OutOfMemory> {
         let frame = frames.alloc_kernel(Self::ORDER, Class::Slab)?;
         let at = frame.as_ptr().cast::<Self>();
-        let header = Self {
-            cache,
+        let state = State {
             frame: ManuallyDrop::new(frame),
             prev: core::ptr::null_mut(),
             next: core::ptr::null_mut(),
@@ -92,7 +98,7 @@ impl<T> Block<T> {
             used: 0,
         };
         // SAFETY: the frames are ours, large enough, and aligned to their size.
-        unsafe { at.write(header) };
+        unsafe { at.write(Self { cache, state }) };
         Ok(at)
     }
 
@@ -112,27 +118,37 @@ impl<T> Block<T> {
         unsafe { (*Self::of(slot).as_ptr()).cache }
     }
 
+    /// What the lock of the cache protects.
+    ///
+    /// # Safety
+    /// The block is alive, the cache is locked, and no other result of this is in use.
+    #[inline(always)]
+    pub(super) unsafe fn state<'a>(block: NonNull<Self>) -> &'a mut State<T> {
+        // SAFETY: as the caller promises; only the state is borrowed, not the field before it.
+        unsafe { &mut (*block.as_ptr()).state }
+    }
+
     /// Takes a free slot out; true if it was the last.
     ///
     /// # Safety
     /// The block is alive, has a free slot, and its cache is locked.
     pub(super) unsafe fn take(block: NonNull<Self>) -> (NonNull<Slot<T>>, bool) {
-        // SAFETY: under the lock, the header is ours; no reference to it outlives this function.
-        let header = unsafe { &mut *block.as_ptr() };
-        let index = header.free;
+        // SAFETY: as the caller promises.
+        let state = unsafe { Self::state(block) };
+        let index = state.free;
         let slot = if index == NONE {
-            header.touched += 1;
+            state.touched += 1;
             // SAFETY: there is a free slot, so this number is below the capacity.
-            unsafe { Self::slot(block, header.touched - 1) }
+            unsafe { Self::slot(block, state.touched - 1) }
         } else {
             // SAFETY: numbers in the list are below the capacity.
             let slot = unsafe { Self::slot(block, index) };
             // SAFETY: a slot in the list begins with the number of the next.
-            header.free = unsafe { slot.cast::<u16>().read() };
+            state.free = unsafe { slot.cast::<u16>().read() };
             slot
         };
-        header.used += 1;
-        (slot, header.used == Self::CAPACITY)
+        state.used += 1;
+        (slot, state.used == Self::CAPACITY)
     }
 
     /// Takes a slot back; true if there was no free one before.
@@ -140,21 +156,21 @@ impl<T> Block<T> {
     /// # Safety
     /// The slot is of this block and the caller's; the cache is locked.
     pub(super) unsafe fn put(block: NonNull<Self>, slot: NonNull<Slot<T>>) -> bool {
-        // SAFETY: under the lock, the header is ours; no reference to it outlives this function.
-        let header = unsafe { &mut *block.as_ptr() };
+        // SAFETY: as the caller promises.
+        let state = unsafe { Self::state(block) };
         let distance = slot.addr().get() - block.addr().get() - Self::FIRST;
         // SAFETY: the slot is the caller's, at least as large and aligned as its reference count.
-        unsafe { slot.cast::<u16>().write(header.free) };
-        header.free = (distance / size_of::<Slot<T>>()) as u16;
-        header.used -= 1;
-        header.used + 1 == Self::CAPACITY
+        unsafe { slot.cast::<u16>().write(state.free) };
+        state.free = (distance / size_of::<Slot<T>>()) as u16;
+        state.used -= 1;
+        state.used + 1 == Self::CAPACITY
     }
 
     /// # Safety
     /// The block is alive and its cache locked.
     pub(super) unsafe fn is_empty(block: NonNull<Self>) -> bool {
         // SAFETY: as the caller promises.
-        unsafe { (*block.as_ptr()).used == 0 }
+        unsafe { Self::state(block).used == 0 }
     }
 
     /// Ends the block; what is left is its frames.
@@ -163,7 +179,7 @@ impl<T> Block<T> {
     /// The block is empty and on no list.
     pub(super) unsafe fn dissolve(block: NonNull<Self>) -> KernelFrame {
         // SAFETY: nobody uses the header after this.
-        unsafe { ManuallyDrop::take(&mut (*block.as_ptr()).frame) }
+        unsafe { ManuallyDrop::take(&mut Self::state(block).frame) }
     }
 
     /// # Safety

@@ -172,12 +172,12 @@ impl<T> Lists<T> {
     /// The block is alive and on no list.
     unsafe fn link(&mut self, block: NonNull<Block<T>>) {
         let first = core::mem::replace(&mut self.partial, block.as_ptr());
-        // SAFETY: blocks on the list are alive; all are reached under the lock only.
+        // SAFETY: the lock is held; the states are borrowed one after the other.
         unsafe {
-            (*block.as_ptr()).prev = core::ptr::null_mut();
-            (*block.as_ptr()).next = first;
-            if let Some(first) = first.as_mut() {
-                first.prev = block.as_ptr();
+            let state = Block::state(block);
+            (state.prev, state.next) = (core::ptr::null_mut(), first);
+            if let Some(first) = NonNull::new(first) {
+                Block::state(first).prev = block.as_ptr();
             }
         }
     }
@@ -185,15 +185,16 @@ impl<T> Lists<T> {
     /// # Safety
     /// The block is on the list.
     unsafe fn unlink(&mut self, block: NonNull<Block<T>>) {
-        // SAFETY: blocks on the list are alive; all are reached under the lock only.
+        // SAFETY: the lock is held, blocks on the list are alive, and their states are borrowed one
+        // after the other.
         unsafe {
-            let (prev, next) = ((*block.as_ptr()).prev, (*block.as_ptr()).next);
-            match prev.as_mut() {
-                Some(prev) => prev.next = next,
+            let (prev, next) = (Block::state(block).prev, Block::state(block).next);
+            match NonNull::new(prev) {
+                Some(prev) => Block::state(prev).next = next,
                 None => self.partial = next,
             }
-            if let Some(next) = next.as_mut() {
-                next.prev = prev;
+            if let Some(next) = NonNull::new(next) {
+                Block::state(next).prev = prev;
             }
         }
     }

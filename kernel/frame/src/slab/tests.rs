@@ -4,11 +4,24 @@ use super::*;
 use crate::{Class, arena};
 use std::boxed::Box;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::vec::Vec;
+
+/// Keeps leaked caches reachable, so that leak checkers know they are meant.
+fn keep<T: 'static>(cache: Cache<T>) -> &'static Cache<T> {
+    struct Kept(#[expect(dead_code, reason = "held, not read")] *const ());
+    // SAFETY: the pointer is only stored.
+    unsafe impl Send for Kept {}
+    static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+    let cache: &'static Cache<T> = Box::leak(Box::new(cache));
+    KEPT.lock().unwrap().push(Kept((&raw const *cache).cast()));
+    cache
+}
 
 fn cache<T>(pages: u64) -> (&'static Cache<T>, &'static Frames) {
     let frames = arena::frames(pages);
-    let cache = Box::leak(Box::new(Cache::new("test")));
+    let cache = keep(Cache::new("test"));
     cache.init(frames);
     (cache, frames)
 }
@@ -51,7 +64,6 @@ fn objects_keep_their_values_and_empty_blocks_go_back() {
 
 #[test]
 fn the_last_reference_drops_the_object_once() {
-    // The arena is leaked, so the cache may hold non-'static-looking owners such as `Rc`.
     let (cache, frames) = cache::<Rc<()>>(8);
     let witness = Rc::new(());
     let first = cache.alloc_ref(witness.clone()).unwrap();
@@ -143,7 +155,7 @@ fn a_failed_allocation_drops_the_value_and_keeps_the_counts() {
 
 #[test]
 fn a_cache_without_frames_fails_softly() {
-    let cache: &'static Cache<u8> = Box::leak(Box::new(Cache::new("bare")));
+    let cache = keep(Cache::<u8>::new("bare"));
     assert!(cache.alloc(1).is_err());
 }
 

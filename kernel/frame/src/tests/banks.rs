@@ -57,9 +57,7 @@ fn wrong_banks_are_refused_and_change_nothing() {
     // SAFETY: refused ranges are not looked at; the others exist.
     unsafe {
         assert_eq!(frames.add_bank(part(3, 3)), Err(BankError::Empty));
-        #[expect(clippy::reversed_empty_ranges, reason = "the point of the test")]
-        let backwards = part(5, 3);
-        assert_eq!(frames.add_bank(backwards), Err(BankError::Empty));
+        assert_eq!(frames.add_bank(part(5, 3)), Err(BankError::Empty));
         frames.add_bank(part(8, 16)).unwrap();
         for overlapping in [part(0, 9), part(15, 20), part(9, 10), part(0, 64)] {
             assert_eq!(frames.add_bank(overlapping), Err(BankError::Overlap));

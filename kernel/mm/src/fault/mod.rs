@@ -12,7 +12,7 @@ use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use arm64::pte::{Entry, Invalid, Pte};
 use frame::FreshFrame;
-use pgtable::{Machine, ReadSide, TableError, Walked};
+use pgtable::{Invalidation, Machine, ReadSide, TableError, Walked};
 
 use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
 use crate::space::{Map, Space};
@@ -182,7 +182,10 @@ impl<M: Machine> Space<M> {
         let counters = self.counters();
         let (done, counter): (Option<bool>, &Counter) = match plan(&facts) {
             Plan::Refuse(refusal) => return Some(self.refuse(refusal)),
-            Plan::Spurious => (Some(true), &counters.faults_spurious),
+            Plan::Spurious => {
+                self.drop_stale(input.va);
+                (Some(true), &counters.faults_spurious)
+            }
             Plan::SetAccess { dirty } => (
                 self.apply_access(input.va, dirty, found, section),
                 &counters.faults_access,
@@ -212,6 +215,14 @@ impl<M: Machine> Space<M> {
             counters.faults_spurious.bump();
         }
         Some(FaultOutcome::Done)
+    }
+
+    /// An entry allows more than this CPU believes: the translation that it keeps must go, or the
+    /// access faults for ever where hardware does not walk again before a permission fault.
+    fn drop_stale(&self, va: u64) {
+        self.counters().flushes_page.bump();
+        let asid = self.asid();
+        self.machine().invalidate(Invalidation::Page { asid, va });
     }
 
     fn refuse(&self, refusal: Refusal) -> FaultOutcome {
@@ -300,7 +311,11 @@ impl<M: Machine> Space<M> {
             return None;
         }
         let leaf = self.table().lock_existing(va, section).ok();
-        Some(leaf.is_some_and(|leaf| leaf.mark_accessed(va, dirty)))
+        let marked = leaf.is_some_and(|leaf| leaf.mark_accessed(va, dirty));
+        if marked && dirty {
+            self.drop_stale(va);
+        }
+        Some(marked)
     }
 
     fn apply_reprotect(&self, va: u64, found: &Found, section: &ReadSide<'_>) -> Option<bool> {

@@ -1,0 +1,108 @@
+//! The life of a frame under loom: the shipped allocator, records and typed frames, on toy lists.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p frame --release --test loom`
+#![cfg(loom)]
+
+use frame::{Class, Frames, arena};
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+const PAGES: u64 = 8;
+
+/// Few switches suffice for every race between two operations, and keep the allocator's many
+/// steps explorable.
+fn model(check: impl Fn(&'static Frames) + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.max_branches = 20_000;
+    builder.check(move || check(arena::frames(PAGES)));
+}
+
+/// Stands for the frame's contents: a reader with a reference against the next owner's writes.
+struct Contents(UnsafeCell<u32>);
+
+impl Contents {
+    fn read(&self) {
+        // SAFETY: loom checks that no mutable access is concurrent.
+        self.0.with(|value| assert_eq!(unsafe { *value }, 0));
+    }
+
+    fn overwrite(&self) {
+        // SAFETY: loom checks that no other access is concurrent.
+        self.0.with_mut(|value| unsafe { *value = 1 });
+    }
+}
+
+/// A walker against the frame's reuse as a table. The table is written to if it has got the same
+/// frame, or, in the wrong variant, as if a walker's number alone did not keep a frame from reuse.
+fn walk_against_reuse(believe_the_allocator: bool) {
+    model(move |frames| {
+        let contents = Arc::new(Contents(UnsafeCell::new(0)));
+        let user = frames.alloc_fresh(0, false).unwrap().into_user();
+        let pfn = user.pfn();
+        let theirs = contents.clone();
+        let walker = thread::spawn(move || {
+            if let Some(frame) = frames.try_get_user(pfn) {
+                theirs.read();
+                drop(frame);
+            }
+        });
+        drop(user);
+        // The frame freed last is the one handed out next, if the walker did not keep it.
+        let table = frames.alloc_table().unwrap();
+        if table.pfn() == pfn || !believe_the_allocator {
+            contents.overwrite();
+        }
+        frames.free_table(table);
+        walker.join().unwrap();
+        assert_eq!(frames.stats().of(Class::User), 0);
+    });
+}
+
+#[test]
+fn a_walker_never_holds_a_frame_that_has_become_a_table() {
+    walk_against_reuse(true);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn the_model_sees_a_walker_hold_a_frame_while_it_is_reused() {
+    walk_against_reuse(false);
+}
+
+#[test]
+fn a_walker_with_a_stale_number_finds_the_new_block_or_nothing() {
+    model(|frames| {
+        // A block of two; the walker remembers its second frame.
+        let block = frames.alloc_fresh(1, false).unwrap().into_user();
+        let second = block.page(1);
+        let pfn = second.pfn();
+        drop(block);
+        let walker = thread::spawn(move || {
+            if let Some(frame) = frames.try_get_user(pfn) {
+                assert_eq!(frame.pfn(), pfn);
+                assert_eq!(pfn.raw() - frame.block().raw(), u64::from(frame.order()));
+            }
+        });
+        drop(second);
+        let single = frames.alloc_fresh(0, false).unwrap().into_user();
+        walker.join().unwrap();
+        assert!(single.is_unique());
+        drop(single);
+        assert_eq!(frames.stats().free, PAGES);
+    });
+}
+
+#[test]
+fn two_cpus_never_get_the_same_frame() {
+    model(|frames| {
+        let get = move || frames.alloc_fresh(0, false).unwrap();
+        let other = thread::spawn(get);
+        let mine = get();
+        let theirs = other.join().unwrap();
+        assert_ne!(mine.pfn(), theirs.pfn());
+        drop((mine, theirs));
+        assert_eq!(frames.stats().free, PAGES);
+    });
+}

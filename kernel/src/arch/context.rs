@@ -1,0 +1,148 @@
+//! The registers of one EL0 thread while it does not run.
+
+use core::mem::offset_of;
+
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Registers of an EL0 thread.
+///
+/// The exception vectors store the general registers here on every entry from EL0 and load them
+/// on every exit: at EL0 the CPU's `SP_EL1` points at the context of the thread that runs.
+/// Floating-point registers and `TPIDR_EL0` stay in the CPU between entries and are moved only
+/// when [`super::run`] switches threads (DESIGN D9).
+///
+/// All fields are atomics, read and written relaxed: a context is only looked at by a CPU that
+/// holds the thread, so no order is needed, and other code needs no `unsafe` to touch it.
+/// The layout is known to `vectors.rs`; the assertions below keep the two together.
+#[repr(C, align(16))]
+#[derive(Debug)]
+pub struct Context {
+    /// `x0` to `x30`.
+    pub x: [AtomicU64; 31],
+    /// `SP_EL0`.
+    pub sp: AtomicU64,
+    /// Program counter: where EL0 goes on.
+    pub pc: AtomicU64,
+    pstate: AtomicU64,
+    /// `TPIDR_EL0`: the thread pointer. Valid only while the context is not loaded on a CPU.
+    pub tpidr: AtomicU64,
+    /// CPU number + 1 while the context is loaded, else 0.
+    pub(super) loaded: AtomicU32,
+    _pad: AtomicU32,
+    v: [AtomicU64; 64],
+    fpcr: AtomicU64,
+    fpsr: AtomicU64,
+}
+
+/// What a program may have in PSTATE: the condition flags, TCO, DIT, SSBS and BTYPE. Everything else
+/// (exception level, masks, single step, illegal state) is the kernel's (Arm ARM, SPSR_EL1).
+const PSTATE_USER: u64 = 0xf << 28 | 1 << 25 | 1 << 24 | 1 << 12 | 0b11 << 10;
+
+/// `v0`'s place in [`Context`], for the assembly that moves the vector registers.
+pub(super) const OFFSET_V: usize = offset_of!(Context, v);
+
+const _: () = {
+    assert!(offset_of!(Context, x) == 0);
+    assert!(offset_of!(Context, sp) == 248);
+    assert!(offset_of!(Context, pc) == 256);
+    assert!(offset_of!(Context, pstate) == 264);
+    assert!(OFFSET_V.is_multiple_of(16));
+    assert!(offset_of!(Context, fpcr) == OFFSET_V + 512);
+    assert!(offset_of!(Context, fpsr) == OFFSET_V + 520);
+};
+
+impl Context {
+    /// All registers zero.
+    pub const fn new() -> Self {
+        Self {
+            x: [const { AtomicU64::new(0) }; 31],
+            sp: AtomicU64::new(0),
+            pc: AtomicU64::new(0),
+            pstate: AtomicU64::new(0),
+            tpidr: AtomicU64::new(0),
+            loaded: AtomicU32::new(0),
+            _pad: AtomicU32::new(0),
+            v: [const { AtomicU64::new(0) }; 64],
+            fpcr: AtomicU64::new(0),
+            fpsr: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the context that of a thread that starts at `entry` with stack pointer `sp`: every
+    /// other register is zero.
+    pub fn reset(&self, entry: u64, sp: u64) {
+        let zero = |word: &AtomicU64| word.store(0, Ordering::Relaxed);
+        self.x.iter().chain(&self.v).for_each(zero);
+        [&self.pstate, &self.tpidr, &self.fpcr, &self.fpsr]
+            .into_iter()
+            .for_each(zero);
+        self.sp.store(sp, Ordering::Relaxed);
+        self.pc.store(entry, Ordering::Relaxed);
+    }
+
+    /// Copies all registers of `other`, as for a thread that another one has just made.
+    ///
+    /// When `other` is loaded on this CPU its floating-point registers and `TPIDR_EL0` are in the
+    /// CPU: [`super::run::save_current`] first.
+    pub fn clone_from(&self, other: &Context) {
+        let pairs = self
+            .x
+            .iter()
+            .chain(&self.v)
+            .zip(other.x.iter().chain(&other.v));
+        for (to, from) in pairs {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        for (to, from) in [
+            (&self.sp, &other.sp),
+            (&self.pc, &other.pc),
+            (&self.pstate, &other.pstate),
+            (&self.tpidr, &other.tpidr),
+            (&self.fpcr, &other.fpcr),
+            (&self.fpsr, &other.fpsr),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// `x{n}`, n from 0 to 30.
+    #[inline]
+    pub fn get(&self, n: usize) -> u64 {
+        self.x[n].load(Ordering::Relaxed)
+    }
+
+    /// Sets `x{n}`, n from 0 to 30.
+    #[inline]
+    pub fn set(&self, n: usize, value: u64) {
+        self.x[n].store(value, Ordering::Relaxed);
+    }
+
+    /// PSTATE as the thread had it.
+    pub fn pstate(&self) -> u64 {
+        self.pstate.load(Ordering::Relaxed)
+    }
+
+    /// Sets the part of PSTATE that belongs to the program; the rest of `value` is ignored, so
+    /// that no value makes a context return anywhere but to EL0 with interrupts open.
+    pub fn set_pstate(&self, value: u64) {
+        self.pstate.store(value & PSTATE_USER, Ordering::Relaxed);
+    }
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Context {
+    /// A context that a CPU still returns through must not go away: that is a kernel bug, caught
+    /// here rather than as a wild store by the next exception.
+    fn drop(&mut self) {
+        assert_eq!(
+            self.loaded.load(Ordering::Relaxed),
+            0,
+            "a loaded thread context was dropped"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! The MMU of this machine: which tables TTBR0 holds, TLB invalidation, and the [`Machine`] that
+//! the page-table engine runs on.
+
+use core::arch::asm;
+
+use aarch64_cpu::registers::{Readable, TTBR0_EL1, Writeable};
+use arm64::addr::{PhysAddr, VirtAddr};
+use arm64::pte::Format;
+use arm64::{regs, tlbi};
+use frame::Frames;
+use pgtable::{
+    Invalidation, Machine, ReadSide, RootWord, SpaceKind, TableDesc, TableError, TableStats,
+};
+use sync::Once;
+use sync::atomic::{AtomicU64, Ordering};
+use sync::grace::Grace;
+
+use super::memory_ops;
+
+/// Kernel ranges longer than this many pages are invalidated by dropping everything.
+const KERNEL_RANGE_LIMIT: u64 = 512;
+
+/// A user space as TTBR0 takes it: root, levels and identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootActivation {
+    ttbr0: u64,
+}
+
+impl RootActivation {
+    /// The activation of the space with this root word and identifier.
+    pub fn new(word: RootWord, asid: u16) -> Self {
+        Self { ttbr0: regs::ttbr(HW.format(), word.root(), asid) }
+    }
+}
+
+static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
+
+/// Names the empty table that TTBR0 holds while no space is loaded.
+pub fn set_reserved_root(root: PhysAddr) {
+    RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
+}
+
+/// Loads a user space on this CPU, if another one (or none) is loaded. Identifiers are never
+/// shared by two spaces, so no invalidation is needed.
+#[inline]
+pub fn activate(root: RootActivation) {
+    if TTBR0_EL1.get() != root.ttbr0 {
+        load(root.ttbr0);
+    }
+}
+
+/// Loads the reserved root: from here on this CPU does not look at any user table. Before going
+/// idle, and before a space is torn down.
+pub fn deactivate() {
+    let reserved = RESERVED_ROOT.load(Ordering::Relaxed);
+    if TTBR0_EL1.get() != reserved {
+        load(reserved);
+    }
+}
+
+fn load(ttbr0: u64) {
+    TTBR0_EL1.set(ttbr0);
+    // SAFETY: a barrier. What TTBR0 names is a constructed root that outlives its activation
+    // (law 8: a root is freed after the grace period that follows its last deactivation).
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}
+
+/// The machine under every space of this kernel.
+#[derive(Debug)]
+pub struct Hw;
+
+static FRAMES: Once<Frames> = Once::new();
+static GRACE: Grace = Grace::new();
+static TABLES: TableStats = TableStats::new();
+static FORMAT: Once<Format> = Once::new();
+
+/// The one machine.
+pub static HW: Hw = Hw;
+
+/// Installs the allocator and the descriptor format; once, at boot.
+pub(super) fn install(frames: Frames, format: Format) {
+    FRAMES.call_once(|| frames);
+    FORMAT.call_once(|| format);
+}
+
+/// The frame allocator.
+#[inline]
+pub fn frames() -> &'static Frames {
+    match FRAMES.get() {
+        Some(frames) => frames,
+        None => panic!("a frame was asked for before the allocator existed"),
+    }
+}
+
+/// Grace periods of this machine.
+pub fn grace() -> &'static Grace {
+    &GRACE
+}
+
+impl Machine for Hw {
+    #[inline]
+    fn frames(&self) -> &'static Frames {
+        frames()
+    }
+
+    #[inline]
+    fn format(&self) -> Format {
+        match FORMAT.get() {
+            Some(format) => *format,
+            None => panic!("a table was touched before the descriptor format was known"),
+        }
+    }
+
+    #[inline]
+    fn publish(&self, kind: SpaceKind) {
+        match kind {
+            // A user entry that went from invalid to valid needs no wait: a CPU whose walker
+            // misses it faults, finds it there and tries again.
+            SpaceKind::User => {}
+            // SAFETY: barriers only.
+            SpaceKind::Kernel | SpaceKind::Special => unsafe {
+                asm!("dsb ishst", "isb", options(nostack, preserves_flags));
+            },
+        }
+    }
+
+    fn invalidate(&self, what: Invalidation) {
+        // SAFETY: barriers and invalidations make no translation that the tables do not hold.
+        unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+        match what {
+            Invalidation::Asid(asid) => tlbi_aside1is(tlbi::asid(asid)),
+            Invalidation::Page { asid, va } => tlbi_vae1is(tlbi::va(asid, VirtAddr::new(va), None)),
+            Invalidation::Kernel { start, end } => {
+                let pages = end.wrapping_sub(start) >> 12;
+                if pages > KERNEL_RANGE_LIMIT {
+                    // SAFETY: as above.
+                    unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
+                } else {
+                    (0..pages).for_each(|page| tlbi_vaae1is(tlbi::va(0, VirtAddr::new(start + (page << 12)), None)));
+                }
+            }
+        }
+        // SAFETY: as above.
+        unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
+    }
+
+    fn sync_instructions(&self, pa: PhysAddr) {
+        memory_ops::sync_icache(self.frames().window().virt(pa).as_ptr(), 4096);
+    }
+
+    #[inline]
+    fn read_side<'g, T>(&self, stay: &'g T) -> ReadSide<'g> {
+        // SAFETY: D3: the kernel is not preempted, and a CPU reports a quiescent state only in
+        // `sched::leave_kernel`, below which no read-side section is open.
+        unsafe { ReadSide::enter(stay) }
+    }
+
+    fn grace(&self) -> &'static Grace {
+        &GRACE
+    }
+
+    fn stats(&self) -> &'static TableStats {
+        &TABLES
+    }
+
+    fn on_construct(&self, table: &TableDesc) -> Result<(), TableError> {
+        crate::memory::hooks::on_construct(table)
+    }
+
+    fn on_destruct(&self, table: &TableDesc) {
+        crate::memory::hooks::on_destruct(table);
+    }
+}
+
+fn tlbi_aside1is(operand: u64) {
+    // SAFETY: an invalidation makes no translation that the tables do not hold.
+    unsafe { asm!("tlbi aside1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+}
+
+fn tlbi_vae1is(operand: u64) {
+    // SAFETY: as above.
+    unsafe { asm!("tlbi vae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+}
+
+fn tlbi_vaae1is(operand: u64) {
+    // SAFETY: as above.
+    unsafe { asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+}

@@ -1,0 +1,30 @@
+//! What only this machine can do: the one module with `asm!`, system registers and devices.
+//!
+//! The rest of the kernel calls these functions and never sees a register. Nothing in here
+//! decides a policy: what to run, what to map and what a fault means are decided elsewhere.
+
+pub mod context;
+pub mod cpu;
+mod early_map;
+mod fp;
+pub mod frames;
+pub mod gic;
+pub mod idregs;
+pub mod initrd;
+pub mod heap;
+pub mod memory_ops;
+pub mod mmu;
+mod mte;
+pub mod power;
+pub mod probe;
+mod rtc;
+pub mod run;
+mod smp;
+pub mod start;
+pub mod time;
+pub mod trap;
+pub mod uart;
+mod vectors;
+
+pub use context::Context;
+pub use trap::Cause;

@@ -1,0 +1,71 @@
+//! From the vectors to the kernel: the cause of an exception as a value.
+
+use aarch64_cpu::registers::{ESR_EL1, FAR_EL1, Readable};
+use arm64::esr::{Esr, Fault};
+
+use super::context::Context;
+
+/// Why EL0 stopped running.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause {
+    /// `svc #imm`: a system call.
+    Svc {
+        /// The instruction's immediate.
+        imm: u16,
+    },
+    /// A data or instruction abort, with the address from FAR_EL1, tag bits included.
+    Fault(Fault, u64),
+    /// Any other synchronous exception.
+    Other(Esr),
+    /// An interrupt is pending.
+    Irq,
+    /// A fast interrupt: nothing routes one here.
+    Fiq,
+    /// A system error: an access went wrong after the fact.
+    SError(Esr),
+}
+
+/// `svc` in AArch64 state (Arm ARM, ESR_EL1.EC). Spelt here because the system-call path compares
+/// it before anything is decoded.
+const EC_SVC64: u64 = 0x15;
+
+/// Entered from the vectors with the registers already in `ctx`; returning goes back to EL0, as
+/// the thread that is current then.
+pub(super) extern "C" fn el0_sync(ctx: &Context) {
+    let esr = ESR_EL1.get();
+    let cause = if esr >> 26 & 0x3f == EC_SVC64 {
+        Cause::Svc { imm: esr as u16 }
+    } else {
+        decode(esr)
+    };
+    handle(cause, ctx);
+}
+
+/// As [`el0_sync`], for an interrupt.
+pub(super) extern "C" fn el0_irq(ctx: &Context) {
+    handle(Cause::Irq, ctx);
+}
+
+/// As [`el0_sync`], for a fast interrupt.
+pub(super) extern "C" fn el0_fiq(ctx: &Context) {
+    handle(Cause::Fiq, ctx);
+}
+
+/// As [`el0_sync`], for a system error.
+pub(super) extern "C" fn el0_serror(ctx: &Context) {
+    handle(Cause::SError(Esr::new(ESR_EL1.get())), ctx);
+}
+
+#[inline(always)]
+fn handle(cause: Cause, ctx: &Context) {
+    crate::trap::from_el0(cause, ctx);
+    crate::sched::leave_kernel();
+}
+
+fn decode(raw: u64) -> Cause {
+    let esr = Esr::new(raw);
+    match esr.fault() {
+        Some(fault) => Cause::Fault(fault, FAR_EL1.get()),
+        None => Cause::Other(esr),
+    }
+}

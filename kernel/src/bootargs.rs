@@ -1,0 +1,230 @@
+//! The kernel command line.
+//!
+//! Words are separated by white space; those that begin with `tessera.` are ours, the rest belongs
+//! to others and is ignored. A word of ours that means nothing is kept for a warning, so that a
+//! typing mistake does not go unseen.
+
+use log::LevelFilter;
+use sync::Once;
+
+static ARGS: Once<BootArgs<'static>> = Once::new();
+
+/// Keeps what the kernel was booted with; once.
+pub fn set(args: BootArgs<'static>) {
+    ARGS.call_once(|| args);
+}
+
+/// What the kernel was booted with: the defaults until it is known.
+pub fn get() -> BootArgs<'static> {
+    ARGS.get().copied().unwrap_or(BootArgs::parse(""))
+}
+
+/// Longest token of the control protocol.
+pub const MAX_TOKEN: usize = 32;
+const PREFIX: &str = "tessera.";
+
+/// The secret that marks control lines: hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Token {
+    digits: [u8; MAX_TOKEN],
+    len: u8,
+}
+
+impl Token {
+    /// 1 to [`MAX_TOKEN`] hexadecimal digits, else `None`.
+    pub fn new(text: &str) -> Option<Self> {
+        let len = text.len();
+        if len == 0 || len > MAX_TOKEN || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut digits = [0; MAX_TOKEN];
+        digits[..len].copy_from_slice(text.as_bytes());
+        Some(Self {
+            digits,
+            len: len as u8,
+        })
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.digits[..usize::from(self.len)]).unwrap_or("")
+    }
+}
+
+/// Which self-tests to run instead of a program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SelfTest<'a> {
+    /// None: run the program.
+    #[default]
+    Off,
+    /// All of them.
+    All,
+    /// Those whose name contains the text.
+    Named(&'a str),
+}
+
+/// What the command line asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct BootArgs<'a> {
+    /// `tessera.token=HEX`: print control lines marked with it.
+    pub token: Option<Token>,
+    /// `tessera.icount=1`: instructions are counted exactly; record the longest stay.
+    pub icount: bool,
+    /// `tessera.prompt=1`: offer the prompt after the program.
+    pub prompt: bool,
+    /// `tessera.log=off|error|warn|info|debug|trace`; default warn.
+    pub log: LevelFilter,
+    /// `tessera.hold=SIZE[K|M|G]`: bytes at the end of RAM to hold back.
+    pub hold: u64,
+    /// `tessera.selftest=1|NAME`.
+    pub selftest: SelfTest<'a>,
+    /// `tessera.snapshot=exit`: wait for the host reader before a program's memory is torn down.
+    pub snapshot_exit: bool,
+    /// `tessera.af=0` clears it: accessed and dirty state by software even if hardware could.
+    pub hardware_af: bool,
+    /// `tessera.panic=1`: a deliberate kernel bug after boot, to test its report.
+    pub panic: bool,
+    line: &'a str,
+}
+
+impl<'a> BootArgs<'a> {
+    /// Reads the command line. Never fails: what is not understood is in [`BootArgs::unknown`].
+    pub fn parse(line: &'a str) -> Self {
+        let mut args = Self {
+            token: None,
+            icount: false,
+            prompt: false,
+            log: LevelFilter::Warn,
+            hold: 0,
+            selftest: SelfTest::Off,
+            snapshot_exit: false,
+            hardware_af: true,
+            panic: false,
+            line,
+        };
+        for word in line.split_ascii_whitespace() {
+            let _understood = args.take(word);
+        }
+        args
+    }
+
+    /// The words that begin with `tessera.` and mean nothing.
+    pub fn unknown(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let mut scratch = Self::parse("");
+        self.line
+            .split_ascii_whitespace()
+            .filter(move |word| word.starts_with(PREFIX) && scratch.take(word).is_none())
+    }
+
+    /// Applies one word; `None` if it is ours and not understood.
+    fn take(&mut self, word: &'a str) -> Option<()> {
+        let Some(setting) = word.strip_prefix(PREFIX) else {
+            return Some(());
+        };
+        let (key, value) = setting.split_once('=')?;
+        match key {
+            "token" => self.token = Some(Token::new(value)?),
+            "icount" => self.icount = switch(value)?,
+            "prompt" => self.prompt = switch(value)?,
+            "log" => self.log = value.parse().ok()?,
+            "hold" => self.hold = size(value)?,
+            "selftest" => self.selftest = selftest(value)?,
+            "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
+            "af" => self.hardware_af = switch(value)?,
+            "panic" => self.panic = switch(value)?,
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+fn selftest(value: &str) -> Option<SelfTest<'_>> {
+    match value {
+        "" => None,
+        "0" => Some(SelfTest::Off),
+        "1" => Some(SelfTest::All),
+        name => Some(SelfTest::Named(name)),
+    }
+}
+
+/// A decimal or `0x` number of bytes, with an optional unit K, M or G.
+fn size(value: &str) -> Option<u64> {
+    let (number, shift) = match value.as_bytes().last()? {
+        b'K' | b'k' => (&value[..value.len() - 1], 10),
+        b'M' | b'm' => (&value[..value.len() - 1], 20),
+        b'G' | b'g' => (&value[..value.len() - 1], 30),
+        _ => (value, 0),
+    };
+    let number = match number.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16).ok()?,
+        None => number.parse().ok()?,
+    };
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_line_gives_the_defaults() {
+        let args = BootArgs::parse("");
+        assert!(args.token.is_none() && !args.icount && !args.prompt && !args.panic);
+        assert!(args.hardware_af && !args.snapshot_exit);
+        assert_eq!(
+            (args.hold, args.log, args.selftest),
+            (0, LevelFilter::Warn, SelfTest::Off)
+        );
+        assert_eq!(args.unknown().count(), 0);
+    }
+
+    #[test]
+    fn every_argument_is_read() {
+        let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
+                    tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
+                    tessera.af=0 tessera.panic=1";
+        let args = BootArgs::parse(line);
+        assert_eq!(args.token.unwrap().as_str(), "0aF9");
+        assert!(args.icount && args.prompt && args.snapshot_exit && args.panic);
+        assert!(!args.hardware_af);
+        assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
+        assert_eq!(args.selftest, SelfTest::Named("bbm"));
+        assert_eq!(args.unknown().count(), 0);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named_and_changes_nothing() {
+        let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
+                    tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1";
+        let args = BootArgs::parse(line);
+        assert_eq!(args.unknown().count(), 7);
+        assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
+        assert!(!args.icount && args.token.is_none() && !args.panic);
+        assert_eq!(args.hold, 0);
+    }
+
+    #[test]
+    fn sizes_have_units_and_do_not_overflow() {
+        assert_eq!(size("4096"), Some(4096));
+        assert_eq!(size("0x10k"), Some(16 << 10));
+        assert_eq!(size("2G"), Some(2 << 30));
+        assert_eq!(size("18446744073709551615G"), None);
+        assert_eq!(["", "M", "-1M", "1MM"].map(size), [None; 4]);
+    }
+
+    #[test]
+    fn tokens_are_short_hexadecimal_words() {
+        assert!(Token::new("").is_none());
+        assert!(Token::new(&"a".repeat(MAX_TOKEN)).is_some());
+        assert!(Token::new(&"a".repeat(MAX_TOKEN + 1)).is_none());
+        assert!(Token::new("12 34").is_none());
+    }
+}

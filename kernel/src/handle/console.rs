@@ -1,0 +1,144 @@
+//! What is typed at the serial console, for programs, for the prompt and for the host-side reader.
+//!
+//! Bytes are taken from the UART when it interrupts and wait in a small ring. Who listens decides
+//! what becomes of them: a waiting host-side reader, the prompt between programs, else the program
+//! by reading descriptor 0. A carriage return is a line end, as on a terminal (ICRNL).
+
+use frame::slab::Ref;
+use sync::atomic::{AtomicU8, Ordering};
+use sync::{Queue, SpinLock, rank};
+
+use crate::arch::uart;
+use crate::prompt;
+use crate::sched::wait::{self, Limit, Place};
+use crate::thread::Thread;
+
+const RING: usize = 1024;
+
+/// Who gets what is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Listener {
+    /// The program, through descriptor 0.
+    Program = 0,
+    /// The prompt.
+    Prompt = 1,
+    /// The kernel, which waits for a line end.
+    Kernel = 2,
+}
+
+static LISTENER: AtomicU8 = AtomicU8::new(Listener::Program as u8);
+
+struct Ring {
+    bytes: [u8; RING],
+    head: usize,
+    len: usize,
+}
+
+static INPUT: SpinLock<Ring, rank::Leaf> =
+    SpinLock::new(Ring { bytes: [0; RING], head: 0, len: 0 });
+static WAITING: SpinLock<Queue<Ref<Thread>>, rank::Endpoint> = SpinLock::new(Queue::new());
+
+impl Ring {
+    /// What does not fit is lost, as on a terminal whose reader is too slow.
+    fn push(&mut self, byte: u8) {
+        if self.len < RING {
+            self.bytes[(self.head + self.len) % RING] = byte;
+            self.len += 1;
+        }
+    }
+
+    fn pop(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.head)?;
+        self.len = self.len.checked_sub(1)?;
+        self.head = (self.head + 1) % RING;
+        Some(byte)
+    }
+}
+
+/// Chooses who gets what is typed from now on.
+pub fn listen(listener: Listener) {
+    LISTENER.store(listener as u8, Ordering::Relaxed);
+}
+
+/// Who gets it now.
+pub fn listener() -> Listener {
+    match LISTENER.load(Ordering::Relaxed) {
+        1 => Listener::Prompt,
+        2 => Listener::Kernel,
+        _ => Listener::Program,
+    }
+}
+
+/// Drops what was typed up to a line end; whether there was one.
+pub fn take_line_end() -> bool {
+    let mut input = INPUT.lock();
+    core::iter::from_fn(|| input.pop()).any(|byte| byte == b'\n')
+}
+
+/// Takes everything from the UART and lets it interrupt again.
+pub fn pump() {
+    let mut received = false;
+    while let Some(byte) = uart::read_byte() {
+        let byte = if byte == b'\r' { b'\n' } else { byte };
+        received = true;
+        INPUT.lock().push(byte);
+        if listener() == Listener::Program {
+            prompt::echo(byte);
+        }
+    }
+    uart::enable_rx_irq();
+    if received {
+        wake_readers();
+    }
+}
+
+/// Takes up to `out.len()` bytes, at most to the end of a line. 0: nothing was typed.
+pub fn take(out: &mut [u8]) -> usize {
+    let mut input = INPUT.lock();
+    let mut count = 0;
+    while let Some(place) = out.get_mut(count) {
+        let Some(byte) = input.pop() else { break };
+        *place = byte;
+        count += 1;
+        if byte == b'\n' {
+            break;
+        }
+    }
+    count
+}
+
+/// Whether something was typed.
+pub fn is_ready() -> bool {
+    INPUT.lock().len != 0
+}
+
+/// Parks `thread`, the current one, until something is typed or the limit is reached.
+pub fn wait(thread: &Ref<Thread>, limit: Option<Limit>) {
+    {
+        let mut queue = WAITING.lock();
+        wait::begin(thread, Place::Console, 0, limit);
+        let pushed = queue.push(thread.clone());
+        debug_assert!(pushed.is_ok());
+    }
+    if is_ready() && thread.park().claim_any() {
+        wait::finish(thread.clone());
+    }
+    wait::check(thread);
+}
+
+/// Takes a thread whose sleep was claimed out of the queue.
+pub fn leave(thread: &Ref<Thread>) {
+    let left = WAITING.lock().remove(thread);
+    drop(left);
+}
+
+fn wake_readers() {
+    loop {
+        let next = WAITING.lock().pop();
+        let Some(thread) = next else { return };
+        if thread.park().claim_any() {
+            wait::finish_dequeued(thread);
+        }
+    }
+}

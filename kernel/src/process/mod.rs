@@ -1,0 +1,13 @@
+//! A process: an address space, descriptors and threads that live and die together.
+
+pub mod end;
+
+#[cfg(target_os = "none")]
+pub mod calls;
+#[cfg(target_os = "none")]
+mod record;
+#[cfg(target_os = "none")]
+pub mod signals;
+
+#[cfg(target_os = "none")]
+pub use record::{Process, THREADS_MAX, init};

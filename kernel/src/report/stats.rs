@@ -1,0 +1,155 @@
+//! The cost report of a program, as one JSON object.
+//!
+//! Hand-formatted: keys are fixed words and values are numbers or fixed words, so nothing has to
+//! be escaped.
+
+use core::fmt::{self, Write};
+
+use arm64::geometry::Level;
+use sync::atomic::{AtomicU64, Ordering};
+
+use crate::arch::{self, time};
+use crate::process::Process;
+use crate::sched::{cpu, stay};
+
+/// Counts of CPUs are never reset: a program's are the difference to those at its start.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cpus {
+    calls: u64,
+    switches: u64,
+    ticks: u64,
+    steals: u64,
+}
+
+fn cpus() -> Cpus {
+    cpu::all().map(|cpu| &cpu.counters).fold(Cpus::default(), |sum, one| Cpus {
+        calls: sum.calls + one.calls.load(Ordering::Relaxed),
+        switches: sum.switches + one.switches.load(Ordering::Relaxed),
+        ticks: sum.ticks + one.ticks.load(Ordering::Relaxed),
+        steals: sum.steals + one.steals.load(Ordering::Relaxed),
+    })
+}
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static SWITCHES: AtomicU64 = AtomicU64::new(0);
+static TICKS: AtomicU64 = AtomicU64::new(0);
+static STEALS: AtomicU64 = AtomicU64::new(0);
+/// Free frames before the program was loaded.
+static FREE_BEFORE: AtomicU64 = AtomicU64::new(0);
+/// Instructions when the program was about to execute its first.
+static STARTED: AtomicU64 = AtomicU64::new(0);
+/// Instructions from reset to the first one at EL0.
+static FIRST: AtomicU64 = AtomicU64::new(0);
+
+/// Takes the state before a program is loaded as the one to compare with.
+pub fn begin() {
+    let now = cpus();
+    CALLS.store(now.calls, Ordering::Relaxed);
+    SWITCHES.store(now.switches, Ordering::Relaxed);
+    TICKS.store(now.ticks, Ordering::Relaxed);
+    STEALS.store(now.steals, Ordering::Relaxed);
+    cpu::all().for_each(|cpu| cpu.stay.reset());
+    FREE_BEFORE.store(free_frames(), Ordering::Relaxed);
+}
+
+/// The program is about to run. True for the first one since reset.
+pub fn started() -> bool {
+    let now = time::instructions();
+    STARTED.store(now, Ordering::Relaxed);
+    FIRST.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// Instructions from reset to the first one at EL0.
+pub fn first_el0() -> u64 {
+    FIRST.load(Ordering::Relaxed)
+}
+
+/// Free frames now, those in per-CPU lists included.
+pub fn free_frames() -> u64 {
+    arch::mmu::frames().stats().free
+}
+
+/// Free frames before the program was loaded.
+pub fn free_before() -> u64 {
+    FREE_BEFORE.load(Ordering::Relaxed)
+}
+
+/// Memory of hot-added banks does not count as freed by the program.
+pub fn note_added(frames: u64) {
+    FREE_BEFORE.fetch_add(frames, Ordering::Relaxed);
+}
+
+/// Writes the report of a process that is alive or ending, without the closing brace's part on
+/// what it left behind.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(out: &mut dyn Write, process: &Process) -> fmt::Result {
+    write_open(out, process)?;
+    write!(out, ",\"frames\":{{\"before\":{},\"now\":{}}}}}", free_before(), free_frames())
+}
+
+/// The same, with the object left open.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
+    let space = process.space();
+    write!(out, "{{\"first_el0_instruction\":{}", first_el0())?;
+    let run = time::instructions().saturating_sub(STARTED.load(Ordering::Relaxed));
+    write!(out, ",\"instructions\":{run}")?;
+    write!(out, ",\"memory\":{{")?;
+    let mut separator = "";
+    let mut failed = Ok(());
+    space.counters().each(|name, value| {
+        if failed.is_ok() {
+            failed = write!(out, "{separator}\"{name}\":{value}");
+        }
+        separator = ",";
+    });
+    failed?;
+    write!(out, "}},\"tables\":{{")?;
+    tables(out, process)?;
+    write!(out, "}}")?;
+    match space.first_fault() {
+        Some(fault) => write!(out, ",\"first_fault_instructions\":{}", fault.cost)?,
+        None => write!(out, ",\"first_fault_instructions\":null")?,
+    }
+    events(out, process)?;
+    longest_stay(out)
+}
+
+fn tables(out: &mut dyn Write, process: &Process) -> fmt::Result {
+    let stats = process.space().table_stats();
+    let mut separator = "";
+    for level in Level::ALL {
+        let counts = stats.at(level);
+        if counts.made != 0 {
+            let (number, made, freed) = (level.number(), counts.made, counts.freed);
+            write!(out, "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed}}}")?;
+            separator = ",";
+        }
+    }
+    Ok(())
+}
+
+fn events(out: &mut dyn Write, process: &Process) -> fmt::Result {
+    let now = cpus();
+    let since = |now: u64, then: &AtomicU64| now - then.load(Ordering::Relaxed);
+    write!(out, ",\"system_calls\":{}", since(now.calls, &CALLS))?;
+    write!(out, ",\"unknown_calls\":{}", process.calls().total())?;
+    write!(out, ",\"context_switches\":{}", since(now.switches, &SWITCHES))?;
+    write!(out, ",\"ticks\":{}", since(now.ticks, &TICKS))?;
+    write!(out, ",\"steals\":{}", since(now.steals, &STEALS))
+}
+
+/// `null` when nothing was measured.
+fn longest_stay(out: &mut dyn Write) -> fmt::Result {
+    let longest = cpu::all().map(|cpu| cpu.stay.longest()).max_by_key(|(length, _)| *length);
+    match longest.filter(|_| stay::is_measured()) {
+        Some((length, what)) => {
+            write!(out, ",\"longest_stay\":{{\"instructions\":{length},\"in\":\"{what}\"}}")
+        }
+        None => write!(out, ",\"longest_stay\":null"),
+    }
+}

@@ -1,0 +1,118 @@
+//! What the scheduler keeps for each CPU.
+
+use frame::slab::Ref;
+use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use sync::{CachePadded, MAX_CPUS, Queue, SpinLock, cpu_index, rank};
+
+use super::park::Sleep;
+use super::stay::Stay;
+use super::timers::Timers;
+use crate::thread::Thread;
+
+/// A registered time-out: the sleep that it ends and whose it is.
+#[derive(Debug)]
+pub struct Timeout {
+    /// The sleep.
+    pub sleep: Sleep,
+    /// The thread.
+    pub thread: Ref<Thread>,
+}
+
+/// Event counters of one CPU, written by that CPU only.
+#[derive(Debug)]
+pub struct CpuCounters {
+    /// System calls.
+    pub calls: AtomicU64,
+    /// Threads put on the CPU in place of another.
+    pub switches: AtomicU64,
+    /// Timer interrupts.
+    pub ticks: AtomicU64,
+    /// Threads taken from other CPUs' queues.
+    pub steals: AtomicU64,
+}
+
+/// One more on a counter that only this CPU writes.
+#[inline]
+pub fn count(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// The scheduler's record of one CPU.
+pub struct Cpu {
+    attention: AtomicU32,
+    /// The thread whose context is loaded or is to be loaded next.
+    pub(super) current: SpinLock<Option<Ref<Thread>>, rank::Leaf>,
+    /// Threads ready to run here.
+    pub(super) queue: SpinLock<Queue<Ref<Thread>>, rank::RunQueue>,
+    /// Length of `queue`, to look at without its lock.
+    pub(super) queued: AtomicUsize,
+    /// Time-outs of threads that parked here.
+    pub(super) timers: SpinLock<Timers<Timeout>, rank::Leaf>,
+    /// When the current thread has had its share, in ticks; 0 while nobody waits for the CPU.
+    pub(super) slice_end: AtomicU64,
+    /// When the oldest open grace period was first seen here, in ticks; 0 while none is open.
+    pub(super) grace_seen: AtomicU64,
+    /// Stays in the kernel.
+    pub stay: Stay,
+    /// Counters.
+    pub counters: CpuCounters,
+}
+
+impl Cpu {
+    const fn new() -> Self {
+        Self {
+            attention: AtomicU32::new(1),
+            current: SpinLock::new(None),
+            queue: SpinLock::new(Queue::new()),
+            queued: AtomicUsize::new(0),
+            timers: SpinLock::new(Timers::new()),
+            slice_end: AtomicU64::new(0),
+            grace_seen: AtomicU64::new(0),
+            stay: Stay::new(),
+            counters: CpuCounters {
+                calls: AtomicU64::new(0),
+                switches: AtomicU64::new(0),
+                ticks: AtomicU64::new(0),
+                steals: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// Asks for the long way out of the kernel: there is more to do than to return.
+    #[inline]
+    pub fn attend(&self) {
+        self.attention.store(1, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn needs_attention(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn attended(&self) {
+        self.attention.store(0, Ordering::Relaxed);
+    }
+
+    /// The current thread, for longer than a lock may be held.
+    pub fn current(&self) -> Option<Ref<Thread>> {
+        self.current.lock().clone()
+    }
+}
+
+static CPUS: [CachePadded<Cpu>; MAX_CPUS] = [const { CachePadded::new(Cpu::new()) }; MAX_CPUS];
+
+/// This CPU's record.
+#[inline]
+pub fn this() -> &'static Cpu {
+    &CPUS[cpu_index()]
+}
+
+/// The record of CPU `index`.
+pub(super) fn of(index: usize) -> &'static Cpu {
+    &CPUS[index]
+}
+
+/// The records of all CPUs that there can be.
+pub fn all() -> impl Iterator<Item = &'static Cpu> {
+    CPUS.iter().map(|cpu| &**cpu)
+}

@@ -1,0 +1,34 @@
+//! A CPU without a thread: waits for an interrupt, in an extended quiescent state.
+
+use sync::atomic::Ordering;
+use sync::cpu_index;
+
+use super::cpu::Cpu;
+use super::stay::What;
+use super::run::{IDLE, arm_timer, interrupts};
+use super::cpu;
+use crate::{arch, prompt};
+use sync::MAX_CPUS;
+
+/// Waits once, unless there is something to run. Interrupts stay masked: a pending one ends the
+/// wait all the same and is served here.
+pub(super) fn wait(this: &'static Cpu) {
+    this.stay.rename(What::EXEMPT);
+    arch::mmu::deactivate();
+    prompt::serve();
+    let bit = 1u64 << cpu_index();
+    IDLE.fetch_or(bit, Ordering::SeqCst);
+    // From here on whoever makes a thread runnable sees the bit; what was queued before is seen.
+    if !anything_to_run() && !this.needs_attention() {
+        arm_timer(this);
+        arch::mmu::grace().idle_enter(cpu_index());
+        arch::power::wait_for_interrupt();
+        arch::mmu::grace().idle_exit(cpu_index());
+    }
+    IDLE.fetch_and(!bit, Ordering::SeqCst);
+    interrupts(this);
+}
+
+fn anything_to_run() -> bool {
+    (0..MAX_CPUS).any(|index| cpu::of(index).queued.load(Ordering::SeqCst) != 0)
+}

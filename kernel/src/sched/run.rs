@@ -1,0 +1,322 @@
+//! Leaving the kernel, choosing threads, run queues, the timer.
+
+use frame::slab::Ref;
+use sync::atomic::{AtomicU64, Ordering, fence};
+use sync::{MAX_CPUS, cpu_index};
+
+use crate::thread::{Step, Thread, resume};
+use crate::arch::gic::IrqSet;
+use crate::{arch, handle, work};
+use super::cpu::{self, Cpu, count, this};
+use super::stay::What;
+use super::{idle, wait};
+
+/// Share of a CPU that a thread gets while others wait, in nanoseconds.
+const SLICE_NS: u64 = 4_000_000;
+/// Age of a grace period after which the CPUs that hold it up are interrupted, in nanoseconds.
+const GRACE_LIMIT_NS: u64 = 2_000_000;
+
+/// CPUs that wait for an interrupt, one bit each.
+pub(super) static IDLE: AtomicU64 = AtomicU64::new(0);
+/// CPUs that take part, one bit each.
+static ONLINE: AtomicU64 = AtomicU64::new(0);
+
+/// This CPU takes part in scheduling and in grace periods from here on.
+pub fn online() {
+    arch::mmu::grace().online(cpu_index());
+    ONLINE.fetch_or(1 << cpu_index(), Ordering::SeqCst);
+}
+
+/// CPUs that run threads, one bit each.
+pub fn online_mask() -> u64 {
+    ONLINE.load(Ordering::Relaxed)
+}
+
+/// The way out of the kernel: on return the vectors restore the loaded context.
+#[inline]
+pub fn leave_kernel() {
+    let cpu = this();
+    if cpu.needs_attention() {
+        return leave_attentively(cpu);
+    }
+    arch::mmu::grace().quiescent(cpu_index());
+    cpu.stay.end();
+}
+
+/// Enters the scheduler from the boot path of a CPU, which does not come back.
+pub fn enter() -> ! {
+    leave_attentively(this());
+    arch::run::enter_el0()
+}
+
+#[cold]
+fn leave_attentively(cpu: &'static Cpu) {
+    loop {
+        cpu.attended();
+        work::run(cpu);
+        let thread = match cpu.current() {
+            Some(thread) => thread,
+            None => match next(cpu) {
+                Some(thread) => thread,
+                None => {
+                    idle::wait(cpu);
+                    continue;
+                }
+            },
+        };
+        if !go_on(&thread) {
+            preemption_point(cpu);
+            continue;
+        }
+        if share_is_over(cpu) {
+            rotate(cpu);
+            continue;
+        }
+        arch::run::switch_to(thread.context(), thread.process().space_activation());
+        break;
+    }
+    arm_timer(cpu);
+    arch::mmu::grace().quiescent(cpu_index());
+    cpu.stay.end();
+}
+
+/// Does what the thread has to do in the kernel before it returns to EL0. False: it is not ready,
+/// because it is parked, gone, or has more to do after a preemption point.
+fn go_on(thread: &Ref<Thread>) -> bool {
+    let pending = thread.take_resume();
+    if pending.may_be_abandoned() && thread.process().is_dying() {
+        crate::thread::exit::die(thread);
+        return false;
+    }
+    if pending.is_none() {
+        return true;
+    }
+    match resume::step(thread, pending) {
+        Step::Done(result) => {
+            thread.set_result(result);
+            // The process may have come to its end meanwhile.
+            !thread.process().is_dying()
+        }
+        step => settle(thread, step),
+    }
+}
+
+/// Carries out what a step of a thread's operation asks for. True: the thread returns to EL0.
+pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
+    match step {
+        Step::Done(result) => {
+            thread.set_result(result);
+            return true;
+        }
+        Step::Keep => return true,
+        Step::More(next) => {
+            thread.set_resume(next);
+            this().attend();
+        }
+        Step::Busy(next) => {
+            thread.set_resume(next);
+            wait::for_map(thread);
+        }
+        Step::Gone => this().attend(),
+    }
+    false
+}
+
+/// Between two steps: interrupts are looked at, a quiescent state is reported, and the thread is
+/// put back if it has had its share. Nothing may be held here.
+fn preemption_point(cpu: &'static Cpu) {
+    cpu.stay.end();
+    arch::mmu::grace().quiescent(cpu_index());
+    cpu.stay.begin(What::WORK);
+    interrupts(cpu);
+    if share_is_over(cpu) {
+        rotate(cpu);
+    }
+}
+
+/// Serves the interrupts that are pending on this CPU.
+pub fn interrupts(cpu: &'static Cpu) {
+    let pending = arch::gic::handle_pending();
+    if pending.contains(IrqSet::TIMER) {
+        count(&cpu.counters.ticks);
+        wait::expire(cpu, arch::time::now());
+        cpu.attend();
+    }
+    if pending.contains(IrqSet::IPI) {
+        cpu.attend();
+    }
+    if pending.contains(IrqSet::UART) {
+        handle::console::pump();
+        cpu.attend();
+    }
+}
+
+fn share_is_over(cpu: &Cpu) -> bool {
+    if cpu.queued.load(Ordering::Relaxed) == 0 {
+        cpu.slice_end.store(0, Ordering::Relaxed);
+        return false;
+    }
+    let end = cpu.slice_end.load(Ordering::Relaxed);
+    end != 0 && arch::time::now() >= end
+}
+
+/// Puts the current thread behind the others that wait for this CPU.
+pub fn rotate(cpu: &'static Cpu) {
+    if let Some(thread) = leave_cpu(cpu) {
+        push(cpu, thread);
+    }
+}
+
+/// Takes the current thread off the CPU, its registers saved.
+fn leave_cpu(cpu: &'static Cpu) -> Option<Ref<Thread>> {
+    let thread = cpu.current.lock().take()?;
+    arch::run::detach_current();
+    thread.stops(arch::time::now());
+    cpu.slice_end.store(0, Ordering::Relaxed);
+    cpu.attend();
+    Some(thread)
+}
+
+/// Takes `thread`, the current one, off this CPU: it parks or is gone.
+pub fn give_up_cpu(thread: &Ref<Thread>) {
+    let left = leave_cpu(this());
+    debug_assert!(left.is_none_or(|left| Ref::ptr_eq(&left, thread)), "another thread was current");
+}
+
+/// The next thread of this CPU, taken from another CPU's queue if its own is empty; made current.
+fn next(cpu: &'static Cpu) -> Option<Ref<Thread>> {
+    let thread = pop(cpu).or_else(|| steal(cpu))?;
+    thread.starts(arch::time::now(), cpu_index());
+    count(&cpu.counters.switches);
+    *cpu.current.lock() = Some(thread.clone());
+    Some(thread)
+}
+
+fn push(cpu: &Cpu, thread: Ref<Thread>) {
+    let mut queue = cpu.queue.lock();
+    // A thread is in one queue at a time; it was taken out of the other before.
+    let pushed = queue.push(thread);
+    debug_assert!(pushed.is_ok(), "a queued thread was made runnable");
+    cpu.queued.store(queue.len(), Ordering::Relaxed);
+}
+
+fn pop(cpu: &Cpu) -> Option<Ref<Thread>> {
+    if cpu.queued.load(Ordering::Relaxed) == 0 {
+        return None;
+    }
+    let mut queue = cpu.queue.lock();
+    let thread = queue.pop();
+    cpu.queued.store(queue.len(), Ordering::Relaxed);
+    thread
+}
+
+fn steal(cpu: &'static Cpu) -> Option<Ref<Thread>> {
+    let me = cpu_index();
+    // The pusher's barrier in `make_runnable` pairs with this one: it sees this CPU idle, or this
+    // CPU sees its queue.
+    fence(Ordering::SeqCst);
+    let others = (1..MAX_CPUS).map(|step| (me + step) % MAX_CPUS);
+    let thread = others.map(cpu::of).find_map(pop)?;
+    count(&cpu.counters.steals);
+    Some(thread)
+}
+
+/// Puts a thread that nobody else has on a queue, and wakes a CPU for it if one is idle.
+pub fn make_runnable(thread: Ref<Thread>) {
+    let home = thread.last_cpu();
+    if let Some(idle) = take_idle(home) {
+        push(cpu::of(idle), thread);
+        arch::gic::send_ipi(1 << idle);
+        return;
+    }
+    push(this(), thread);
+    this().attend();
+    fence(Ordering::SeqCst);
+    if let Some(idle) = take_idle(home) {
+        arch::gic::send_ipi(1 << idle);
+    }
+}
+
+/// An idle CPU, `preferred` if it is, that nobody else will wake for something meanwhile.
+fn take_idle(preferred: usize) -> Option<usize> {
+    loop {
+        let idle = IDLE.load(Ordering::SeqCst) & !(1 << cpu_index());
+        if idle == 0 {
+            return None;
+        }
+        let wanted = 1u64 << preferred;
+        let bit = if idle & wanted != 0 { wanted } else { 1 << idle.trailing_zeros() };
+        if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+            return Some(bit.trailing_zeros() as usize);
+        }
+    }
+}
+
+/// Makes all other CPUs take the long way out soon.
+pub fn interrupt_others() {
+    let others = online_mask() & !(1 << cpu_index());
+    if others != 0 {
+        arch::gic::send_ipi(others);
+    }
+}
+
+/// The thread that this CPU works for.
+///
+/// # Panics
+/// If there is none: an exception from EL0 without a thread is a kernel bug.
+pub fn current() -> Ref<Thread> {
+    this().current().expect("an exception from EL0 belongs to a thread")
+}
+
+/// Looks at the current thread without taking a reference: for the shortest paths. No lock may
+/// be taken in `look`.
+#[inline]
+pub fn with_current<R>(look: impl FnOnce(&Thread) -> R) -> Option<R> {
+    this().current.lock().as_ref().map(|thread| look(thread))
+}
+
+/// Sets this CPU's timer to what comes first: the end of a share, a time-out, an open grace
+/// period, or work left over.
+pub(super) fn arm_timer(cpu: &'static Cpu) {
+    let now = arch::time::now();
+    let mut deadline = cpu.timers.lock().first();
+    let mut no_later_than = |ticks: u64| deadline = Some(deadline.map_or(ticks, |d| d.min(ticks)));
+    if cpu.queued.load(Ordering::Relaxed) != 0 {
+        if cpu.slice_end.load(Ordering::Relaxed) == 0 {
+            let end = now + arch::time::ns_to_ticks(SLICE_NS);
+            cpu.slice_end.store(end, Ordering::Relaxed);
+        }
+        no_later_than(cpu.slice_end.load(Ordering::Relaxed));
+    }
+    if watch_grace(cpu, now) || work::is_pending() {
+        no_later_than(now + arch::time::ns_to_ticks(GRACE_LIMIT_NS));
+    }
+    arch::time::set_deadline(deadline);
+}
+
+/// Whether a grace period is open. Interrupts the CPUs that it waits for when it has been open
+/// for too long.
+fn watch_grace(cpu: &Cpu, now: u64) -> bool {
+    let grace = arch::mmu::grace();
+    if !grace.pending() {
+        cpu.grace_seen.store(0, Ordering::Relaxed);
+        return false;
+    }
+    let seen = cpu.grace_seen.load(Ordering::Relaxed);
+    if seen == 0 {
+        cpu.grace_seen.store(now, Ordering::Relaxed);
+    } else if now.wrapping_sub(seen) >= arch::time::ns_to_ticks(GRACE_LIMIT_NS) {
+        cpu.grace_seen.store(now, Ordering::Relaxed);
+        hasten_grace();
+    }
+    true
+}
+
+/// Interrupts the CPUs that hold up the newest grace period, so that they report.
+pub fn hasten_grace() {
+    let grace = arch::mmu::grace();
+    let late = grace.laggards(grace.newest()) & online_mask() & !(1 << cpu_index());
+    if late != 0 {
+        arch::gic::send_ipi(late);
+    }
+}

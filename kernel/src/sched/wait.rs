@@ -1,0 +1,161 @@
+//! Parking and waking.
+//!
+//! To park, a thread leaves its CPU, fills in what a waker has to know, registers its time-out,
+//! marks its [`ParkWord`](super::park::ParkWord) and enters a queue, all under the queue's lock.
+//! Then it looks once more at what it waits for and at its process, because a change between the
+//! first look and the entry would have woken nobody (law 11). To wake, one claims the sleep, takes
+//! the thread out of its queue and of the timers, and makes it runnable.
+
+use alloc::vec::Vec;
+
+use frame::slab::Ref;
+use sync::cpu_index;
+
+use super::cpu::{Cpu, Timeout};
+use super::{cpu, give_up_cpu, make_runnable, this};
+use crate::errno::Errno;
+use crate::futex;
+use crate::handle::console;
+use crate::thread::Thread;
+
+/// Where a parked thread is queued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// In no queue: it waits for time, or for nothing but a signal.
+    #[default]
+    Nowhere,
+    /// In a futex bucket.
+    Futex(futex::Key),
+    /// In its process's queue for the map.
+    Map,
+    /// In the console's queue for input.
+    Console,
+}
+
+/// What a waker has to know about a parked thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wait {
+    /// Its queue.
+    pub place: Place,
+    /// Which futex wakes concern it.
+    pub bitset: u32,
+    /// The CPU in whose timers it is.
+    pub timer: Option<usize>,
+    /// What `x0` becomes when the time-out ends the sleep; `None` leaves it.
+    pub on_timeout: Option<u64>,
+}
+
+/// A time-out: when, in ticks, and what `x0` becomes then.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// In ticks.
+    pub deadline: u64,
+    /// The value of `x0`; `None` leaves it to the operation that goes on.
+    pub result: Option<u64>,
+}
+
+/// Makes room for one more time-out on this CPU: before the first effect of a call that may wait.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn reserve_timer() -> Result<(), Errno> {
+    let cpu = this();
+    let needed = cpu.timers.lock().needs();
+    if let Some(capacity) = needed {
+        let mut room = Vec::new();
+        room.try_reserve_exact(capacity).map_err(|_| Errno::ENOMEM)?;
+        let left_over = cpu.timers.lock().exchange(room);
+        drop(left_over);
+    }
+    Ok(())
+}
+
+/// Starts the sleep of `thread`, the current one. The caller holds the lock of the queue that
+/// `place` names, enters the thread there, unlocks, and calls [`check`]. With a limit,
+/// [`reserve_timer`] came before.
+pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limit>) {
+    give_up_cpu(thread);
+    let mut wait = Wait { place, bitset, ..Wait::default() };
+    if let Some(limit) = limit {
+        wait.timer = Some(cpu_index());
+        wait.on_timeout = limit.result;
+        let timeout = Timeout { sleep: thread.park().next(), thread: thread.clone() };
+        let inserted = this().timers.lock().insert(limit.deadline, timeout);
+        debug_assert!(inserted.is_ok(), "a time-out without room");
+        drop(inserted);
+    }
+    thread.set_wait(wait);
+    thread.park().begin();
+}
+
+/// The look after parking: a thread of an ending process does not sleep.
+pub fn check(thread: &Ref<Thread>) {
+    if thread.process().is_dying() && thread.park().claim_any() {
+        finish(thread.clone());
+    }
+}
+
+/// Parks the current thread until the change that owns its process's map is over.
+pub fn for_map(thread: &Ref<Thread>) {
+    let process = thread.process();
+    {
+        let mut queue = process.parked();
+        begin(thread, Place::Map, 0, None);
+        let pushed = queue.push(thread.clone());
+        debug_assert!(pushed.is_ok());
+    }
+    if !process.space().is_busy() && thread.park().claim_any() {
+        finish(thread.clone());
+    }
+    check(thread);
+}
+
+/// Parks the current thread until `limit`, or for ever.
+pub fn for_time(thread: &Ref<Thread>, limit: Option<Limit>) {
+    begin(thread, Place::Nowhere, 0, limit);
+    check(thread);
+}
+
+/// After a successful claim: takes the thread out of its queue and the timers and makes it
+/// runnable.
+pub fn finish(thread: Ref<Thread>) {
+    leave_queue(&thread);
+    finish_dequeued(thread);
+}
+
+/// The same for a thread that is out of its queue already.
+pub fn finish_dequeued(thread: Ref<Thread>) {
+    if let Some(index) = thread.wait().timer {
+        let stale = cpu::of(index).timers.lock().remove(|e| Ref::ptr_eq(&e.item().thread, &thread));
+        drop(stale);
+    }
+    make_runnable(thread);
+}
+
+fn leave_queue(thread: &Ref<Thread>) {
+    match thread.wait().place {
+        Place::Nowhere => {}
+        Place::Futex(_) => futex::leave(thread),
+        Place::Map => {
+            let left = thread.process().parked().remove(thread);
+            drop(left);
+        }
+        Place::Console => console::leave(thread),
+    }
+}
+
+/// Ends the sleeps whose time-out is due. At most a few at once: the timer is armed again for the
+/// rest.
+pub fn expire(cpu: &'static Cpu, now: u64) {
+    for _ in 0..16 {
+        let due = cpu.timers.lock().pop_due(now);
+        let Some(Timeout { sleep, thread }) = due else { return };
+        if thread.park().claim(sleep) {
+            if let Some(value) = thread.wait().on_timeout {
+                thread.context().set(0, value);
+            }
+            leave_queue(&thread);
+            make_runnable(thread);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Self-tests in the booted kernel (DESIGN §5, tier T4): the laws on the real MMU.
+//!
+//! They are part of the checked image only. Each test is announced before it runs, so that a hang
+//! or a crash has a name.
+
+mod frames;
+mod kernel_space;
+mod user_space;
+
+use core::fmt;
+
+use crate::bootargs::{self, SelfTest};
+use crate::control;
+
+/// What a test answers: nothing, or what is wrong.
+type Outcome = Result<(), Failure>;
+
+/// What is wrong, and with which number, if one says more.
+#[derive(Debug)]
+struct Failure {
+    what: &'static str,
+    value: u64,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:#x})", self.what, self.value)
+    }
+}
+
+/// `Ok` if `holds`.
+fn check(holds: bool, what: &'static str, value: u64) -> Outcome {
+    if holds { Ok(()) } else { Err(Failure { what, value }) }
+}
+
+struct Test {
+    name: &'static str,
+    run: fn() -> Outcome,
+}
+
+/// Makes the list of tests from function names, so that a test cannot be listed under another's.
+macro_rules! tests {
+    ($($module:ident :: $name:ident),+ $(,)?) => {
+        &[$(Test { name: stringify!($name), run: $module::$name }),+]
+    };
+}
+
+static TESTS: &[Test] = tests![
+    frames::blocks_of_every_order_come_and_go_without_loss,
+    frames::fresh_frames_are_zero_even_after_use,
+    frames::slab_pages_go_back_when_their_last_object_does,
+    kernel_space::every_table_under_every_root_is_constructed,
+    kernel_space::no_mapping_is_both_writable_and_executable,
+    kernel_space::text_and_constants_cannot_be_written,
+    kernel_space::data_and_direct_map_cannot_be_executed,
+    kernel_space::kernel_stacks_lie_between_unmapped_pages,
+    kernel_space::user_mode_cannot_reach_the_kernel,
+    kernel_space::a_mapping_comes_and_goes_for_the_mmu_too,
+    kernel_space::held_memory_comes_online_in_constructed_tables,
+    user_space::a_fault_maps_what_the_mmu_then_finds,
+    user_space::taking_a_right_away_reaches_the_mmu,
+    user_space::unmapping_reaches_the_mmu_and_frees_after_grace,
+    user_space::access_flag_and_dirty_state_are_kept,
+    user_space::kernel_copies_respect_protection,
+    user_space::two_spaces_do_not_see_each_other,
+    user_space::an_address_space_ends_without_loss,
+];
+
+/// Runs the tests that `tessera.selftest=` names (`1`: all of them); the number of failures.
+pub fn run() -> u32 {
+    let wanted = bootargs::get().selftest;
+    let (mut passed, mut failed) = (0, 0);
+    for test in TESTS {
+        if matches!(wanted, SelfTest::Named(name) if !test.name.contains(name)) {
+            continue;
+        }
+        control::line(format_args!("test-begin name={}", test.name));
+        match (test.run)() {
+            Ok(()) => {
+                passed += 1;
+                control::line(format_args!("test-end name={} result=pass", test.name));
+            }
+            Err(failure) => {
+                failed += 1;
+                let name = test.name;
+                control::line(format_args!("test-end name={name} result=fail text={failure}"));
+                log::error!("self-test {name}: {failure}");
+            }
+        }
+    }
+    control::line(format_args!("tests-done passed={passed} failed={failed}"));
+    failed
+}

@@ -1,0 +1,115 @@
+//! `futex` and the robust list.
+
+use linux_raw_sys::general as linux;
+use sync::atomic::Ordering;
+
+use super::{Answer, Call, Handler, done, time, user};
+use crate::errno::Errno;
+use crate::futex::{self, ANY, Key, Waking};
+use crate::sched::wait::Limit;
+use crate::thread::resume::Stop;
+
+/// The family.
+pub const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_futex, futex_call),
+    (linux::__NR_set_robust_list, set_robust_list),
+    (linux::__NR_get_robust_list, get_robust_list),
+];
+
+/// Size of `struct robust_list_head`.
+const ROBUST_HEAD: u64 = 24;
+
+fn futex_call(call: &Call<'_>) -> Answer {
+    let (va, operation, value) = (call.arg(0), call.uint(1), call.uint(2));
+    let command = operation & !(linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_CLOCK_REALTIME);
+    let realtime = operation & linux::FUTEX_CLOCK_REALTIME != 0;
+    let waits = matches!(command, linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET);
+    if realtime && !waits {
+        return Err(Errno::ENOSYS.into());
+    }
+    let key = || match va.is_multiple_of(4) {
+        false => Err(Errno::EINVAL),
+        true if va >= mm::layout::TASK_SIZE => Err(Errno::EFAULT),
+        true => Ok(Key::new(call.thread.process().space(), va)),
+    };
+    match command {
+        linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET => {
+            let bitset = if command == linux::FUTEX_WAIT { ANY } else { call.uint(5) };
+            if bitset == 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            let limit = limit(call, command == linux::FUTEX_WAIT_BITSET, realtime)?;
+            key()?;
+            futex::wait(call.thread, va, value, bitset, limit)
+        }
+        linux::FUTEX_WAKE => wake(key()?, value, ANY),
+        linux::FUTEX_WAKE_BITSET if call.uint(5) == 0 => Err(Errno::EINVAL.into()),
+        linux::FUTEX_WAKE_BITSET => wake(key()?, value, call.uint(5)),
+        linux::FUTEX_REQUEUE | linux::FUTEX_CMP_REQUEUE => {
+            requeue(call, key()?, command == linux::FUTEX_CMP_REQUEUE)
+        }
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// The time-out in argument 3: relative for `FUTEX_WAIT`, a moment for `FUTEX_WAIT_BITSET`.
+fn limit(call: &Call<'_>, absolute: bool, realtime: bool) -> Result<Option<Limit>, Stop> {
+    let va = call.arg(3);
+    if va == 0 {
+        return Ok(None);
+    }
+    let nanos = user::read_timespec(call.thread.process().space(), va)?;
+    let deadline = match absolute {
+        false => time::after(nanos),
+        true => time::moment(nanos, realtime),
+    };
+    Ok(Some(Limit { deadline, result: Some(Errno::ETIMEDOUT.to_register()) }))
+}
+
+/// Wakes at least one waiter even if asked for none, as Linux does.
+fn wake(key: Key, most: u32, bitset: u32) -> Answer {
+    let most = if (most as i32) < 1 { 1 } else { most };
+    Ok(Waking::new(key, most, bitset).step())
+}
+
+fn requeue(call: &Call<'_>, key: Key, compare: bool) -> Answer {
+    let (most, moves, to) = (call.int(2), call.int(3), call.arg(4));
+    if most < 0 || moves < 0 || !to.is_multiple_of(4) {
+        return Err(Errno::EINVAL.into());
+    }
+    if to >= mm::layout::TASK_SIZE {
+        return Err(Errno::EFAULT.into());
+    }
+    let space = call.thread.process().space();
+    let waking = Waking::requeue(key, most as u32, Key::new(space, to), moves as u32);
+    match compare {
+        true => futex::compare_requeue(space, waking, call.uint(5)),
+        false => Ok(waking.step()),
+    }
+}
+
+fn set_robust_list(call: &Call<'_>) -> Answer {
+    if call.arg(1) != ROBUST_HEAD {
+        return Err(Errno::EINVAL.into());
+    }
+    call.thread.robust_list.store(call.arg(0), Ordering::Relaxed);
+    done(0)
+}
+
+fn get_robust_list(call: &Call<'_>) -> Answer {
+    let head = match call.uint(0) {
+        0 => call.thread.robust_list.load(Ordering::Relaxed),
+        tid => {
+            let thread = call.thread.process().thread(tid).ok_or(Errno::ESRCH)?;
+            thread.robust_list.load(Ordering::Relaxed)
+        }
+    };
+    let space = call.thread.process().space();
+    // Linux stores the length first; two addresses cannot wait in one completion, and writing a
+    // constant twice is harmless if the second has to be waited for.
+    user::write(space, call.arg(2), &ROBUST_HEAD.to_le_bytes())?;
+    if call.arg(1) == 0 {
+        return Err(Errno::EFAULT.into());
+    }
+    user::complete(call, call.arg(1), &head.to_le_bytes(), 0)
+}

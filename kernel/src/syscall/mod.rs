@@ -1,0 +1,148 @@
+//! System calls: Linux's arm64 numbers for memory and threads by `svc #0` (D7), the kernel's own
+//! by `svc #1`. One file per family; arguments are validated there and trusted further inside.
+//!
+//! A call is looked up in a table by its number. The cheapest calls, and those that nobody knows,
+//! are answered before a reference to the thread is taken.
+
+pub mod futex;
+pub mod memory;
+pub mod names;
+pub mod native;
+pub mod personality;
+pub mod random;
+pub mod thread;
+pub mod time;
+pub mod user;
+
+use frame::slab::Ref;
+use linux_raw_sys::general::__NR_getppid;
+
+use crate::arch::Context;
+use crate::errno::Errno;
+use crate::sched::cpu::Cpu;
+use crate::sched::stay::What;
+use crate::sched::{self, settle};
+use crate::thread::resume::Stop;
+use crate::thread::{Resume, Step, Thread};
+
+/// What programs are told is their parent.
+const PARENT: u64 = 1;
+/// Numbers from here on are not looked up: higher ones have never been given out.
+const TABLE: usize = 480;
+
+/// A call in progress: the thread that makes it, with the arguments in its registers.
+pub struct Call<'a> {
+    /// The current thread.
+    pub thread: &'a Ref<Thread>,
+}
+
+impl Call<'_> {
+    /// Argument `n`, from 0 to 5.
+    #[inline]
+    pub fn arg(&self, n: usize) -> u64 {
+        self.thread.context().get(n)
+    }
+
+    /// Argument `n` as an `int`.
+    #[inline]
+    pub fn int(&self, n: usize) -> i32 {
+        self.arg(n) as i32
+    }
+
+    /// Argument `n` as an `unsigned int`.
+    #[inline]
+    pub fn uint(&self, n: usize) -> u32 {
+        self.arg(n) as u32
+    }
+}
+
+/// What a call's implementation answers.
+pub type Answer = Result<Step, Stop>;
+/// A call's implementation.
+pub type Handler = fn(&Call<'_>) -> Answer;
+
+/// A finished call.
+#[inline]
+pub fn done(value: u64) -> Answer {
+    Ok(Step::Done(Ok(value)))
+}
+
+const fn table() -> [Option<Handler>; TABLE] {
+    let mut table = [None; TABLE];
+    let families: [&[(u32, Handler)]; 5] =
+        [memory::CALLS, thread::CALLS, time::CALLS, futex::CALLS, personality::CALLS];
+    let mut family = 0;
+    while family < families.len() {
+        let mut at = 0;
+        while at < families[family].len() {
+            let (number, handler) = families[family][at];
+            assert!(table[number as usize].is_none(), "a call is in two families");
+            table[number as usize] = Some(handler);
+            at += 1;
+        }
+        family += 1;
+    }
+    table
+}
+
+static CALLS: [Option<Handler>; TABLE] = table();
+
+/// `svc #0` from EL0, number in `x8`, of which the low 32 bits count.
+#[inline]
+pub fn enter(cpu: &'static Cpu, context: &Context) {
+    let number = context.get(8) as u32;
+    cpu.stay.begin(What::call(number));
+    sched::cpu::count(&cpu.counters.calls);
+    if number == __NR_getppid {
+        return context.set(0, PARENT);
+    }
+    match CALLS.get(number as usize) {
+        Some(Some(handler)) => call(*handler),
+        _ => unknown(context, number),
+    }
+}
+
+fn unknown(context: &Context, number: u32) {
+    sched::with_current(|thread| thread.process().calls().count(number));
+    context.set(0, Errno::ENOSYS.to_register());
+}
+
+fn call(handler: Handler) {
+    let thread = sched::current();
+    let step = finish(handler(&Call { thread: &thread }));
+    settle(&thread, step);
+}
+
+/// An answer as a step: a call that met an owned map had no effect and is made again.
+pub fn finish(answer: Answer) -> Step {
+    match answer {
+        Ok(step) => step,
+        Err(Stop::Errno(errno)) => Step::Done(Err(errno)),
+        Err(Stop::Busy) => Step::Busy(Resume::Call),
+    }
+}
+
+/// Makes the call in the registers of `thread` again.
+pub fn again(thread: &Ref<Thread>) -> Step {
+    let call = Call { thread };
+    match CALLS.get(thread.context().get(8) as u32 as usize) {
+        Some(Some(handler)) => finish(handler(&call)),
+        _ => Step::Done(Err(Errno::ENOSYS)),
+    }
+}
+
+/// `svc #1` from EL0, number in `x8`.
+pub fn enter_native(cpu: &'static Cpu, context: &Context) {
+    cpu.stay.begin(What::native(context.get(8) as u32));
+    let thread = sched::current();
+    let step = native_again(&thread);
+    settle(&thread, step);
+}
+
+/// Makes the native call in the registers of `thread`, for the first time or again.
+pub fn native_again(thread: &Ref<Thread>) -> Step {
+    match native::call(&Call { thread }) {
+        Err(Stop::Busy) => Step::Busy(Resume::NativeCall),
+        answer => finish(answer),
+    }
+}

@@ -1,0 +1,102 @@
+//! The kernel's own calls, `svc #1`: what it knows about itself, as text, and memory hot-add.
+//!
+//! Errors are Linux's negative numbers in `x0`. Making a text for people is not bounded by law 16:
+//! it is a debugging aid, exempt like the prompt.
+
+use alloc::string::String;
+use core::fmt;
+
+use frame::slab::Ref;
+use mm::CopyStop;
+
+use super::{Answer, Call, done};
+use crate::errno::Errno;
+use crate::memory::{self, OnlineError};
+use crate::report;
+use crate::sched::{self, stay::What};
+use crate::thread::{Resume, Step, Thread};
+
+/// `INFO(kind, buffer, length)`: writes a text, as much as fits, and returns its bytes.
+const INFO: u64 = 0;
+/// `MEM_ONLINE()`: brings held-back RAM online and returns its bytes.
+const MEM_ONLINE: u64 = 1;
+/// Longest text.
+const TEXT_MAX: usize = 256 * 1024;
+
+/// Carries out the call in the registers of the current thread.
+///
+/// # Errors
+/// `ENOSYS` for an unknown number, else those of the call.
+pub fn call(call: &Call<'_>) -> Answer {
+    match call.thread.context().get(8) {
+        INFO => info(call),
+        MEM_ONLINE => match memory::online_held() {
+            Ok(bytes) => done(bytes),
+            Err(OnlineError::NoneHeld) => Err(Errno::ENODEV.into()),
+            Err(OnlineError::NoMemory) => Err(Errno::ENOMEM.into()),
+        },
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+fn info(call: &Call<'_>) -> Answer {
+    sched::this().stay.rename(What::EXEMPT);
+    let (kind, va, len) = (call.arg(0), call.arg(1), call.arg(2));
+    let mut text = Growing::default();
+    let process = call.thread.process();
+    let written = match kind {
+        0 => report::stats::write(&mut text, process),
+        1 => process.space().maps(&mut text),
+        2 => memory::report(&mut text),
+        3 => report::first_fault(&mut text, process),
+        4 => memory::dump_kernel(&mut text),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    if written.is_err() {
+        return Err(Errno::ENOMEM.into());
+    }
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(text.0.len());
+    Ok(Text { text: text.0, va, at: 0, len }.step(call.thread))
+}
+
+/// A text that grows as long as there is memory for it.
+#[derive(Debug, Default)]
+pub struct Growing(pub String);
+
+impl fmt::Write for Growing {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if self.0.len() + part.len() > TEXT_MAX || self.0.try_reserve(part.len()).is_err() {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(part);
+        Ok(())
+    }
+}
+
+/// A text on its way to the program.
+#[derive(Debug)]
+pub struct Text {
+    text: String,
+    va: u64,
+    at: usize,
+    len: usize,
+}
+
+impl Text {
+    /// Copies a page's worth.
+    pub fn step(mut self, thread: &Ref<Thread>) -> Step {
+        if self.at == self.len {
+            return Step::Done(Ok(self.len as u64));
+        }
+        let rest = &self.text.as_bytes()[self.at..self.len];
+        match thread.process().space().copy_out(self.va + self.at as u64, rest) {
+            Ok(count) => {
+                self.at += count;
+                Step::More(Resume::Text(self))
+            }
+            Err(CopyStop::Busy) => Step::Busy(Resume::Text(self)),
+            Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
+            Err(_) => Step::Done(Err(Errno::EFAULT)),
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Calls that are neither memory nor threads: descriptors, signals, identity, limits.
+//!
+//! They are in the kernel until a personality server at EL0 takes them (D7), and in this file (and
+//! `personality/poll.rs`) so that they can leave it together. There is no file system: every path
+//! is absent.
+
+pub mod poll;
+
+use linux_raw_sys::general as linux;
+use linux_raw_sys::{prctl, system};
+use sync::atomic::Ordering;
+
+use super::{Answer, Call, Handler, done, time, user};
+use crate::arch::time as clock;
+use crate::errno::Errno;
+use crate::handle::transfer::{self, Transfer};
+use crate::handle::{Handle, SLOTS};
+use crate::process::THREADS_MAX;
+use crate::process::signals::{self, SIGNALS};
+use crate::thread::resume::Stop;
+use crate::thread::SignalStack;
+use poll::Poll;
+
+/// The family.
+pub const CALLS: &[(u32, Handler)] = &[
+    (linux::__NR_dup, dup),
+    (linux::__NR_dup3, dup3),
+    (linux::__NR_fcntl, fcntl),
+    (linux::__NR_ioctl, ioctl),
+    (linux::__NR_faccessat, path_at_1),
+    (linux::__NR_openat, path_at_1),
+    (linux::__NR_close, close),
+    (linux::__NR_lseek, lseek),
+    (linux::__NR_read, read),
+    (linux::__NR_write, write),
+    (linux::__NR_writev, writev),
+    (linux::__NR_ppoll, ppoll),
+    (linux::__NR_readlinkat, path_at_1),
+    (linux::__NR_newfstatat, newfstatat),
+    (linux::__NR_fstat, fstat),
+    (linux::__NR_sigaltstack, sigaltstack),
+    (linux::__NR_rt_sigaction, rt_sigaction),
+    (linux::__NR_rt_sigprocmask, rt_sigprocmask),
+    (linux::__NR_rt_sigpending, rt_sigpending),
+    (linux::__NR_uname, uname),
+    (linux::__NR_getrlimit, getrlimit),
+    (linux::__NR_getrusage, getrusage),
+    (linux::__NR_prctl, prctl_call),
+    (linux::__NR_getuid, zero),
+    (linux::__NR_geteuid, zero),
+    (linux::__NR_getgid, zero),
+    (linux::__NR_getegid, zero),
+    (linux::__NR_prlimit64, prlimit64),
+    (linux::__NR_getrandom, getrandom),
+    (linux::__NR_membarrier, membarrier),
+    (linux::__NR_rseq, rseq),
+    (linux::__NR_faccessat2, path_at_1),
+];
+
+/// Elements of a vector (`UIO_MAXIOV`).
+const VECTOR_MAX: u32 = 1024;
+/// Elements whose lengths are checked at a time.
+const VECTOR_CHUNK: usize = 32;
+
+fn handle(call: &Call<'_>) -> Result<Handle, Errno> {
+    call.thread.process().handles().get(call.arg(0))
+}
+
+/// The user and group of every program: root, as in a container.
+fn zero(_call: &Call<'_>) -> Answer {
+    done(0)
+}
+
+/// Calls with a path as their second argument: there is no such file.
+fn path_at_1(call: &Call<'_>) -> Answer {
+    user::check_path(call.thread.process().space(), call.arg(1))?;
+    Err(Errno::ENOENT.into())
+}
+
+fn write(call: &Call<'_>) -> Answer {
+    let handle = handle(call)?;
+    check_length(call.arg(2))?;
+    Ok(Transfer::write(handle.object, call.arg(1), call.arg(2)).step(call.thread))
+}
+
+fn read(call: &Call<'_>) -> Answer {
+    handle(call)?;
+    check_length(call.arg(2))?;
+    Ok(transfer::read(call.thread, call.arg(1), call.arg(2)))
+}
+
+fn check_length(len: u64) -> Result<(), Errno> {
+    if (len as i64) < 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
+fn writev(call: &Call<'_>) -> Answer {
+    let handle = handle(call)?;
+    let (va, count) = (call.arg(1), call.arg(2));
+    if count > u64::from(VECTOR_MAX) {
+        return Err(Errno::EINVAL.into());
+    }
+    check_vector(call, va, count)?;
+    Ok(Transfer::write_vector(handle.object, va, count).step(call.thread))
+}
+
+/// No element may be longer than the signed sizes that the call deals in.
+fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<(), Stop> {
+    let space = call.thread.process().space();
+    let mut bytes = [0; VECTOR_CHUNK * 16];
+    let mut at = 0;
+    while at < count {
+        let chunk = (count - at).min(VECTOR_CHUNK as u64);
+        let bytes = &mut bytes[..chunk as usize * 16];
+        user::read(space, va.wrapping_add(at * 16), bytes)?;
+        if bytes.chunks_exact(16).any(|element| element[15] & 0x80 != 0) {
+            return Err(Errno::EINVAL.into());
+        }
+        at += chunk;
+    }
+    Ok(())
+}
+
+fn ppoll(call: &Call<'_>) -> Answer {
+    let (va, count, timeout) = (call.arg(0), call.uint(1), call.arg(2));
+    if count as usize > SLOTS {
+        return Err(Errno::EINVAL.into());
+    }
+    let space = call.thread.process().space();
+    let deadline = match timeout {
+        0 => None,
+        at => Some(match user::read_timespec(space, at)? {
+            // Over before the first look ends, rather than a tick later.
+            0 => 0,
+            nanos => time::after(nanos),
+        }),
+    };
+    Ok(Poll::new(va, u64::from(count), deadline).step(call.thread))
+}
+
+fn close(call: &Call<'_>) -> Answer {
+    call.thread.process().handles().close(call.arg(0))?;
+    done(0)
+}
+
+fn dup(call: &Call<'_>) -> Answer {
+    let mut handles = call.thread.process().handles();
+    let handle = Handle { close_on_exec: false, ..handles.get(call.arg(0))? };
+    let fd = handles.insert(handle, 0);
+    drop(handles);
+    done(fd?)
+}
+
+fn dup3(call: &Call<'_>) -> Answer {
+    let (old, new, flags) = (call.arg(0), call.arg(1), call.uint(2));
+    if flags & !linux::O_CLOEXEC != 0 || old as u32 == new as u32 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut handles = call.thread.process().handles();
+    let close_on_exec = flags & linux::O_CLOEXEC != 0;
+    let handle = Handle { close_on_exec, ..handles.get(old)? };
+    handles.replace(handle, new)?;
+    drop(handles);
+    done(u64::from(new as u32))
+}
+
+fn fcntl(call: &Call<'_>) -> Answer {
+    /// What `F_SETFL` may change.
+    const STATUS: u32 = linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME;
+    let (fd, command, arg) = (call.arg(0), call.uint(1), call.arg(2));
+    let mut handles = call.thread.process().handles();
+    let handle = handles.get(fd)?;
+    let answer = match command {
+        linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
+            let close_on_exec = command == linux::F_DUPFD_CLOEXEC;
+            handles.insert(Handle { close_on_exec, ..handle }, arg)
+        }
+        linux::F_GETFD => Ok(u64::from(handle.close_on_exec)),
+        linux::F_SETFD => {
+            let close_on_exec = arg as u32 & linux::FD_CLOEXEC != 0;
+            handles.update(fd, |handle| handle.close_on_exec = close_on_exec).map(|()| 0)
+        }
+        linux::F_GETFL => Ok(u64::from(linux::O_RDWR | handle.status)),
+        linux::F_SETFL => {
+            handles.update(fd, |handle| handle.status = arg as u32 & STATUS).map(|()| 0)
+        }
+        _ => Err(Errno::EINVAL),
+    };
+    drop(handles);
+    done(answer?)
+}
+
+/// The console has no terminal attributes, so that nobody takes it for a terminal.
+fn ioctl(call: &Call<'_>) -> Answer {
+    handle(call)?;
+    Err(Errno::ENOTTY.into())
+}
+
+fn lseek(call: &Call<'_>) -> Answer {
+    handle(call)?;
+    Err(Errno::ESPIPE.into())
+}
+
+fn fstat(call: &Call<'_>) -> Answer {
+    handle(call)?;
+    stat_to(call, call.arg(1))
+}
+
+fn newfstatat(call: &Call<'_>) -> Answer {
+    let space = call.thread.process().space();
+    let empty = user::check_path(space, call.arg(1))?;
+    if empty && call.uint(3) & linux::AT_EMPTY_PATH != 0 {
+        handle(call)?;
+        return stat_to(call, call.arg(2));
+    }
+    Err(Errno::ENOENT.into())
+}
+
+/// The console's `struct stat`: a character device, owned by root.
+fn stat_to(call: &Call<'_>, va: u64) -> Answer {
+    /// Device 204:64, where Linux has `ttyAMA0`.
+    const DEVICE: u64 = 204 << 8 | 64;
+    let mode = u64::from(linux::S_IFCHR | 0o620);
+    let mut words = [0u64; 16];
+    words[1] = 1; // st_ino
+    words[2] = 1 << 32 | mode; // st_nlink, st_mode
+    words[4] = DEVICE; // st_rdev
+    words[7] = 1024; // st_blksize
+    let bytes: [u8; 128] = user::bytes_of(words);
+    match va {
+        0 => Err(Errno::EFAULT.into()),
+        va => user::complete(call, va, &bytes, 0),
+    }
+}
+
+fn sigaltstack(call: &Call<'_>) -> Answer {
+    /// Flags that a program may give: `SS_DISABLE`, `SS_ONSTACK` (ignored), `SS_AUTODISARM`.
+    const KNOWN: u32 = linux::SS_DISABLE | linux::SS_ONSTACK | linux::SS_AUTODISARM;
+    let (new, old) = (call.arg(0), call.arg(1));
+    let current = call.thread.signal_stack();
+    if new != 0 {
+        let [sp, flags, size] = user::read_words::<3>(call.thread.process().space(), new)?;
+        let flags = flags as u32;
+        if flags & !KNOWN != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let disable = flags & linux::SS_DISABLE != 0;
+        if !disable && size < u64::from(linux::MINSIGSTKSZ) {
+            return Err(Errno::ENOMEM.into());
+        }
+        let flags = flags & !linux::SS_ONSTACK;
+        call.thread.set_signal_stack(match disable {
+            true => SignalStack { sp: 0, flags, size: 0 },
+            false => SignalStack { sp, flags, size },
+        });
+    }
+    let words = [current.sp, u64::from(current.flags), current.size];
+    let bytes: [u8; 24] = user::bytes_of(words);
+    user::complete(call, old, &bytes, 0)
+}
+
+fn rt_sigaction(call: &Call<'_>) -> Answer {
+    let (signal, new, old) = (call.arg(0) as u32 as usize, call.arg(1), call.arg(2));
+    if call.arg(3) != 8 || signal == 0 || signal > SIGNALS {
+        return Err(Errno::EINVAL.into());
+    }
+    let dispositions = call.thread.process().dispositions();
+    let before = dispositions.get(signal);
+    if new != 0 {
+        let action = user::read_words::<4>(call.thread.process().space(), new)?;
+        if matches!(signal as u32, linux::SIGKILL | linux::SIGSTOP) {
+            return Err(Errno::EINVAL.into());
+        }
+        dispositions.set(signal, action);
+    }
+    let bytes: [u8; 32] = user::bytes_of(before);
+    user::complete(call, old, &bytes, 0)
+}
+
+fn rt_sigprocmask(call: &Call<'_>) -> Answer {
+    let (how, new, old) = (call.uint(0), call.arg(1), call.arg(2));
+    if call.arg(3) != 8 {
+        return Err(Errno::EINVAL.into());
+    }
+    let before = call.thread.blocked.load(Ordering::Relaxed);
+    if new != 0 {
+        let [mask] = user::read_words::<1>(call.thread.process().space(), new)?;
+        let blocked = match how {
+            linux::SIG_BLOCK => before | mask,
+            linux::SIG_UNBLOCK => before & !mask,
+            linux::SIG_SETMASK => mask,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        signals::set_blocked(call.thread, blocked);
+    }
+    user::complete(call, old, &before.to_le_bytes(), 0)
+}
+
+fn rt_sigpending(call: &Call<'_>) -> Answer {
+    if call.arg(1) > 8 {
+        return Err(Errno::EINVAL.into());
+    }
+    let own = call.thread.pending.load(Ordering::Relaxed);
+    let pending = own | call.thread.process().pending.load(Ordering::Relaxed);
+    let bytes = pending.to_le_bytes();
+    user::complete(call, call.arg(0), &bytes[..call.arg(1) as usize], 0)
+}
+
+fn uname(call: &Call<'_>) -> Answer {
+    const FIELD: usize = 65;
+    const { assert!(size_of::<system::new_utsname>() == 6 * FIELD) };
+    // Programs look at the release to guess what they may use: the ABI here is that of 6.12.
+    let fields = ["Linux", "tessera", "6.12.0-tessera", "#1 SMP Tessera", "aarch64", "(none)"];
+    let mut bytes = [0; 6 * FIELD];
+    for (place, text) in bytes.chunks_exact_mut(FIELD).zip(fields) {
+        place[..text.len()].copy_from_slice(text.as_bytes());
+    }
+    user::write(call.thread.process().space(), call.arg(0), &bytes)?;
+    done(0)
+}
+
+/// Soft and hard limit of a resource; none is enforced but by what there is.
+fn limit_of(resource: u32) -> Option<[u64; 2]> {
+    const NONE: u64 = u64::MAX;
+    match resource {
+        linux::RLIMIT_STACK => Some([mm::layout::STACK_LIMIT, NONE]),
+        linux::RLIMIT_NOFILE => Some([SLOTS as u64; 2]),
+        linux::RLIMIT_NPROC => Some([THREADS_MAX as u64; 2]),
+        linux::RLIMIT_CORE => Some([0, NONE]),
+        linux::RLIMIT_NICE | linux::RLIMIT_RTPRIO => Some([0, 0]),
+        _ if resource < linux::RLIM_NLIMITS => Some([NONE, NONE]),
+        _ => None,
+    }
+}
+
+fn getrlimit(call: &Call<'_>) -> Answer {
+    let limit = limit_of(call.uint(0)).ok_or(Errno::EINVAL)?;
+    let bytes: [u8; 16] = user::bytes_of(limit);
+    match call.arg(1) {
+        0 => Err(Errno::EFAULT.into()),
+        va => user::complete(call, va, &bytes, 0),
+    }
+}
+
+fn prlimit64(call: &Call<'_>) -> Answer {
+    let (pid, new, old) = (call.uint(0), call.arg(2), call.arg(3));
+    if pid != 0 && pid != call.thread.process().pid() {
+        return Err(Errno::ESRCH.into());
+    }
+    let limit = limit_of(call.uint(1)).ok_or(Errno::EINVAL)?;
+    if new != 0 {
+        // The limits are what the kernel has; only asking for the same is granted.
+        let wanted = user::read_words::<2>(call.thread.process().space(), new)?;
+        if wanted[0] > wanted[1] {
+            return Err(Errno::EINVAL.into());
+        }
+        if wanted != limit {
+            return Err(Errno::EPERM.into());
+        }
+    }
+    let bytes: [u8; 16] = user::bytes_of(limit);
+    user::complete(call, old, &bytes, 0)
+}
+
+fn getrusage(call: &Call<'_>) -> Answer {
+    let counters = call.thread.process().space().counters();
+    let ticks = match call.uint(0) {
+        linux::RUSAGE_SELF => Some(time::process_ticks(call)),
+        linux::RUSAGE_THREAD => Some(time::thread_ticks(call)),
+        // RUSAGE_CHILDREN, which is negative: there are none.
+        u32::MAX => None,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let mut words = [0u64; 18];
+    if let Some(ticks) = ticks {
+        let micros = clock::ticks_to_ns(ticks) / 1000;
+        (words[0], words[1]) = (micros / 1_000_000, micros % 1_000_000);
+        words[8] = counters.minor_faults();
+    }
+    let bytes: [u8; 144] = user::bytes_of(words);
+    user::write(call.thread.process().space(), call.arg(1), &bytes)?;
+    done(0)
+}
+
+fn prctl_call(call: &Call<'_>) -> Answer {
+    match call.uint(0) {
+        prctl::PR_GET_DUMPABLE | prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS => done(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+fn getrandom(call: &Call<'_>) -> Answer {
+    const KNOWN: u32 = linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE;
+    let (va, len, flags) = (call.arg(0), call.arg(1), call.uint(2));
+    let contradictory = linux::GRND_RANDOM | linux::GRND_INSECURE;
+    if flags & !KNOWN != 0 || flags & contradictory == contradictory {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Transfer::random(va, len).step(call.thread))
+}
+
+/// Only the question what is supported: nothing is.
+fn membarrier(call: &Call<'_>) -> Answer {
+    match (call.uint(0), call.uint(1)) {
+        (0, 0) => done(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// Restartable sequences are not offered; every C library can do without. Not counted as unknown.
+fn rseq(_call: &Call<'_>) -> Answer {
+    Err(Errno::ENOSYS.into())
+}

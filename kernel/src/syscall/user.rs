@@ -1,0 +1,121 @@
+//! Reading and writing small things in user memory, whole or not at all.
+
+use mm::{Access, CopyStop};
+
+use super::{Answer, Call};
+use crate::errno::Errno;
+use crate::memory::Space;
+use crate::thread::resume::{Completion, Stop};
+use crate::thread::Resume;
+
+/// Longest path, its NUL included (`PATH_MAX`).
+const PATH_MAX: u64 = 4096;
+
+/// Reads `bytes` from `va`, across pages.
+///
+/// # Errors
+/// [`CopyStop`].
+pub fn read(space: &Space, va: u64, bytes: &mut [u8]) -> Result<(), CopyStop> {
+    let mut done = 0;
+    while done < bytes.len() {
+        done += space.copy_in(va.wrapping_add(done as u64), &mut bytes[done..])?;
+    }
+    Ok(())
+}
+
+/// Reads `N` consecutive 64-bit words (at most 8) from `va`.
+///
+/// # Errors
+/// [`CopyStop`].
+pub fn read_words<const N: usize>(space: &Space, va: u64) -> Result<[u64; N], CopyStop> {
+    const { assert!(N <= 8) };
+    let mut bytes = [0; 64];
+    read(space, va, &mut bytes[..N * 8])?;
+    let mut words = [0; N];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        let mut le = [0; 8];
+        le.copy_from_slice(chunk);
+        *word = u64::from_le_bytes(le);
+    }
+    Ok(words)
+}
+
+/// Loads an aligned word, faulting it in.
+///
+/// # Errors
+/// [`CopyStop`].
+pub fn load_u32(space: &Space, va: u64) -> Result<u32, CopyStop> {
+    loop {
+        match space.load_u32(va) {
+            Err(CopyStop::Miss) => space.touch(va, Access::Read)?,
+            other => return other,
+        }
+    }
+}
+
+/// Writes all of `bytes` to `va`, across pages. For effects that may be repeated: after
+/// [`CopyStop::Busy`] the call is made again.
+///
+/// # Errors
+/// [`CopyStop`].
+pub fn write(space: &Space, va: u64, bytes: &[u8]) -> Result<(), CopyStop> {
+    let mut done = 0;
+    while done < bytes.len() {
+        done += space.copy_out(va.wrapping_add(done as u64), &bytes[done..])?;
+    }
+    Ok(())
+}
+
+/// Ends a call that has results in memory: writes `bytes`, at most [`Completion::MAX`], to `va`
+/// and returns `value`. A null `va` is nowhere. The effects of the call stay even if the address
+/// has gone.
+pub fn complete(call: &Call<'_>, va: u64, bytes: &[u8], value: u64) -> Answer {
+    if va == 0 {
+        return super::done(value);
+    }
+    let step = Resume::Complete(Completion::new(va, bytes, value));
+    Ok(crate::thread::resume::step(call.thread, step))
+}
+
+/// The little-endian bytes of some words, for [`complete`].
+pub fn bytes_of<const N: usize, const B: usize>(words: [u64; N]) -> [u8; B] {
+    const { assert!(N * 8 == B) };
+    let mut bytes = [0; B];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
+
+/// Reads through a path, as a call that looks it up would. Whether it is empty.
+///
+/// # Errors
+/// `EFAULT`, `ENAMETOOLONG`.
+pub fn check_path(space: &Space, va: u64) -> Result<bool, Stop> {
+    let mut seen = 0;
+    let mut bytes = [0; 256];
+    while seen < PATH_MAX {
+        let count = space.copy_in(va.wrapping_add(seen), &mut bytes)?;
+        if let Some(end) = bytes[..count].iter().position(|&byte| byte == 0) {
+            return match seen + end as u64 {
+                length if length < PATH_MAX => Ok(length == 0),
+                _ => Err(Errno::ENAMETOOLONG.into()),
+            };
+        }
+        seen += count as u64;
+    }
+    Err(Errno::ENAMETOOLONG.into())
+}
+
+/// A `struct timespec` as nanoseconds.
+///
+/// # Errors
+/// `EFAULT`; `EINVAL` for negative seconds or nanoseconds out of range.
+pub fn read_timespec(space: &Space, va: u64) -> Result<u64, Stop> {
+    let [seconds, nanos] = read_words::<2>(space, va)?;
+    if seconds as i64 >= 0 && nanos < 1_000_000_000 {
+        return Ok(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+    }
+    Err(Errno::EINVAL.into())
+}
+

@@ -1,0 +1,223 @@
+//! What a thread has left to do in the kernel before it returns to EL0.
+//!
+//! Each piece is a value with the progress in it and a step that does a bounded part (D3). A step
+//! that meets a map owned by another change parks the thread and is repeated from the same
+//! progress; nothing else survives between two steps, no lock, no reference to a page, no walk.
+
+use frame::slab::Ref;
+use mm::{Access, Change, CopyStop};
+
+use super::Thread;
+use super::exit::Leaving;
+use crate::errno::{Errno, SysResult};
+use crate::futex;
+use crate::process::Process;
+use crate::handle::transfer::Transfer;
+use crate::syscall;
+use crate::syscall::native::Text;
+use crate::syscall::personality::poll::Poll;
+
+/// Pages that one step of a change may work on.
+const CHANGE_BUDGET: u32 = 64;
+/// Pages that one step of populating may fault in.
+const POPULATE_BUDGET: u32 = 16;
+
+/// What a step of an operation comes to.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// The call is over: `x0`.
+    Done(SysResult),
+    /// Back to EL0 with the registers as they are.
+    Keep,
+    /// More is to be done, after a preemption point.
+    More(Resume),
+    /// The map is owned by another change: park until it is not, then go on with this.
+    Busy(Resume),
+    /// The thread has been parked or is gone.
+    Gone,
+}
+
+/// Why a system call ends before its work is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// With an error.
+    Errno(Errno),
+    /// The map is owned by another change: nothing has had an effect yet, so the call is made
+    /// again afterwards.
+    Busy,
+}
+
+impl From<Errno> for Stop {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<CopyStop> for Stop {
+    fn from(stop: CopyStop) -> Self {
+        match stop {
+            CopyStop::Busy => Self::Busy,
+            CopyStop::Fault | CopyStop::Miss => Self::Errno(Errno::EFAULT),
+            CopyStop::OutOfMemory => Self::Errno(Errno::ENOMEM),
+        }
+    }
+}
+
+/// Result bytes on their way to the program (the third phase of a call, D3).
+#[derive(Clone, Copy, Debug)]
+pub struct Completion {
+    va: u64,
+    bytes: [u8; Self::MAX],
+    at: u8,
+    len: u8,
+    result: u64,
+}
+
+impl Completion {
+    /// Most bytes that wait in a thread's record.
+    pub const MAX: usize = 128;
+
+    /// `bytes`, at most [`Self::MAX`], to be written to `va`; then the call returns `result`.
+    pub fn new(va: u64, bytes: &[u8], result: u64) -> Self {
+        let mut buffer = [0; Self::MAX];
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        Self { va, bytes: buffer, at: 0, len: bytes.len() as u8, result }
+    }
+
+    fn step(mut self, thread: &Thread) -> Step {
+        while self.at < self.len {
+            let rest = &self.bytes[usize::from(self.at)..usize::from(self.len)];
+            match thread.process().space().copy_out(self.va + u64::from(self.at), rest) {
+                Ok(done) => self.at += done as u8,
+                Err(CopyStop::Busy) => return Step::Busy(Resume::Complete(self)),
+                Err(stop) => return failed(stop),
+            }
+        }
+        Step::Done(Ok(self.result))
+    }
+}
+
+/// What is left to do.
+#[derive(Debug, Default)]
+pub enum Resume {
+    /// Nothing.
+    #[default]
+    None,
+    /// Make the system call in the registers again: it has had no effect yet.
+    Call,
+    /// The same for a call of the kernel's own.
+    NativeCall,
+    /// Write results.
+    Complete(Completion),
+    /// Change the map; then fault in the new range, if wanted.
+    Change {
+        /// The change, which owns the map.
+        change: Change,
+        /// Bytes to fault in afterwards, from the resulting address on.
+        populate: u64,
+    },
+    /// Fault in pages.
+    Populate {
+        /// The next page.
+        at: u64,
+        /// Where to stop.
+        end: u64,
+        /// What the call returns.
+        result: u64,
+    },
+    /// Move bytes between user memory and an object.
+    Transfer(Transfer),
+    /// Look at files, or wait until there is something to see.
+    Poll(Poll),
+    /// Wake more waiters.
+    Wake(futex::Waking),
+    /// Start a thread that has been made, after storing its number.
+    Start(syscall::thread::Start),
+    /// Store the thread's own number, then begin at EL0.
+    SetTid(u64),
+    /// Copy out a text.
+    Text(Text),
+    /// End the thread.
+    Leave(Leaving),
+}
+
+impl Resume {
+    /// Whether there is nothing.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Whether a thread of an ending process may drop it. A change owns the map and is carried
+    /// to its end first (D3); the end of a thread looks at the process itself.
+    pub fn may_be_abandoned(&self) -> bool {
+        !matches!(self, Self::Change { .. } | Self::Leave(_))
+    }
+}
+
+fn failed(stop: CopyStop) -> Step {
+    match Stop::from(stop) {
+        Stop::Errno(errno) => Step::Done(Err(errno)),
+        Stop::Busy => Step::Busy(Resume::Call),
+    }
+}
+
+/// Does a bounded part of `pending` for `thread`, the current one.
+pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
+    match pending {
+        Resume::None => Step::Keep,
+        Resume::Call => syscall::again(thread),
+        Resume::NativeCall => syscall::native_again(thread),
+        Resume::Complete(completion) => completion.step(thread),
+        Resume::Change { change, populate } => step_change(thread, change, populate),
+        Resume::Populate { at, end, result } => step_populate(thread, at, end, result),
+        Resume::Transfer(transfer) => transfer.step(thread),
+        Resume::Poll(poll) => poll.step(thread),
+        Resume::Wake(waking) => waking.step(),
+        Resume::Start(start) => start.step(thread),
+        Resume::SetTid(va) => match thread.process().space().copy_out(va, &thread.tid().to_le_bytes()) {
+            Err(CopyStop::Busy) => Step::Busy(Resume::SetTid(va)),
+            _ => Step::Keep,
+        },
+        Resume::Text(text) => text.step(thread),
+        Resume::Leave(leaving) => leaving.step(thread),
+    }
+}
+
+fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step {
+    match change.step(thread.process().space(), CHANGE_BUDGET) {
+        None => Step::More(Resume::Change { change, populate }),
+        Some(result) => {
+            Process::wake_parked(thread.process());
+            match result {
+                Err(error) => Step::Done(Err(error.into())),
+                Ok(start) if populate == 0 => Step::Done(Ok(start)),
+                Ok(start) => {
+                    let end = start.saturating_add(populate);
+                    Step::More(Resume::Populate { at: start, end, result: start })
+                }
+            }
+        }
+    }
+}
+
+/// Faults pages in as the program's own writes, else reads, would; like Linux it stops quietly
+/// where that is not possible.
+fn step_populate(thread: &Ref<Thread>, mut at: u64, end: u64, result: u64) -> Step {
+    let space = thread.process().space();
+    for _ in 0..POPULATE_BUDGET {
+        if at >= end {
+            return Step::Done(Ok(result));
+        }
+        let touched = match space.touch(at, Access::Write) {
+            Err(CopyStop::Fault) => space.touch(at, Access::Read),
+            other => other,
+        };
+        match touched {
+            Ok(()) => at += 4096,
+            Err(CopyStop::Busy) => return Step::Busy(Resume::Populate { at, end, result }),
+            Err(_) => return Step::Done(Ok(result)),
+        }
+    }
+    Step::More(Resume::Populate { at, end, result })
+}

@@ -1,0 +1,161 @@
+//! The entry from EL0.
+
+use arm64::esr::{self, Class, Esr, Fault, FaultStatus};
+use frame::slab::Ref;
+use mm::{FaultInput, FaultOutcome, SegvCode};
+use sync::atomic::Ordering;
+
+use super::idregs;
+use crate::arch::{self, Cause, Context};
+use crate::process::end::signal;
+use crate::process::signals;
+use crate::sched::stay::What;
+use crate::sched::{self, settle};
+use crate::syscall;
+use crate::thread::{Resume, Step, Thread};
+
+/// The immediate of `svc` for the kernel's own calls; every other one is Linux's, which ignores it.
+const NATIVE: u16 = 1;
+
+/// Serves an exception from EL0, with its registers in `context`. The vectors call
+/// [`sched::leave_kernel`] afterwards.
+#[inline]
+pub fn from_el0(cause: Cause, context: &Context) {
+    let cpu = sched::this();
+    match cause {
+        Cause::Svc { imm: NATIVE } => syscall::enter_native(cpu, context),
+        Cause::Svc { .. } => syscall::enter(cpu, context),
+        Cause::Fault(fault, far) => {
+            cpu.stay.begin(What::FAULT);
+            memory_fault(fault, far, context);
+        }
+        Cause::Irq | Cause::Fiq => {
+            cpu.stay.begin(What::INTERRUPT);
+            sched::interrupts(cpu);
+        }
+        Cause::Other(esr) => {
+            cpu.stay.begin(What::EXCEPTION);
+            other(esr, context);
+        }
+        Cause::SError(esr) => {
+            cpu.stay.begin(What::EXCEPTION);
+            system_error(esr);
+        }
+    }
+}
+
+/// Ends the current process by a signal.
+fn kill(number: u32, code: &'static str, addr: u64) {
+    signals::kill(&sched::current(), number, code, addr);
+}
+
+/// Addresses are looked up without the tag byte, which EL0 may use as it likes (TBI).
+const fn untagged(far: u64) -> u64 {
+    ((far << 8) as i64 >> 8) as u64
+}
+
+fn memory_fault(fault: Fault, far: u64, context: &Context) {
+    let va = untagged(far);
+    match fault.status {
+        FaultStatus::Translation | FaultStatus::Permission | FaultStatus::AccessFlag => {
+            page_fault(fault, va);
+        }
+        FaultStatus::Alignment => kill(signal::BUS, "BUS_ADRALN", va),
+        FaultStatus::TagCheck => kill(signal::SEGV, "SEGV_MTESERR", va),
+        FaultStatus::External | FaultStatus::Parity | FaultStatus::UnsupportedExclusive => {
+            log::error!("{fault} at {va:#x}, pc {:#x}", context.pc.load(Ordering::Relaxed));
+            kill(signal::BUS, "BUS_OBJERR", va);
+        }
+        // The rest says that tables or the memory under them are broken.
+        _ => {
+            log::error!("{fault} at {va:#x}, pc {:#x}", context.pc.load(Ordering::Relaxed));
+            kill(signal::KILL, "SI_KERNEL", va);
+        }
+    }
+}
+
+fn page_fault(fault: Fault, va: u64) {
+    let access = match fault.access {
+        esr::Access::Read => mm::Access::Read,
+        esr::Access::Write => mm::Access::Write,
+        esr::Access::Exec => mm::Access::Exec,
+    };
+    let thread = sched::current();
+    match thread.process().space().fault(FaultInput { va, access, kernel: false }) {
+        FaultOutcome::Done => {}
+        // Woken, it returns to EL0 and faults again.
+        FaultOutcome::Busy => {
+            settle(&thread, Step::Busy(Resume::None));
+        }
+        FaultOutcome::Segv { code: SegvCode::MapErr } => {
+            signals::kill(&thread, signal::SEGV, "SEGV_MAPERR", va);
+        }
+        FaultOutcome::Segv { code: SegvCode::AccErr } => {
+            signals::kill(&thread, signal::SEGV, "SEGV_ACCERR", va);
+        }
+        FaultOutcome::Bus => signals::kill(&thread, signal::BUS, "BUS_ADRERR", va),
+        FaultOutcome::OutOfMemory => out_of_memory(&thread, va),
+    }
+}
+
+/// Tables may be waiting for a grace period, and other CPUs have been asked for the frames in
+/// their lists: until that has come to its end the thread tries again.
+fn out_of_memory(thread: &Ref<Thread>, va: u64) {
+    let grace = arch::mmu::grace();
+    if thread.is_out_of_memory(arch::time::now(), || grace.start()) {
+        return signals::kill(thread, signal::KILL, "OUT_OF_MEMORY", va);
+    }
+    sched::hasten_grace();
+    sched::rotate(sched::this());
+}
+
+/// Everything synchronous that is neither a call nor a memory fault, as Linux signals it.
+fn other(esr: Esr, context: &Context) {
+    let pc = context.pc.load(Ordering::Relaxed);
+    match esr.class() {
+        Class::SystemInstruction => system_instruction(esr, context, pc),
+        Class::Brk64 | Class::Bkpt32 => kill(signal::TRAP, "TRAP_BRKPT", pc),
+        Class::BreakpointEl0 | Class::WatchpointEl0 => kill(signal::TRAP, "TRAP_HWBKPT", pc),
+        Class::SoftwareStepEl0 => kill(signal::TRAP, "TRAP_TRACE", pc),
+        Class::PcAlignment | Class::SpAlignment => kill(signal::BUS, "BUS_ADRALN", pc),
+        Class::FpException64 | Class::FpException32 => kill(signal::FPE, "FPE_FLTUNK", pc),
+        Class::PointerAuthFailure => kill(signal::ILL, "ILL_ILLOPN", pc),
+        Class::Unknown
+        | Class::BranchTarget
+        | Class::IllegalState
+        | Class::SveAccess
+        | Class::SmeAccess
+        | Class::MemoryOperation
+        | Class::Wfx => kill(signal::ILL, "ILL_ILLOPC", pc),
+        class => {
+            log::warn!("an exception from EL0 that nothing should cause: {class}, {esr} at {pc:#x}");
+            kill(signal::ILL, "ILL_ILLOPC", pc);
+        }
+    }
+}
+
+/// Reads of identification registers are answered as Linux answers them; everything else that
+/// traps is not for programs.
+fn system_instruction(esr: Esr, context: &Context, pc: u64) {
+    let value = esr
+        .system_instruction()
+        .filter(|instruction| instruction.is_read)
+        .and_then(|instruction| {
+            let value = idregs::visible(&instruction, arch::idregs::read())?;
+            Some((instruction.rt, value))
+        });
+    let Some((register, value)) = value else { return kill(signal::ILL, "ILL_ILLOPC", pc) };
+    // Register 31 is the zero register here.
+    if let Some(place) = context.x.get(usize::from(register)) {
+        place.store(value, Ordering::Relaxed);
+    }
+    context.pc.store(pc + 4, Ordering::Relaxed);
+}
+
+/// An access of the program that went wrong after the fact: who did it cannot be said, so the
+/// program that ran is ended.
+#[cold]
+fn system_error(esr: Esr) {
+    log::error!("system error while at EL0: {esr}");
+    kill(signal::BUS, "BUS_OBJERR", 0);
+}

@@ -1,0 +1,10 @@
+//! What becomes of an exception from EL0: a system call, a resolved fault, an interrupt, an
+//! emulated register read, or a signal.
+
+pub mod idregs;
+
+#[cfg(target_os = "none")]
+pub use entry::from_el0;
+
+#[cfg(target_os = "none")]
+mod entry;

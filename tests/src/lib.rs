@@ -1,0 +1,55 @@
+//! Boots Tessera in QEMU and judges it from outside: from the serial console, the exit status and
+//! [an independent reader](reader) of guest memory.
+//!
+//! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
+//! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
+//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`doors`], [`bad_elf`],
+//! [`flips`], [`bad_tree`], [`machines`] and [`liars`].
+
+pub mod bad_elf;
+pub mod bad_tree;
+pub mod doors;
+pub mod env;
+pub mod flips;
+pub mod liars;
+pub mod machines;
+pub mod make;
+pub mod matrix;
+pub mod outcome;
+pub mod reader;
+pub mod report;
+pub mod runner;
+pub mod scenarios;
+pub mod selftests;
+pub mod stage;
+pub mod witness;
+
+use libtest_mimic::{Failed, Trial};
+
+/// Every test that boots QEMU.
+pub fn trials() -> Vec<Trial> {
+    [
+        liars::trials(),
+        selftests::trials(),
+        scenarios::trials(),
+        doors::trials(),
+        machines::trials(),
+        bad_elf::trials(),
+        flips::trials(),
+        bad_tree::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A test that is ignored where there is no QEMU to run it.
+pub(crate) fn trial(
+    name: String,
+    test: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    Trial::test(name, move || {
+        test().map_err(|error| Failed::from(format!("{error:#}")))
+    })
+    .with_ignored_flag(!env::is_given())
+}

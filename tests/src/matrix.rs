@@ -1,0 +1,54 @@
+//! The machines that tests are run on.
+
+use std::path::Path;
+
+use xtask::machine::Machine;
+
+/// One machine of the matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// QEMU's CPU model.
+    pub cpu: &'static str,
+    /// CPUs.
+    pub cpus: u32,
+}
+
+const fn cell(cpu: &'static str, cpus: u32) -> Cell {
+    Cell { cpu, cpus }
+}
+
+/// Everything there is (LPA2, MTE, BBM), hardware AF and dirty without BBM, and neither: each with
+/// one CPU and with four.
+pub const ALL: &[Cell] = &[
+    cell("max", 1),
+    cell("max", 4),
+    cell("cortex-a76", 1),
+    cell("cortex-a76", 4),
+    cell("cortex-a72", 1),
+    cell("cortex-a72", 4),
+];
+
+/// For tests in which the CPU model makes no difference.
+pub const ONE: &[Cell] = &[cell("max", 1)];
+
+/// For tests of several threads.
+pub const FOUR: &[Cell] = &[cell("max", 4), cell("cortex-a72", 4)];
+
+/// For tests that need hardware of different kinds but only one CPU.
+pub const SINGLE: &[Cell] = &[cell("max", 1), cell("cortex-a76", 1), cell("cortex-a72", 1)];
+
+impl Cell {
+    /// For the names of tests: `max-4`.
+    pub fn name(self) -> String {
+        format!("{}-{}", self.cpu, self.cpus)
+    }
+
+    /// The machine, with a token of its own. Without `icount` its CPUs run in parallel.
+    pub fn machine(self, kernel: &Path, icount: bool) -> Machine {
+        Machine::new(kernel)
+            .cpu(self.cpu)
+            .smp(self.cpus)
+            .icount(icount)
+            .token(&xtask::control::token())
+    }
+}

@@ -1,0 +1,61 @@
+//! T4: the kernel's own tests, in the checked kernel, on every machine of the matrix.
+
+use std::path::Path;
+
+use anyhow::Result;
+use libtest_mimic::Trial;
+use xtask::machine::Machine;
+
+use crate::matrix::{ALL, Cell};
+use crate::outcome::{self, Reported};
+use crate::runner::{Boot, Limits, Listener};
+use crate::{env, trial};
+
+/// Boot arguments each machine is booted with once: hardware AF and dirty state as the CPU has
+/// them, software's instead, and a bank of RAM that comes online later.
+const VARIANTS: [(&str, &[&str]); 3] = [
+    ("", &[]),
+    ("-softaf", &["tessera.af=0"]),
+    ("-hold", &["tessera.hold=64M"]),
+];
+
+/// The tests of this tier.
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for &cell in ALL {
+        for (suffix, words) in VARIANTS {
+            // A CPU without hardware AF has nothing to switch off.
+            if suffix == "-softaf" && cell.cpu == "cortex-a72" {
+                continue;
+            }
+            let name = format!("t4::selftest::{}{suffix}", cell.name());
+            trials.push(trial(name.clone(), move || run(&name, cell, words)));
+        }
+    }
+    trials
+}
+
+fn run(name: &str, cell: Cell, words: &[&str]) -> Result<()> {
+    let kernel = env::checked_image()?;
+    let machine = words.iter().fold(machine(cell, &kernel), |machine, word| {
+        machine.bootarg(*word)
+    });
+    let booted = Boot::new(name, machine, Limits::FUNCTIONAL).run(&mut Listener)?;
+    if let Ok(tests) = outcome::reported(&booted.ended) {
+        eprint!("{}", report(name, &tests));
+    }
+    booted.verdict(outcome::self_tests(&booted.ended))
+}
+
+fn machine(cell: Cell, kernel: &Path) -> Machine {
+    cell.machine(kernel, true).bootarg("tessera.selftest=1")
+}
+
+/// One line per test inside the kernel, as a test runner would print it.
+fn report(name: &str, tests: &[Reported]) -> String {
+    let word = |test: &Reported| if test.passed { "ok" } else { "FAILED" };
+    tests
+        .iter()
+        .map(|test| format!("  {name} > {} ... {}\n", test.name, word(test)))
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! `cargo xtask`: builds, boots and checks Tessera.
+
+mod artifacts;
+mod ci;
+mod cli;
+mod failure;
+mod gdb;
+mod lints;
+mod provision;
+mod run;
+mod setup;
+mod stats;
+mod symbolize;
+mod test;
+mod toolchain;
+mod ui;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use cli::{Cli, Task};
+use workspace::Workspace;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.task) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            ui::say(&format!("{error:#}"));
+            ExitCode::from(failure::status_of(&error))
+        }
+    }
+}
+
+/// Runs one task and returns the exit status.
+fn dispatch(task: Task) -> Result<u8> {
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Qemu(options) => run::run(&workspace, &options),
+        Task::Test(options) => test::run(&workspace, &options),
+        Task::Ci(options) => ci::run(&workspace, &options),
+        Task::Gdb(options) => gdb::run(&workspace, &options),
+        Task::Setup(options) => setup::run(&workspace, &options),
+    }
+}
