@@ -65,7 +65,11 @@ pub type SysResult = Result<u64, Errno>;
 impl Errno {
     /// An error number from elsewhere; `EINVAL` for what is none.
     pub const fn new(number: i32) -> Self {
-        if number > 0 && number < 4096 { Self(number as u32) } else { Self::EINVAL }
+        if number > 0 && number < 4096 {
+            Self(number as u32)
+        } else {
+            Self::EINVAL
+        }
     }
 
     /// The number, positive.

@@ -33,7 +33,10 @@ pub struct Key {
 impl Key {
     /// The futex at `va`.
     pub fn new(space: &Space, va: u64) -> Self {
-        Self { space: space.id(), va }
+        Self {
+            space: space.id(),
+            va,
+        }
     }
 
     fn bucket(self) -> usize {
@@ -106,7 +109,13 @@ pub fn leave(thread: &Ref<Thread>) {
 }
 
 /// Takes up to `most` waiters out and claims their sleep; their number.
-fn take(bucket: &mut Waiters, key: Key, bitset: u32, most: u32, out: &mut Queue<Ref<Thread>>) -> u32 {
+fn take(
+    bucket: &mut Waiters,
+    key: Key,
+    bitset: u32,
+    most: u32,
+    out: &mut Queue<Ref<Thread>>,
+) -> u32 {
     let mut taken = 0;
     while taken < most {
         let found = bucket.remove_first(|t| is_waiting(t, key, bitset) && t.park().claim_any());
@@ -151,20 +160,34 @@ struct Moves {
 impl Waking {
     /// Wakes up to `most` waiters that match `bitset`.
     pub fn new(key: Key, most: u32, bitset: u32) -> Self {
-        Self { key, bitset, left: most, done: 0, moves: None }
+        Self {
+            key,
+            bitset,
+            left: most,
+            done: 0,
+            moves: None,
+        }
     }
 
     /// Wakes up to `most` waiters, then moves up to `moves` others to `to`.
     pub fn requeue(key: Key, most: u32, to: Key, moves: u32) -> Self {
         let moves = Some(Moves { to, left: moves });
-        Self { key, bitset: ANY, left: most, done: 0, moves }
+        Self {
+            key,
+            bitset: ANY,
+            left: most,
+            done: 0,
+            moves,
+        }
     }
 
     /// Goes on. Returns the number of waiters woken and moved.
     pub fn step(mut self) -> Step {
         let mut woken = Queue::new();
         let more = match self.moves {
-            Some(moves) => with_both(self.key, moves.to, |from, to| self.batch(from, to, &mut woken)),
+            Some(moves) => with_both(self.key, moves.to, |from, to| {
+                self.batch(from, to, &mut woken)
+            }),
             None => self.batch(&mut TABLE[self.key.bucket()].lock(), None, &mut woken),
         };
         finish(woken);
@@ -188,7 +211,9 @@ impl Waking {
         if taken == BATCH {
             return true;
         }
-        let Some(moves) = &mut self.moves else { return false };
+        let Some(moves) = &mut self.moves else {
+            return false;
+        };
         let budget = moves.left.min(BATCH - taken);
         let moved = move_waiters(from, to, self.key, moves.to, budget);
         moves.left -= moved;
@@ -208,8 +233,13 @@ fn move_waiters(
 ) -> u32 {
     let mut moved = 0;
     while moved < most && key != new {
-        let Some(thread) = from.remove_first(|t| is_waiting(t, key, ANY)) else { break };
-        thread.set_wait(wait::Wait { place: Place::Futex(new), ..thread.wait() });
+        let Some(thread) = from.remove_first(|t| is_waiting(t, key, ANY)) else {
+            break;
+        };
+        thread.set_wait(wait::Wait {
+            place: Place::Futex(new),
+            ..thread.wait()
+        });
         let pushed = match &mut to {
             Some(other) => other.push(thread),
             None => from.push(thread),
@@ -243,7 +273,9 @@ fn with_both<R>(
 /// # Errors
 /// `EAGAIN` if the word differs, `EFAULT`.
 pub fn compare_requeue(space: &Space, mut waking: Waking, expected: u32) -> Result<Step, Stop> {
-    let Some(moves) = waking.moves else { return Err(Errno::EINVAL.into()) };
+    let Some(moves) = waking.moves else {
+        return Err(Errno::EINVAL.into());
+    };
     loop {
         let mut woken = Queue::new();
         let key = waking.key;

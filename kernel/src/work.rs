@@ -80,13 +80,15 @@ struct Items {
 
 impl Items {
     const fn new() -> Self {
-        Self { slots: SpinLock::new([const { None }; QUEUE]), count: AtomicUsize::new(0) }
+        Self {
+            slots: SpinLock::new([const { None }; QUEUE]),
+            count: AtomicUsize::new(0),
+        }
     }
 }
 
 /// Only its own CPU uses an entry.
-static ITEMS: [CachePadded<Items>; MAX_CPUS] =
-    [const { CachePadded::new(Items::new()) }; MAX_CPUS];
+static ITEMS: [CachePadded<Items>; MAX_CPUS] = [const { CachePadded::new(Items::new()) }; MAX_CPUS];
 
 fn mine() -> &'static Items {
     &ITEMS[cpu_index()]
@@ -95,7 +97,7 @@ fn mine() -> &'static Items {
 /// Adds an item to this CPU's queue.
 pub fn add(item: Work) {
     crate::sched::this().attend();
-    if let Err(mut item) = put(item) {
+    if let Some(mut item) = put(item) {
         // No room: nothing is held here, so it is carried to its end at once.
         while let Progress::More(next) | Progress::Later(next) = item.step() {
             item = next;
@@ -103,16 +105,17 @@ pub fn add(item: Work) {
     }
 }
 
-fn put(item: Work) -> Result<(), Work> {
+/// Adds an item; it comes back if there is no room.
+fn put(item: Work) -> Option<Work> {
     let items = mine();
     let mut slots = items.slots.lock();
     match slots.iter_mut().find(|slot| slot.is_none()) {
         Some(slot) => {
             *slot = Some(item);
             items.count.fetch_add(1, Ordering::Relaxed);
-            Ok(())
+            None
         }
-        None => Err(item),
+        None => Some(item),
     }
 }
 
@@ -153,7 +156,7 @@ pub fn run(cpu: &'static Cpu) {
 
 /// As [`add`], without asking for attention: the timer comes back to it.
 fn put_back(item: Work) {
-    if let Err(item) = put(item) {
+    if let Some(item) = put(item) {
         add(item);
     }
 }

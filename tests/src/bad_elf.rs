@@ -284,9 +284,7 @@ fn survived(played: &Played) -> Result<()> {
     let ended = &played.booted.ended;
     let status = ended.halted().unwrap_or_default();
     if ended.last("execfail").is_some() {
-        return played
-            .booted
-            .verdict(outcome::program(ended, Ending::ExecFail("")));
+        return played.verdict(outcome::program(ended, Ending::ExecFail("")));
     }
     let ending = if status > 128 {
         Ending::Killed(status - 128)

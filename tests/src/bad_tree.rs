@@ -4,16 +4,16 @@
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use libtest_mimic::Trial;
 use xtask::initrd::Initrd;
 
 use crate::make::elf::Elf;
 use crate::make::fdt::{Fdt, Gic, Virt};
-use crate::make::shim::{INITRD, TREE, machine};
+use crate::make::shim::{INITRD, KERNEL, TREE, machine};
 use crate::outcome::{self, Ending, Outcome};
 use crate::runner::{Boot, Booted, Limits, Listener};
-use crate::{env, trial};
+use crate::{env, stage, trial};
 
 /// RAM of the machine, whatever the tree says.
 const RAM: u64 = 512 << 20;
@@ -73,7 +73,7 @@ const TREES: &[(&str, Fate, Make)] = &[
     }),
     (
         "memory_without_the_kernel",
-        Fate::Refused("memory"),
+        Fate::Refused("image"),
         |tree| {
             Virt {
                 memory: vec![(0x5000_0000, 64 << 20)],
@@ -82,14 +82,18 @@ const TREES: &[(&str, Fate, Make)] = &[
             .blob()
         },
     ),
-    ("memory_too_small", Fate::Refused("RAM"), |tree| {
-        Virt {
-            memory: vec![(0x4040_0000, 3 << 20)],
-            initrd: None,
-            ..tree
-        }
-        .blob()
-    }),
+    (
+        "memory_smaller_than_the_kernel",
+        Fate::Refused("image"),
+        |tree| {
+            Virt {
+                memory: vec![(0x4040_0000, 3 << 20)],
+                initrd: None,
+                ..tree
+            }
+            .blob()
+        },
+    ),
     ("memory_up_to_the_end_of_addresses", Fate::Either, |tree| {
         Virt {
             memory: vec![(0x4000_0000, u64::MAX - 0x4000_0000)],
@@ -186,6 +190,7 @@ pub fn trials() -> Vec<Trial> {
     trials.push(trial("bad_tree::one_bit_wrong".into(), || {
         damaged("one_bit_wrong", flip)
     }));
+    trials.push(trial("bad_tree::little_memory".into(), little_memory));
     trials.push(trial("bad_tree::no_address".into(), || {
         address("no_address", 0)
     }));
@@ -228,8 +233,21 @@ fn damaged(name: &str, damage: fn(&[u8], usize) -> Vec<u8>) -> Result<()> {
         let name = format!("bad_tree::{name}_{round}");
         // Damage may hit the UART's node or the token, so silence is in order.
         let booted = boot(&name, TREE, |tree| damage(&tree.blob(), round))?;
-        booted.verdict(judge(&booted, Fate::Mute))
+        settle(&name, &booted, Fate::Mute)
     })
+}
+
+/// RAM that ends ever closer behind the kernel: at some size it is refused, never a bug.
+fn little_memory() -> Result<()> {
+    for mib in (3..16).chain([20, 24, 28, 32, 48, 64, 96]) {
+        let name = format!("bad_tree::little_memory_{mib}");
+        let booted = boot(&name, TREE, |tree| {
+            let memory = vec![(KERNEL, mib << 20)];
+            Virt { memory, ..tree }.blob()
+        })?;
+        settle(&name, &booted, Fate::Either)?;
+    }
+    Ok(())
 }
 
 fn address(name: &str, x0: u64) -> Result<()> {
@@ -243,24 +261,28 @@ fn address(name: &str, x0: u64) -> Result<()> {
 
 fn run(name: &str, x0: u64, fate: Fate, make: Make) -> Result<()> {
     let booted = boot(name, x0, make)?;
-    booted.verdict(judge(&booted, fate))
+    settle(name, &booted, fate)
+}
+
+/// The test's result; the files of a boot that went well are not needed any more.
+fn settle(name: &str, booted: &Booted, fate: Fate) -> Result<()> {
+    booted.verdict(judge(booted, fate))?;
+    stage::clear(&stage::folder(name)?);
+    Ok(())
 }
 
 /// Boots the kernel through the shim with the blob that `make` derives from a tree in order.
 fn boot(name: &str, x0: u64, make: impl FnOnce(Virt) -> Vec<u8>) -> Result<Booted> {
-    let folder = tempfile::tempdir().context("cannot make a folder")?;
+    let folder = stage::folder(name)?;
     let token = xtask::control::token();
     let initrd = Initrd::new(&["./odd"], &Elf::exits(STATUS.into()).bytes()).archive();
     let range = (INITRD, INITRD + initrd.len() as u64);
     let words = format!("tessera.token={token} tessera.icount=1");
     let blob = make(Virt::new(RAM, words, range));
-    let files: [(u64, PathBuf); 2] = [
-        (TREE, folder.path().join("tree")),
-        (INITRD, folder.path().join("initrd")),
-    ];
+    let files: [(u64, PathBuf); 2] = [(TREE, folder.join("tree")), (INITRD, folder.join("initrd"))];
     fs::write(&files[0].1, blob)?;
     fs::write(&files[1].1, initrd)?;
-    let machine = machine(folder.path(), &env::kernel_image()?, x0, &files)?;
+    let machine = machine(&folder, &env::kernel_image()?, x0, &files)?;
     Boot::new(name, machine.icount(true).token(&token), Limits::FUNCTIONAL).run(&mut Listener)
 }
 

@@ -3,21 +3,22 @@
 //!
 //! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
 //! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
-//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`doors`], [`bad_elf`],
-//! [`flips`], [`bad_tree`], [`machines`] and [`liars`].
+//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`reports`], [`doors`], [`bad_elf`],
+//! [`prompt`], [`bad_tree`], [`machines`] and [`liars`].
 
 pub mod bad_elf;
 pub mod bad_tree;
 pub mod doors;
 pub mod env;
-pub mod flips;
 pub mod liars;
 pub mod machines;
 pub mod make;
 pub mod matrix;
 pub mod outcome;
+pub mod prompt;
 pub mod reader;
 pub mod report;
+pub mod reports;
 pub mod runner;
 pub mod scenarios;
 pub mod selftests;
@@ -32,10 +33,11 @@ pub fn trials() -> Vec<Trial> {
         liars::trials(),
         selftests::trials(),
         scenarios::trials(),
+        reports::trials(),
         doors::trials(),
         machines::trials(),
         bad_elf::trials(),
-        flips::trials(),
+        prompt::trials(),
         bad_tree::trials(),
     ]
     .into_iter()

@@ -117,7 +117,7 @@ fn edge(name: &str, change: Change) -> Result<()> {
             _ => other,
         },
     };
-    played.booted.verdict(outcome)
+    played.verdict(outcome)
 }
 
 fn gic_v2() -> Result<()> {
@@ -132,7 +132,7 @@ fn gic_v2() -> Result<()> {
         |line| line.rest().to_owned(),
     );
     let refused = ended.status.and_then(|status| status.code()) == Some(78);
-    played.booted.verdict(if refused && told.contains("GIC") {
+    played.verdict(if refused && told.contains("GIC") {
         Outcome::Pass
     } else {
         Outcome::Fail(format!("not refused for its GIC: `{told}`"))

@@ -1,27 +1,27 @@
 //! Sets up one boot of the kernel with one program, and judges how it ended.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 use xtask::initrd::Initrd;
 use xtask::machine::Machine;
 
 use crate::env;
 use crate::matrix::Cell;
 use crate::outcome::{self, Ending, Outcome};
-use crate::runner::{Boot, Booted, Limits, Listener};
+use crate::runner::{Boot, Booted, Limits, Listener, file_name};
 use crate::witness::Witness;
 
-/// A boot to come. Files it needs live in a folder that goes away with it.
+/// A boot to come. Files it needs live in a folder that is left only if the test fails, so that the
+/// command in its message works.
 pub struct Stage {
     name: String,
     machine: Machine,
     initrd: Initrd,
     limits: Limits,
     witness: Option<Witness>,
-    folder: TempDir,
+    folder: PathBuf,
 }
 
 impl Stage {
@@ -36,7 +36,7 @@ impl Stage {
             initrd: Initrd::with_env(args, &["LANG=C", "TESSERA=yes"], program),
             limits: Limits::FUNCTIONAL,
             witness: None,
-            folder: tempfile::tempdir().context("cannot make a folder")?,
+            folder: folder(name)?,
         })
     }
 
@@ -82,7 +82,7 @@ impl Stage {
     /// Has the independent reader judge guest memory when the program has ended.
     #[must_use]
     pub fn witnessed(mut self) -> Self {
-        let ram = self.folder.path().join("ram");
+        let ram = self.folder.join("ram");
         self.machine = self.machine.ram_file(&ram).bootarg("tessera.snapshot=exit");
         self.witness = Some(Witness::new(ram));
         self
@@ -96,7 +96,7 @@ impl Stage {
 
     /// A path for a file of this boot.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// Boots.
@@ -119,9 +119,12 @@ impl Stage {
             Some(witness) => boot.run(witness)?,
             None => boot.run(watcher)?,
         };
+        // It is as large as the machine's RAM, and QEMU makes it when it is missing.
+        let _ = fs::remove_file(self.folder.join("ram"));
         Ok(Played {
             booted,
             witness: self.witness,
+            folder: self.folder,
         })
     }
 }
@@ -133,6 +136,7 @@ pub struct Played {
     pub booted: Booted,
     /// What the reader saw, if it was there.
     pub witness: Option<Witness>,
+    folder: PathBuf,
 }
 
 impl Played {
@@ -156,6 +160,33 @@ impl Played {
         {
             outcome = Outcome::Fail(why);
         }
-        self.booted.verdict(outcome)
+        self.verdict(outcome)
     }
+
+    /// Turns a verdict into the result of a test; see [`Booted::verdict`].
+    ///
+    /// # Errors
+    /// Every outcome but [`Outcome::Pass`].
+    pub fn verdict(&self, outcome: Outcome) -> Result<()> {
+        self.booted.verdict(outcome)?;
+        clear(&self.folder);
+        Ok(())
+    }
+}
+
+/// An empty folder for the files of a boot.
+///
+/// # Errors
+/// It cannot be made.
+pub fn folder(test: &str) -> Result<PathBuf> {
+    let folder = env::out()?.join("files").join(file_name(test));
+    clear(&folder);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// Removes a folder of [`folder`]'s.
+pub fn clear(folder: &Path) {
+    // One that is not there need not be removed, and one that stays does no harm.
+    let _ = fs::remove_dir_all(folder);
 }

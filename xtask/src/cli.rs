@@ -114,7 +114,8 @@ pub struct Machine {
     /// Boot the kernel with all assertions and lock-order checks
     #[arg(long, conflicts_with = "kernel")]
     pub checked: bool,
-    /// Seed of QEMU's random numbers, which also keeps randomness out of the device tree
+    /// Seed of QEMU's random numbers, and of those the device tree carries [default: random; 1
+    /// with --icount]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }

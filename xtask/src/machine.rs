@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reproducible_machine_has_no_randomness_and_says_so_to_the_kernel() {
+    fn a_reproducible_machine_has_a_seed_and_says_so_to_the_kernel() {
         let line = text(
             &Machine::new("/k")
                 .icount(true)
@@ -294,7 +294,8 @@ mod tests {
                 .bootarg("x=1"),
         );
         assert!(line.contains("-icount shift=0,sleep=off -seed 7"), "{line}");
-        assert!(line.contains("dtb-randomness=off"), "{line}");
+        assert!(text(&Machine::new("/k").icount(true)).contains(" -seed 1 "));
+        assert!(!text(&Machine::new("/k")).contains("-seed"));
         assert!(
             line.ends_with("-append 'tessera.token=ab tessera.icount=1 x=1'"),
             "{line}"

@@ -11,6 +11,7 @@ mod run;
 mod setup;
 mod stats;
 mod symbolize;
+mod terminal;
 mod test;
 mod toolchain;
 mod ui;

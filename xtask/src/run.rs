@@ -17,6 +17,7 @@ use xtask::machine::Machine;
 use crate::artifacts::{self, Kernel};
 use crate::cli::{self, Level, Qemu, Stats};
 use crate::failure::failure;
+use crate::terminal::Unbuffered;
 use crate::workspace::{Workspace, write_atomically};
 use crate::{provision, stats, symbolize, ui};
 
@@ -74,7 +75,9 @@ pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
     std::fs::write(&initrd, archive).context("cannot write the initial RAM disk")?;
     let machine = machine.initrd(initrd).token(&token());
     announce(options, &kernel, interactive);
+    let terminal = prompt.then(Unbuffered::new).flatten();
     let run = follow(&machine, &qemu.path, &limits(options, interactive))?;
+    drop(terminal);
     report(&run, &kernel, options)
 }
 
@@ -299,7 +302,10 @@ fn report(run: &Run, kernel: &Kernel, options: &Qemu) -> Result<u8> {
         ui::say(&run.ending.to_string());
         explain(run, kernel, options);
     }
-    show_unknown_calls(run);
+    // The tour asks for a call that does not exist, on purpose.
+    if !options.command.is_empty() {
+        show_unknown_calls(run);
+    }
     show_stats(run, options.stats)?;
     Ok(run.ending.status())
 }
@@ -319,7 +325,7 @@ fn explain(run: &Run, kernel: &Kernel, options: &Qemu) {
             ));
             show_tail(run);
         }
-        Ending::Emulator { .. } | Ending::Silent { .. } => show_tail(run),
+        Ending::Emulator { .. } | Ending::Silent { .. } | Ending::Refused { .. } => show_tail(run),
         _ => {}
     }
     if !run.complaints.is_empty() {

@@ -61,6 +61,9 @@ pub enum Verb {
     },
 }
 
+/// What moving a page costs, in pages of other work: it finds and locks two tables.
+const MOVE_COST: u32 = 4;
+
 /// What is left to do of a change. The map is owned until it is done.
 #[derive(Debug)]
 #[must_use = "a change owns the map until it has been stepped to its end"]
@@ -150,13 +153,16 @@ impl Change {
                     left = left.saturating_sub(64);
                     protect::step(space, start, at, end, prot, changed, &section)
                 }
-                Work::Move(state) => match remap::step(space, state, &section) {
-                    Ok(work) => work,
-                    Err(error) => {
-                        self.result = Err(error);
-                        Work::Finish
+                Work::Move(state) => {
+                    left = left.saturating_sub(MOVE_COST - 1);
+                    match remap::step(space, state, &section) {
+                        Ok(work) => work,
+                        Err(error) => {
+                            self.result = Err(error);
+                            Work::Finish
+                        }
                     }
-                },
+                }
             };
         }
         None

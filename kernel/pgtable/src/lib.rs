@@ -29,7 +29,7 @@ pub use stats::{LevelCounts, TableStats};
 pub use table::{Graveyard, TableDesc};
 pub use tlb::{Flushed, Torn};
 pub use user_space::{Leaf, NotAllowed};
-pub use walk::Walked;
+pub use walk::{Look, Walked};
 
 /// Why a table operation could not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -120,7 +120,7 @@ impl LockedSlot<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct TableRef<'g> {
     entries: &'g [AtomicU64; ENTRIES],
-    meta: &'static FrameMeta,
+    frames: &'static Frames,
     pa: PhysAddr,
     level: Level,
 }
@@ -131,55 +131,47 @@ impl<'g> TableRef<'g> {
     /// # Safety
     /// `pa` is a constructed table page of `level` that is not freed during `'g`: it was reached
     /// from a live root inside a read-side section, or is owned by the caller.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn new(frames: &'static Frames, pa: PhysAddr, level: Level) -> Self {
         let memory = frames.window().virt(pa).cast::<[AtomicU64; ENTRIES]>();
-        let Some(meta) = frames.meta(pa.pfn()) else {
-            no_metadata(pa)
-        };
         // SAFETY: law 8: a constructed table page is a whole, aligned page of entries which only
         // atomics touch, and stays one for 'g by this function's contract.
         let entries = unsafe { memory.as_ref() };
-        Self {
-            entries,
-            meta,
-            pa,
-            level,
-        }
+        Self { entries, frames, pa, level }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(&self, index: usize) -> Slot<'g> {
-        Slot {
-            cell: &self.entries[index % ENTRIES],
-            level: self.level,
-        }
+        Slot { cell: &self.entries[index % ENTRIES], level: self.level }
     }
 
     /// A slot for writing.
     ///
     /// # Safety
     /// The table's serialiser is held for `'l` (CTOR-09).
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn locked_slot<'l>(&self, index: usize) -> LockedSlot<'l>
     where
         'g: 'l,
     {
-        LockedSlot {
-            cell: &self.entries[index % ENTRIES],
-            level: self.level,
+        LockedSlot { cell: &self.entries[index % ENTRIES], level: self.level }
+    }
+
+    /// The record of the table's frame.
+    #[inline]
+    pub(crate) fn meta(&self) -> &'static FrameMeta {
+        match self.frames.meta(self.pa.pfn()) {
+            Some(meta) => meta,
+            None => no_metadata(self.pa),
         }
     }
 
-    #[inline]
-    pub(crate) fn meta(&self) -> &'static FrameMeta {
-        self.meta
-    }
-
+    #[inline(always)]
     pub(crate) fn pa(&self) -> PhysAddr {
         self.pa
     }
 
+    #[inline(always)]
     pub(crate) fn level(&self) -> Level {
         self.level
     }

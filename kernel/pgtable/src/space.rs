@@ -214,7 +214,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         &self.serial
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn root<'g>(&self, _section: &ReadSide<'g>) -> TableRef<'g> {
         let word = self.root_word();
         // SAFETY: law 8: the root lives as long as its space, and the caller borrows the space

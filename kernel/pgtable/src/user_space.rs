@@ -13,7 +13,7 @@ use crate::slot::{ENTRIES, LockedSlot, ReadSide, TableRef, ptep_get, ptep_get_lo
 use crate::space::{PageTable, SpaceKind, User};
 use crate::table::{detach, link_under};
 use crate::tlb::Torn;
-use crate::walk::{Walked, step};
+use crate::walk::{Look, Walked, step};
 
 /// What one call of [`PageTable::zap`] may cost, in looks at absent tables.
 const ZAP_BUDGET: u32 = 64;
@@ -71,6 +71,27 @@ impl<M: Machine> PageTable<User, M> {
             drop(lock);
             continue 'again;
         }
+    }
+
+    /// Locks the leaf table that `look` came to for `va`, or finds or makes it as
+    /// [`Self::lock_leaf`] does where the look ended above or the table was unlinked since.
+    ///
+    /// # Errors
+    /// As [`Self::lock_leaf`].
+    #[inline(always)]
+    pub fn lock_seen<'g>(
+        &'g self,
+        va: u64,
+        look: &Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Leaf<'g, M>, TableError> {
+        if let Some(table) = look.leaf {
+            let lock = TableLock::take(&table);
+            if table.is_live() {
+                return Ok(Leaf { space: self, table, _lock: lock });
+            }
+        }
+        self.lock_leaf(va, section)
     }
 
     /// Makes a table for an empty slot of `parent`. Losing the race to another CPU is fine.

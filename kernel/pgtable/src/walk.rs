@@ -27,9 +27,18 @@ pub enum Walked {
     },
 }
 
+/// Where a walk ended, and the leaf table if it came that far.
+pub struct Look<'g> {
+    /// The value loaded last.
+    pub pte: Pte,
+    /// Its level.
+    pub level: Level,
+    pub(crate) leaf: Option<TableRef<'g>>,
+}
+
 /// The one step: from a table and the value that was read in it to the next table. It takes the
 /// value, so it cannot load the entry a second time (GUP-01, GUP-02).
-#[inline]
+#[inline(always)]
 pub(crate) fn step<'g, M: Machine>(
     machine: &M,
     table: TableRef<'g>,
@@ -47,6 +56,7 @@ pub(crate) fn step<'g, M: Machine>(
 
 impl<K: Kind, M: Machine> PageTable<K, M> {
     /// Whether `va` lies in the half of the address space that this kind translates.
+    #[inline(always)]
     fn contains(&self, va: u64) -> bool {
         match K::KIND {
             SpaceKind::Kernel => self.geometry().contains_upper(va),
@@ -55,7 +65,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     }
 
     /// Walks to the leaf of `va` without a lock.
-    #[inline]
+    #[inline(always)]
     pub fn walk(&self, va: u64, section: &ReadSide<'_>) -> Walked {
         let mut table = self.root(section);
         if !self.contains(va) {
@@ -71,6 +81,27 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
                 Some(next) => table = next,
                 None if pte.is_leaf(level) => return Walked::Seen { pte, level },
                 None => return Walked::Miss { pte, level },
+            }
+        }
+    }
+
+    /// As [`Self::walk`], remembering the leaf table where the walk got that far: the place to lock
+    /// for a change at `va`, found without a second walk.
+    #[inline(always)]
+    pub fn look<'g>(&self, va: u64, section: &ReadSide<'g>) -> Look<'g> {
+        let mut table = self.root(section);
+        if !self.contains(va) {
+            return Look { pte: Pte::from_raw(0), level: table.level(), leaf: None };
+        }
+        loop {
+            let level = table.level();
+            let pte = ptep_get_lockless(&table.slot(self.geometry().index(va, level)), section);
+            match step(self.machine(), table, pte) {
+                Some(next) => table = next,
+                None => {
+                    let leaf = if level == Level::L3 { Some(table) } else { None };
+                    return Look { pte, level, leaf };
+                }
             }
         }
     }

@@ -62,11 +62,15 @@ pub fn set_deadline(deadline: Option<u64>) {
 /// This CPU's cycle counter: under QEMU's `-icount`, instructions since reset. 0 without a PMU.
 #[inline]
 pub fn instructions() -> u64 {
-    if !has_pmu() {
-        return 0;
-    }
+    if has_pmu() { cycles() } else { 0 }
+}
+
+/// This CPU's cycle counter, on a machine that is known to have one ([`has_pmu`]); without a PMU
+/// the read is an undefined instruction.
+#[inline(always)]
+pub fn cycles() -> u64 {
     let count: u64;
-    // SAFETY: reading a counter that exists (checked).
+    // SAFETY: reading a counter changes nothing.
     unsafe {
         asm!("mrs {}, pmccntr_el0", out(reg) count, options(nomem, nostack, preserves_flags));
     }
@@ -115,6 +119,6 @@ pub(super) fn init_cpu() {
 }
 
 /// Whether there is a performance monitor: PMUVer is neither 0 nor “implementation defined”.
-fn has_pmu() -> bool {
+pub fn has_pmu() -> bool {
     !matches!(ID_AA64DFR0_EL1.get() >> 8 & 0xf, 0 | 0xf)
 }

@@ -5,14 +5,9 @@ use arm64::esr::{Esr, Fault};
 
 use super::context::Context;
 
-/// Why EL0 stopped running.
+/// Why EL0 stopped running, other than for a system call.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
-    /// `svc #imm`: a system call.
-    Svc {
-        /// The instruction's immediate.
-        imm: u16,
-    },
     /// A data or instruction abort, with the address from FAR_EL1, tag bits included.
     Fault(Fault, u64),
     /// Any other synchronous exception.
@@ -30,15 +25,24 @@ pub enum Cause {
 const EC_SVC64: u64 = 0x15;
 
 /// Entered from the vectors with the registers already in `ctx`; returning goes back to EL0, as
-/// the thread that is current then.
+/// the thread that is current then. System calls are told apart first and without a [`Cause`],
+/// since every instruction on their way counts.
 pub(super) extern "C" fn el0_sync(ctx: &Context) {
     let esr = ESR_EL1.get();
-    let cause = if esr >> 26 & 0x3f == EC_SVC64 {
-        Cause::Svc { imm: esr as u16 }
+    if esr >> 26 & 0x3f == EC_SVC64 {
+        crate::trap::call_from_el0(esr as u16, ctx);
+        crate::sched::leave_kernel();
+    } else if let Some(access) = Esr::new(esr).el0_page_fault() {
+        crate::trap::page_fault_from_el0(access, FAR_EL1.get());
+        crate::sched::leave_kernel();
     } else {
-        decode(esr)
-    };
-    handle(cause, ctx);
+        el0_exception(esr, ctx);
+    }
+}
+
+#[inline(never)]
+fn el0_exception(esr: u64, ctx: &Context) {
+    handle(decode(esr), ctx);
 }
 
 /// As [`el0_sync`], for an interrupt.

@@ -35,8 +35,11 @@ struct Ring {
     len: usize,
 }
 
-static INPUT: SpinLock<Ring, rank::Leaf> =
-    SpinLock::new(Ring { bytes: [0; RING], head: 0, len: 0 });
+static INPUT: SpinLock<Ring, rank::Leaf> = SpinLock::new(Ring {
+    bytes: [0; RING],
+    head: 0,
+    len: 0,
+});
 static WAITING: SpinLock<Queue<Ref<Thread>>, rank::Endpoint> = SpinLock::new(Queue::new());
 
 impl Ring {

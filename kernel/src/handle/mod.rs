@@ -41,7 +41,11 @@ pub struct HandleTable {
 impl HandleTable {
     /// The console in slots 0 to 2, open for reading and writing as a terminal's would be.
     pub const fn with_console() -> Self {
-        let console = Handle { object: Object::Console, close_on_exec: false, status: 0 };
+        let console = Handle {
+            object: Object::Console,
+            close_on_exec: false,
+            status: 0,
+        };
         let mut slots = [None; SLOTS];
         let mut slot = 0;
         while slot < 3 {
@@ -56,7 +60,11 @@ impl HandleTable {
     /// # Errors
     /// `EBADF`.
     pub fn get(&self, fd: u64) -> Result<Handle, Errno> {
-        self.slots.get(fd as u32 as usize).copied().flatten().ok_or(Errno::EBADF)
+        self.slots
+            .get(fd as u32 as usize)
+            .copied()
+            .flatten()
+            .ok_or(Errno::EBADF)
     }
 
     /// Changes the handle of descriptor `fd`.
@@ -64,7 +72,10 @@ impl HandleTable {
     /// # Errors
     /// `EBADF`.
     pub fn update(&mut self, fd: u64, change: impl FnOnce(&mut Handle)) -> Result<(), Errno> {
-        let slot = self.slots.get_mut(fd as u32 as usize).and_then(Option::as_mut);
+        let slot = self
+            .slots
+            .get_mut(fd as u32 as usize)
+            .and_then(Option::as_mut);
         change(slot.ok_or(Errno::EBADF)?);
         Ok(())
     }

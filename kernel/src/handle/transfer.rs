@@ -45,18 +45,36 @@ pub struct Transfer {
 impl Transfer {
     /// Writes `len` bytes at `va` to the console.
     pub fn write(_object: Object, va: u64, len: u64) -> Self {
-        Self { kind: Kind::Write, va, left: len.min(MAX_COUNT), within: 0, done: 0 }
+        Self {
+            kind: Kind::Write,
+            va,
+            left: len.min(MAX_COUNT),
+            within: 0,
+            done: 0,
+        }
     }
 
     /// Writes what `count` elements at `va` describe to the console. The caller has checked the
     /// lengths; each element is read again when it is its turn.
     pub fn write_vector(_object: Object, va: u64, count: u64) -> Self {
-        Self { kind: Kind::WriteV, va, left: count, within: 0, done: 0 }
+        Self {
+            kind: Kind::WriteV,
+            va,
+            left: count,
+            within: 0,
+            done: 0,
+        }
     }
 
     /// Stores `len` random bytes at `va`.
     pub fn random(va: u64, len: u64) -> Self {
-        Self { kind: Kind::Random, va, left: len.min(MAX_COUNT), within: 0, done: 0 }
+        Self {
+            kind: Kind::Random,
+            va,
+            left: len.min(MAX_COUNT),
+            within: 0,
+            done: 0,
+        }
     }
 
     /// Moves a chunk.
@@ -116,7 +134,10 @@ impl Transfer {
         let mut bytes = [0; 256];
         let count = bytes.len().min(self.left as usize);
         random::fill(&mut bytes[..count]);
-        let count = thread.process().space().copy_out(self.va, &bytes[..count])? as u64;
+        let count = thread
+            .process()
+            .space()
+            .copy_out(self.va, &bytes[..count])? as u64;
         self.va += count;
         self.left -= count;
         self.done += count;
@@ -146,6 +167,10 @@ pub fn read(thread: &Ref<Thread>, va: u64, len: u64) -> Step {
             console::wait(thread, None);
             Step::Gone
         }
-        count => Step::More(Resume::Complete(Completion::new(va, &bytes[..count], count as u64))),
+        count => Step::More(Resume::Complete(Completion::new(
+            va,
+            &bytes[..count],
+            count as u64,
+        ))),
     }
 }

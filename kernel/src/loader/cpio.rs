@@ -57,7 +57,11 @@ impl<'a> Archive<'a> {
 
     /// All entries in order, up to the trailer. The first damaged one ends the iteration.
     pub const fn entries(&self) -> Entries<'a> {
-        Entries { bytes: self.bytes, at: 0, done: false }
+        Entries {
+            bytes: self.bytes,
+            at: 0,
+            done: false,
+        }
     }
 
     /// Contents of the file called `name`; the last one wins, as when unpacking.
@@ -102,7 +106,9 @@ impl<'a> Iterator for Entries<'a> {
 impl<'a> Entries<'a> {
     fn read(&mut self) -> Result<Option<Entry<'a>>, CpioError> {
         let start = self.at;
-        let header = self.slice(start, HEADER).ok_or(CpioError::Truncated(start))?;
+        let header = self
+            .slice(start, HEADER)
+            .ok_or(CpioError::Truncated(start))?;
         if !header.starts_with(MAGIC) && !header.starts_with(MAGIC_WITH_CHECKSUM) {
             return Err(CpioError::BadMagic(start));
         }
@@ -112,15 +118,24 @@ impl<'a> Entries<'a> {
             return Err(CpioError::BadNumber(start));
         }
         let name_at = start + HEADER;
-        let name = self.slice(name_at, name_size).ok_or(CpioError::Truncated(start))?;
+        let name = self
+            .slice(name_at, name_size)
+            .ok_or(CpioError::Truncated(start))?;
         let data_at = align4(name_at + name_size);
-        let data = self.slice(data_at, size).ok_or(CpioError::Truncated(start))?;
+        let data = self
+            .slice(data_at, size)
+            .ok_or(CpioError::Truncated(start))?;
         self.at = align4(data_at + size);
-        let name = name.strip_suffix(b"\0").ok_or(CpioError::BadNumber(start))?;
+        let name = name
+            .strip_suffix(b"\0")
+            .ok_or(CpioError::BadNumber(start))?;
         if name == TRAILER {
             return Ok(None);
         }
-        Ok(Some(Entry { name: name.strip_prefix(b"./").unwrap_or(name), data }))
+        Ok(Some(Entry {
+            name: name.strip_prefix(b"./").unwrap_or(name),
+            data,
+        }))
     }
 
     fn slice(&self, at: usize, len: usize) -> Option<&'a [u8]> {
@@ -151,7 +166,19 @@ mod tests {
     fn put(out: &mut Vec<u8>, name: &str, data: &[u8]) {
         let head = format!(
             "070701{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
-            1, 0o100644, 0, 0, 1, 0, data.len(), 0, 0, 0, 0, name.len() + 1, 0
+            1,
+            0o100644,
+            0,
+            0,
+            1,
+            0,
+            data.len(),
+            0,
+            0,
+            0,
+            0,
+            name.len() + 1,
+            0
         );
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(name.as_bytes());
@@ -192,13 +219,22 @@ mod tests {
 
     #[test]
     fn garbage_is_refused_not_followed() {
-        assert_eq!(Archive::new(&[0x55; 200]).find(b"x"), Err(CpioError::BadMagic(0)));
+        assert_eq!(
+            Archive::new(&[0x55; 200]).find(b"x"),
+            Err(CpioError::BadMagic(0))
+        );
         let mut bytes = sample();
         bytes[6 + 11 * 8..6 + 12 * 8].copy_from_slice(b"fffffff0");
-        assert_eq!(Archive::new(&bytes).find(b"x"), Err(CpioError::BadNumber(0)));
+        assert_eq!(
+            Archive::new(&bytes).find(b"x"),
+            Err(CpioError::BadNumber(0))
+        );
         let mut bytes = sample();
         bytes[6 + 6 * 8..6 + 7 * 8].copy_from_slice(b"ffffffff");
-        assert_eq!(Archive::new(&bytes).find(b"x"), Err(CpioError::Truncated(0)));
+        assert_eq!(
+            Archive::new(&bytes).find(b"x"),
+            Err(CpioError::Truncated(0))
+        );
     }
 
     #[test]

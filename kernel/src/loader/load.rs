@@ -71,7 +71,10 @@ impl fmt::Display for ExecFail {
             Self::Plan(error) => write!(f, "{error}"),
             Self::Stack(error) => write!(f, "{error}"),
             Self::NoMemory { pages, free } => {
-                write!(f, "no memory for the image: {pages} pages needed, {free} free")
+                write!(
+                    f,
+                    "no memory for the image: {pages} pages needed, {free} free"
+                )
             }
         }
     }
@@ -112,14 +115,21 @@ impl Program {
         let archive = Archive::new(arch::initrd::bytes().ok_or(ExecFail::NoInitrd)?);
         let file = archive.find(name)?.ok_or(ExecFail::NoProgram)?;
         let list = |name| Ok::<_, CpioError>(archive.find(name)?.unwrap_or(b""));
-        Ok(Self { file, args: list(b"args")?, env: list(b"env")? })
+        Ok(Self {
+            file,
+            args: list(b"args")?,
+            env: list(b"env")?,
+        })
     }
 }
 
 /// Names of the files in the boot archive that are text.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let archive = Archive::new(arch::initrd::bytes().unwrap_or(b""));
-    archive.entries().map_while(Result::ok).filter_map(|entry| str::from_utf8(entry.name).ok())
+    archive
+        .entries()
+        .map_while(Result::ok)
+        .filter_map(|entry| str::from_utf8(entry.name).ok())
 }
 
 /// Loads `program`; `args`, if given, instead of the archive's. The process has one thread, which
@@ -130,7 +140,10 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn load(program: &Program, args: Option<&[u8]>) -> Result<Ref<Thread>, ExecFail> {
     let plan = Plan::new(program.file)?;
     let free = memory::frames().stats().free;
-    let no_memory = ExecFail::NoMemory { pages: plan.pages(), free };
+    let no_memory = ExecFail::NoMemory {
+        pages: plan.pages(),
+        free,
+    };
     if plan.pages() > free {
         return Err(no_memory);
     }
@@ -141,7 +154,13 @@ pub fn load(program: &Program, args: Option<&[u8]>) -> Result<Ref<Thread>, ExecF
         map_segment(space, segment, object).map_err(|()| no_memory)?;
     }
     space.set_brk(plan.brk);
-    let sp = make_stack(space, &plan, program, args.unwrap_or(program.args), no_memory)?;
+    let sp = make_stack(
+        space,
+        &plan,
+        program,
+        args.unwrap_or(program.args),
+        no_memory,
+    )?;
     let thread = Thread::new(&process).map_err(|_| no_memory)?;
     thread.context().reset(plan.entry, sp);
     process.add_thread(&thread).map_err(|_| no_memory)?;
@@ -169,7 +188,16 @@ fn map_segment(space: &Space, segment: &Segment, object: ImageObject) -> Result<
 
 fn map(space: &Space, addr: u64, end: u64, prot: Prot, backing: Backing) -> Result<(), ()> {
     let flags = MapFlags::FIXED;
-    change(space, Verb::Map(MapRequest { addr, len: end - addr, prot, flags, backing }))
+    change(
+        space,
+        Verb::Map(MapRequest {
+            addr,
+            len: end - addr,
+            prot,
+            flags,
+            backing,
+        }),
+    )
 }
 
 /// Carries a change to its end.

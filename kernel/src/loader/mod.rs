@@ -2,6 +2,7 @@
 
 pub mod cpio;
 pub mod plan;
+mod refusal;
 pub mod stack;
 
 #[cfg(target_os = "none")]

@@ -14,10 +14,22 @@ struct Ph {
     memsz: u64,
 }
 
-const TEXT: Ph =
-    Ph { kind: 1, flags: 5, offset: 0, vaddr: 0x20_0000, filesz: 0x1800, memsz: 0x1800 };
-const DATA: Ph =
-    Ph { kind: 1, flags: 6, offset: 0x1800, vaddr: 0x21_1800, filesz: 0x400, memsz: 0x3000 };
+const TEXT: Ph = Ph {
+    kind: 1,
+    flags: 5,
+    offset: 0,
+    vaddr: 0x20_0000,
+    filesz: 0x1800,
+    memsz: 0x1800,
+};
+const DATA: Ph = Ph {
+    kind: 1,
+    flags: 6,
+    offset: 0x1800,
+    vaddr: 0x21_1800,
+    filesz: 0x400,
+    memsz: 0x3000,
+};
 
 fn elf(kind: u16, entry: u64, headers: &[Ph]) -> Vec<u8> {
     let mut file = vec![0u8; 0x2000];
@@ -55,7 +67,9 @@ fn a_static_program_is_planned_as_linked() {
     assert_eq!(plan.entry, 0x20_0100);
     assert_eq!(plan.headers, 0x20_0040);
     assert_eq!(plan.brk, 0x21_5000);
-    let [text, data] = plan.segments() else { panic!("two segments") };
+    let [text, data] = plan.segments() else {
+        panic!("two segments")
+    };
     assert_eq!(text.file_pages(), Some((0x20_0000, 0x20_2000, 0)));
     assert_eq!((text.zero_pages(), text.partial_zero()), (None, None));
     assert_eq!(data.file_pages(), Some((0x21_1000, 0x21_2000, 0x1000)));
@@ -76,10 +90,20 @@ fn a_position_independent_program_gets_the_bias_everywhere() {
 
 #[test]
 fn a_segment_without_file_bytes_is_all_zero_pages() {
-    let bss = Ph { kind: 1, flags: 6, offset: 0x123, vaddr: 0x30_0800, filesz: 0, memsz: 0x1000 };
+    let bss = Ph {
+        kind: 1,
+        flags: 6,
+        offset: 0x123,
+        vaddr: 0x30_0800,
+        filesz: 0,
+        memsz: 0x1000,
+    };
     let plan = Plan::new(&elf(2, 0x20_0100, &[TEXT, bss])).unwrap();
     assert_eq!(plan.segments()[1].file_pages(), None);
-    assert_eq!(plan.segments()[1].zero_pages(), Some((0x30_0000, 0x30_2000)));
+    assert_eq!(
+        plan.segments()[1].zero_pages(),
+        Some((0x30_0000, 0x30_2000))
+    );
     assert_eq!(plan.segments()[1].partial_zero(), None);
 }
 
@@ -111,24 +135,73 @@ fn each_wrong_segment_has_its_own_reason() {
     assert_eq!(plan(&[interp, TEXT]), PlanError::Dynamic);
     assert_eq!(plan(&[interp]), PlanError::Dynamic);
     assert_eq!(plan(&[Ph { kind: 4, ..TEXT }]), PlanError::NoSegment);
-    assert_eq!(plan(&[Ph { filesz: 0x1801, ..TEXT }]), PlanError::SegmentSize(0));
-    assert_eq!(plan(&[Ph { offset: 0x1000, memsz: 0x1800, ..TEXT }]), PlanError::Truncated);
-    assert_eq!(plan(&[Ph { offset: u64::MAX, ..TEXT }]), PlanError::Truncated);
+    assert_eq!(
+        plan(&[Ph {
+            filesz: 0x1801,
+            ..TEXT
+        }]),
+        PlanError::SegmentSize(0)
+    );
+    assert_eq!(
+        plan(&[Ph {
+            offset: 0x1000,
+            memsz: 0x1800,
+            ..TEXT
+        }]),
+        PlanError::Truncated
+    );
+    assert_eq!(
+        plan(&[Ph {
+            offset: u64::MAX,
+            ..TEXT
+        }]),
+        PlanError::Truncated
+    );
     assert_eq!(plan(&[Ph { vaddr: 0, ..TEXT }]), PlanError::SegmentRange(0));
-    assert_eq!(plan(&[Ph { vaddr: u64::MAX - 0xfff, ..TEXT }]), PlanError::SegmentRange(0));
-    assert_eq!(plan(&[Ph { memsz: 1 << 62, ..TEXT }]), PlanError::SegmentRange(0));
-    assert_eq!(plan(&[Ph { vaddr: 0x20_0010, ..TEXT }]), PlanError::SegmentAlignment(0));
+    assert_eq!(
+        plan(&[Ph {
+            vaddr: u64::MAX - 0xfff,
+            ..TEXT
+        }]),
+        PlanError::SegmentRange(0)
+    );
+    assert_eq!(
+        plan(&[Ph {
+            memsz: 1 << 62,
+            ..TEXT
+        }]),
+        PlanError::SegmentRange(0)
+    );
+    assert_eq!(
+        plan(&[Ph {
+            vaddr: 0x20_0010,
+            ..TEXT
+        }]),
+        PlanError::SegmentAlignment(0)
+    );
     assert_eq!(plan(&[TEXT, TEXT]), PlanError::Overlap(0, 1));
-    assert_eq!(plan(&[Ph { flags: 4, ..TEXT }]), PlanError::Entry(0x20_0100));
-    assert_eq!(fails(&elf(2, 0x20_0102, &[TEXT])), PlanError::Entry(0x20_0102));
+    assert_eq!(
+        plan(&[Ph { flags: 4, ..TEXT }]),
+        PlanError::Entry(0x20_0100)
+    );
+    assert_eq!(
+        fails(&elf(2, 0x20_0102, &[TEXT])),
+        PlanError::Entry(0x20_0102)
+    );
 }
 
 #[test]
 fn too_many_segments_are_refused() {
     let many: Vec<Ph> = (0..SEGMENTS_MAX as u64 + 1)
-        .map(|i| Ph { vaddr: 0x20_0000 + i * 0x1_0000, ..TEXT })
+        .map(|i| Ph {
+            vaddr: 0x20_0000 + i * 0x1_0000,
+            ..TEXT
+        })
         .collect();
-    assert_eq!(fails(&elf(2, 0x20_0800, &many)), PlanError::TooManyHeaders(33));
+    assert_eq!(
+        fails(&elf(2, 0x20_0800, &many)),
+        PlanError::TooManyHeaders(33)
+    );
 }
 
 #[test]
@@ -139,7 +212,11 @@ fn no_single_damaged_byte_panics() {
             let mut file = good.clone();
             file[at] = value;
             if let Ok(plan) = Plan::new(&file) {
-                assert!(plan.segments().iter().all(|s| s.addr >= IMAGE_MIN && s.end() <= IMAGE_MAX));
+                assert!(
+                    plan.segments()
+                        .iter()
+                        .all(|s| s.addr >= IMAGE_MIN && s.end() <= IMAGE_MAX)
+                );
             }
         }
     }

@@ -30,7 +30,10 @@ impl fmt::Display for StackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge(n) => {
-                write!(f, "arguments and environment take {n} bytes; at most {LIMIT} are supported")
+                write!(
+                    f,
+                    "arguments and environment take {n} bytes; at most {LIMIT} are supported"
+                )
             }
             Self::NoMemory => f.write_str("no memory for the program's first stack"),
         }
@@ -79,7 +82,13 @@ pub fn strings(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
 ///
 /// # Errors
 /// See [`StackError`].
-pub fn build(top: u64, name: &[u8], args: &[u8], env: &[u8], aux: &Auxv) -> Result<Image, StackError> {
+pub fn build(
+    top: u64,
+    name: &[u8],
+    args: &[u8],
+    env: &[u8],
+    aux: &Auxv,
+) -> Result<Image, StackError> {
     let args = if args.is_empty() { name } else { args };
     let (argc, envc) = (strings(args).count(), strings(env).count());
     let text: usize = strings(args).chain(strings(env)).map(|s| s.len() + 1).sum();
@@ -91,11 +100,21 @@ pub fn build(top: u64, name: &[u8], args: &[u8], env: &[u8], aux: &Auxv) -> Resu
         return Err(StackError::TooLarge(total));
     }
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(total).map_err(|_| StackError::NoMemory)?;
+    bytes
+        .try_reserve_exact(total)
+        .map_err(|_| StackError::NoMemory)?;
     bytes.resize(total, 0);
-    let mut writer = Writer { sp: top - total as u64, bytes, up: 0, down: total - 8 };
+    let mut writer = Writer {
+        sp: top - total as u64,
+        bytes,
+        up: 0,
+        down: total - 8,
+    };
     writer.fill(name, args, env, argc, aux);
-    Ok(Image { sp: writer.sp, bytes: writer.bytes })
+    Ok(Image {
+        sp: writer.sp,
+        bytes: writer.bytes,
+    })
 }
 
 /// Fills strings from the top down and words from the bottom up.
@@ -197,7 +216,13 @@ mod tests {
     const TOP: u64 = 0x7f_ffff_f000;
 
     fn aux() -> Auxv {
-        Auxv { headers: 0x20_0040, header_count: 4, entry: 0x20_0100, random: [7; 16], ..Auxv::default() }
+        Auxv {
+            headers: 0x20_0040,
+            header_count: 4,
+            entry: 0x20_0100,
+            random: [7; 16],
+            ..Auxv::default()
+        }
     }
 
     struct Seen(Image);
@@ -239,7 +264,14 @@ mod tests {
 
     #[test]
     fn a_program_finds_what_was_given() {
-        let image = build(TOP, b"/bin/x", b"x\0--flag\0\0", b"A=1\0B=two words\0", &aux()).unwrap();
+        let image = build(
+            TOP,
+            b"/bin/x",
+            b"x\0--flag\0\0",
+            b"A=1\0B=two words\0",
+            &aux(),
+        )
+        .unwrap();
         assert_eq!(image.sp % 16, 0);
         assert_eq!(image.sp + image.bytes.len() as u64, TOP);
         let seen = Seen(image);
@@ -275,10 +307,16 @@ mod tests {
     #[test]
     fn arguments_over_the_limit_are_refused() {
         let args = vec![b'a'; LIMIT];
-        assert!(matches!(build(TOP, b"p", &args, b"", &aux()), Err(StackError::TooLarge(_))));
+        assert!(matches!(
+            build(TOP, b"p", &args, b"", &aux()),
+            Err(StackError::TooLarge(_))
+        ));
         // Empty strings cost no text but a pointer each.
         let args = vec![0u8; LIMIT / 8];
-        assert!(matches!(build(TOP, b"p", &args, b"", &aux()), Err(StackError::TooLarge(_))));
+        assert!(matches!(
+            build(TOP, b"p", &args, b"", &aux()),
+            Err(StackError::TooLarge(_))
+        ));
     }
 
     #[test]

@@ -52,7 +52,11 @@ impl CallCounts {
     /// Calls `see` with each number that was used and how often.
     pub fn each(&self, mut see: impl FnMut(u32, u32)) {
         let beyond = (self.beyond_first.load(Ordering::Relaxed), &self.beyond);
-        let numbered = self.by_number.iter().enumerate().map(|(number, count)| (number as u32, count));
+        let numbered = self
+            .by_number
+            .iter()
+            .enumerate()
+            .map(|(number, count)| (number as u32, count));
         for (number, count) in numbered.chain([beyond]) {
             match count.load(Ordering::Relaxed) {
                 0 => {}

@@ -52,8 +52,16 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(status) => write!(f, "exit status={}", status & 0xff),
-            Self::Killed { signal, code, addr, pc } => {
-                write!(f, "killed signal={signal} code={code} addr={addr:#x} pc={pc:#x}")
+            Self::Killed {
+                signal,
+                code,
+                addr,
+                pc,
+            } => {
+                write!(
+                    f,
+                    "killed signal={signal} code={code} addr={addr:#x} pc={pc:#x}"
+                )
             }
         }
     }
@@ -62,12 +70,44 @@ impl fmt::Display for End {
 /// Name of a signal, for people.
 pub const fn signal_name(signal: u32) -> &'static str {
     const NAMES: [&str; 32] = [
-        "0", "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE",
-        "SIGKILL", "SIGUSR1", "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT",
-        "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU",
-        "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR", "SIGSYS",
+        "0",
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
     ];
-    if (signal as usize) < NAMES.len() { NAMES[signal as usize] } else { "a real-time signal" }
+    if (signal as usize) < NAMES.len() {
+        NAMES[signal as usize]
+    } else {
+        "a real-time signal"
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +117,12 @@ mod tests {
     #[test]
     fn the_status_is_a_shells() {
         assert_eq!(End::Exited(0x1_02).status(), 2);
-        let killed = End::Killed { signal: 11, code: "SEGV_MAPERR", addr: 16, pc: 4 };
+        let killed = End::Killed {
+            signal: 11,
+            code: "SEGV_MAPERR",
+            addr: 16,
+            pc: 4,
+        };
         assert_eq!(killed.status(), 139);
         let line = std::format!("{killed}");
         assert_eq!(line, "killed signal=11 code=SEGV_MAPERR addr=0x10 pc=0x4");
@@ -85,7 +130,10 @@ mod tests {
 
     #[test]
     fn signals_have_their_linux_names() {
-        assert_eq!([6, 9, 11, 31].map(signal_name), ["SIGABRT", "SIGKILL", "SIGSEGV", "SIGSYS"]);
+        assert_eq!(
+            [6, 9, 11, 31].map(signal_name),
+            ["SIGABRT", "SIGKILL", "SIGSEGV", "SIGSYS"]
+        );
         assert_eq!(signal_name(40), "a real-time signal");
     }
 }

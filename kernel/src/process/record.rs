@@ -6,6 +6,9 @@ use frame::slab::{Cache, Ref};
 use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use sync::{Queue, SpinGuard, SpinLock, rank};
 
+use super::calls::{self, CallCounts};
+use super::end::End;
+use super::signals::{self, Dispositions};
 use crate::arch::mmu::RootActivation;
 use crate::errno::Errno;
 use crate::handle::HandleTable;
@@ -13,9 +16,6 @@ use crate::memory::{self, Space};
 use crate::sched::{self, wait};
 use crate::thread::Thread;
 use crate::work::{self, Work};
-use super::calls::{self, CallCounts};
-use super::end::End;
-use super::signals::{self, Dispositions};
 
 /// Threads that one process may have (`RLIMIT_NPROC`).
 pub const THREADS_MAX: usize = 1024;
@@ -161,13 +161,19 @@ impl Process {
             return Err(Errno::EAGAIN);
         }
         threads.push(thread.clone());
-        let _first = self.pid.compare_exchange(0, thread.tid(), Ordering::Relaxed, Ordering::Relaxed);
+        let _first =
+            self.pid
+                .compare_exchange(0, thread.tid(), Ordering::Relaxed, Ordering::Relaxed);
         Ok(())
     }
 
     /// The thread with this number.
     pub fn thread(&self, tid: u32) -> Option<Ref<Thread>> {
-        self.threads.lock().iter().find(|thread| thread.tid() == tid).cloned()
+        self.threads
+            .lock()
+            .iter()
+            .find(|thread| thread.tid() == tid)
+            .cloned()
     }
 
     /// Takes out a thread that has left its CPU for good; the last one takes the process with it.
@@ -221,9 +227,13 @@ impl Process {
         for _ in 0..BATCH {
             let threads = self.threads.lock();
             at = at.min(threads.len());
-            let Some(next) = at.checked_sub(1) else { return 0 };
+            let Some(next) = at.checked_sub(1) else {
+                return 0;
+            };
             at = next;
-            let sleeper = Some(&threads[at]).filter(|thread| thread.park().claim_any()).cloned();
+            let sleeper = Some(&threads[at])
+                .filter(|thread| thread.park().claim_any())
+                .cloned();
             drop(threads);
             if let Some(thread) = sleeper {
                 wait::finish(thread);

@@ -33,7 +33,12 @@ pub(super) fn init() {
 pub(super) fn dispositions() -> Result<Ref<Dispositions>, Errno> {
     let words = || [const { AtomicU64::new(0) }; SIGNALS];
     let flags = [const { AtomicU32::new(0) }; SIGNALS];
-    let all = Dispositions { handler: words(), flags, restorer: words(), mask: words() };
+    let all = Dispositions {
+        handler: words(),
+        flags,
+        restorer: words(),
+        mask: words(),
+    };
     DISPOSITIONS.alloc_ref(all).map_err(|_| Errno::ENOMEM)
 }
 
@@ -95,7 +100,12 @@ const fn bit(signal: u32) -> u64 {
 ///
 /// # Errors
 /// `ENOSYS` when the signal has a handler or would stop the process.
-pub fn send(caller: &Ref<Thread>, target: Option<&Ref<Thread>>, signal: u32, code: &'static str) -> SysResult {
+pub fn send(
+    caller: &Ref<Thread>,
+    target: Option<&Ref<Thread>>,
+    signal: u32,
+    code: &'static str,
+) -> SysResult {
     if signal == 0 {
         return Ok(0);
     }
@@ -140,5 +150,13 @@ pub fn set_blocked(thread: &Ref<Thread>, blocked: u64) {
 /// Ends the process of `thread`, the current one, by a signal.
 pub fn kill(thread: &Ref<Thread>, signal: u32, code: &'static str, addr: u64) {
     let pc = thread.context().pc.load(Ordering::Relaxed);
-    Process::finish(thread.process(), End::Killed { signal, code, addr, pc });
+    Process::finish(
+        thread.process(),
+        End::Killed {
+            signal,
+            code,
+            addr,
+            pc,
+        },
+    );
 }

@@ -28,7 +28,10 @@ pub struct Line {
 impl Line {
     /// An empty line.
     pub const fn new() -> Self {
-        Self { bytes: [0; LINE_MAX], len: 0 }
+        Self {
+            bytes: [0; LINE_MAX],
+            len: 0,
+        }
     }
 
     /// Takes one byte from the keyboard. Escape sequences are not understood; their printable
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn backspace_takes_back_and_stops_at_the_start() {
-        assert_eq!(typed(b"helo\x7f\x08lp").text(), "hellp");
+        assert_eq!(typed(b"helo\x7f\x08lp").text(), "help");
         let mut line = typed(b"a\x7f");
         assert_eq!(line.key(0x7f), Key::Ignored);
         assert_eq!(line.text(), "");

@@ -41,8 +41,10 @@ const FOLDER: &str = "bin/";
 static SERVING: AtomicBool = AtomicBool::new(false);
 static LINE: SpinLock<Line, rank::Leaf> = SpinLock::new(Line::new());
 static LAST_STATUS: AtomicU32 = AtomicU32::new(0);
-static LAST: SpinLock<Last, rank::Leaf> =
-    SpinLock::new(Last { maps: String::new(), stats: String::new() });
+static LAST: SpinLock<Last, rank::Leaf> = SpinLock::new(Last {
+    maps: String::new(),
+    stats: String::new(),
+});
 
 /// Texts about the last program.
 struct Last {
@@ -159,7 +161,11 @@ pub fn serve() {
             Key::Complete | Key::Cancelled => {
                 uart::write(b"\r\n");
                 *LINE.lock() = Line::new();
-                command(if key == Key::Complete { line.text() } else { "" });
+                command(if key == Key::Complete {
+                    line.text()
+                } else {
+                    ""
+                });
             }
         }
     }
@@ -249,7 +255,8 @@ fn run_file(name: &str, line: &str) -> Result<(), ExecFail> {
     };
     let mut args = Vec::new();
     let no_room = ExecFail::Stack(loader::stack::StackError::NoMemory);
-    args.try_reserve_exact(line.len() + 1).map_err(|_| no_room)?;
+    args.try_reserve_exact(line.len() + 1)
+        .map_err(|_| no_room)?;
     for word in line.split_ascii_whitespace().skip(1) {
         args.extend_from_slice(word.as_bytes());
         args.push(0);

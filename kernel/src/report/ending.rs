@@ -42,14 +42,21 @@ enum Stage {
     /// Wait until no thread record knows the process.
     Desert(Ref<Process>),
     /// Wait until what it freed is free.
-    Settle { text: String, ticket: Ticket, left: u32 },
+    Settle {
+        text: String,
+        ticket: Ticket,
+        left: u32,
+    },
 }
 
 impl Ending {
     /// The end of `process`, whose threads have all left.
     pub fn new(process: Ref<Process>) -> Self {
         let status = process.end().map_or(0, |end| end.status());
-        Self { status, stage: Stage::Report(process) }
+        Self {
+            status,
+            stage: Stage::Report(process),
+        }
     }
 
     /// One step.
@@ -123,7 +130,11 @@ fn leave(process: Ref<Process>) -> Stage {
     }
     arch::mmu::deactivate();
     drop(process);
-    Stage::Settle { text: text.0, ticket: grace().start(), left: PATIENCE }
+    Stage::Settle {
+        text: text.0,
+        ticket: grace().start(),
+        left: PATIENCE,
+    }
 }
 
 /// Whether all that can come back has come back.

@@ -21,7 +21,10 @@ pub const EXEC_FAIL_STATUS: u32 = 126;
 /// Says that a program could not be started.
 pub fn exec_fail(error: &ExecFail) {
     match control::enabled() {
-        true => control::line(format_args!("execfail reason={} text={error}", error.reason())),
+        true => control::line(format_args!(
+            "execfail reason={} text={error}",
+            error.reason()
+        )),
         false => println!("[tessera] cannot run the program: {error}"),
     }
 }
@@ -32,8 +35,15 @@ pub fn ended(end: &End) {
         return control::line(format_args!("{end}"));
     }
     match end {
-        End::Exited(status) => println!("[tessera] the program exited with status {}", status & 0xff),
-        End::Killed { signal, code, addr, pc } => println!(
+        End::Exited(status) => {
+            println!("[tessera] the program exited with status {}", status & 0xff)
+        }
+        End::Killed {
+            signal,
+            code,
+            addr,
+            pc,
+        } => println!(
             "[tessera] the program was killed by {} ({code}) at address {addr:#x}, pc {pc:#x}",
             signal_name(*signal)
         ),
@@ -42,13 +52,20 @@ pub fn ended(end: &End) {
 
 /// Names the system calls that the program asked for in vain.
 pub fn unknown_calls(process: &Process) {
-    process.calls().each(|number, count| match control::enabled() {
-        true => {
-            let name = Name(number);
-            control::line(format_args!("unknown number={number} name={name} count={count}"));
-        }
-        false => log::info!("unknown system call {} ({number}), {count} times", Name(number)),
-    });
+    process
+        .calls()
+        .each(|number, count| match control::enabled() {
+            true => {
+                let name = Name(number);
+                control::line(format_args!(
+                    "unknown number={number} name={name} count={count}"
+                ));
+            }
+            false => log::info!(
+                "unknown system call {} ({number}), {count} times",
+                Name(number)
+            ),
+        });
 }
 
 /// Prints what the host-side reader starts from, with the root of `process`.
@@ -58,7 +75,13 @@ pub fn snapshot(process: &Process) {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             memory::snapshot_facts(f)?;
             let word = self.0.space().root_word();
-            write!(f, " root={}:{:#x}:{}", self.0.space().id(), word.root().raw(), word.levels())
+            write!(
+                f,
+                " root={}:{:#x}:{}",
+                self.0.space().id(),
+                word.root().raw(),
+                word.levels()
+            )
         }
     }
     control::line(format_args!("snapshot {}", Facts(process)));
@@ -69,7 +92,14 @@ pub fn snapshot(process: &Process) {
 /// # Errors
 /// Those of `out`.
 pub fn first_fault(out: &mut dyn Write, process: &Process) -> fmt::Result {
-    let Some(FirstFault { va, access, before, after, cost }) = process.space().first_fault() else {
+    let Some(FirstFault {
+        va,
+        access,
+        before,
+        after,
+        cost,
+    }) = process.space().first_fault()
+    else {
         return writeln!(out, "no fault has been resolved yet");
     };
     writeln!(out, "first fault: {} at {va:#x}", access_name(access))?;
@@ -91,7 +121,12 @@ const fn access_name(access: mm::Access) -> &'static str {
 fn walk(out: &mut dyn Write, trace: &Trace) -> fmt::Result {
     for (level, index, pte) in trace.iter().flatten() {
         let entry = HW.format().decode(*pte, *level);
-        writeln!(out, "  level {} [{index:3}] {:#018x}  {entry:?}", level.number(), pte.raw())?;
+        writeln!(
+            out,
+            "  level {} [{index:3}] {:#018x}  {entry:?}",
+            level.number(),
+            pte.raw()
+        )?;
     }
     Ok(())
 }

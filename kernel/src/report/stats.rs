@@ -22,12 +22,14 @@ struct Cpus {
 }
 
 fn cpus() -> Cpus {
-    cpu::all().map(|cpu| &cpu.counters).fold(Cpus::default(), |sum, one| Cpus {
-        calls: sum.calls + one.calls.load(Ordering::Relaxed),
-        switches: sum.switches + one.switches.load(Ordering::Relaxed),
-        ticks: sum.ticks + one.ticks.load(Ordering::Relaxed),
-        steals: sum.steals + one.steals.load(Ordering::Relaxed),
-    })
+    cpu::all()
+        .map(|cpu| &cpu.counters)
+        .fold(Cpus::default(), |sum, one| Cpus {
+            calls: sum.calls + one.calls.load(Ordering::Relaxed),
+            switches: sum.switches + one.switches.load(Ordering::Relaxed),
+            ticks: sum.ticks + one.ticks.load(Ordering::Relaxed),
+            steals: sum.steals + one.steals.load(Ordering::Relaxed),
+        })
 }
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -56,7 +58,9 @@ pub fn begin() {
 pub fn started() -> bool {
     let now = time::instructions();
     STARTED.store(now, Ordering::Relaxed);
-    FIRST.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    FIRST
+        .compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
 }
 
 /// Instructions from reset to the first one at EL0.
@@ -86,7 +90,12 @@ pub fn note_added(frames: u64) {
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, process: &Process) -> fmt::Result {
     write_open(out, process)?;
-    write!(out, ",\"frames\":{{\"before\":{},\"now\":{}}}}}", free_before(), free_frames())
+    write!(
+        out,
+        ",\"frames\":{{\"before\":{},\"now\":{}}}}}",
+        free_before(),
+        free_frames()
+    )
 }
 
 /// The same, with the object left open.
@@ -126,7 +135,10 @@ fn tables(out: &mut dyn Write, process: &Process) -> fmt::Result {
         let counts = stats.at(level);
         if counts.made != 0 {
             let (number, made, freed) = (level.number(), counts.made, counts.freed);
-            write!(out, "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed}}}")?;
+            write!(
+                out,
+                "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed}}}"
+            )?;
             separator = ",";
         }
     }
@@ -138,17 +150,26 @@ fn events(out: &mut dyn Write, process: &Process) -> fmt::Result {
     let since = |now: u64, then: &AtomicU64| now - then.load(Ordering::Relaxed);
     write!(out, ",\"system_calls\":{}", since(now.calls, &CALLS))?;
     write!(out, ",\"unknown_calls\":{}", process.calls().total())?;
-    write!(out, ",\"context_switches\":{}", since(now.switches, &SWITCHES))?;
+    write!(
+        out,
+        ",\"context_switches\":{}",
+        since(now.switches, &SWITCHES)
+    )?;
     write!(out, ",\"ticks\":{}", since(now.ticks, &TICKS))?;
     write!(out, ",\"steals\":{}", since(now.steals, &STEALS))
 }
 
 /// `null` when nothing was measured.
 fn longest_stay(out: &mut dyn Write) -> fmt::Result {
-    let longest = cpu::all().map(|cpu| cpu.stay.longest()).max_by_key(|(length, _)| *length);
+    let longest = cpu::all()
+        .map(|cpu| cpu.stay.longest())
+        .max_by_key(|(length, _)| *length);
     match longest.filter(|_| stay::is_measured()) {
         Some((length, what)) => {
-            write!(out, ",\"longest_stay\":{{\"instructions\":{length},\"in\":\"{what}\"}}")
+            write!(
+                out,
+                ",\"longest_stay\":{{\"instructions\":{length},\"in\":\"{what}\"}}"
+            )
         }
         None => write!(out, ",\"longest_stay\":null"),
     }

@@ -3,10 +3,10 @@
 use sync::atomic::Ordering;
 use sync::cpu_index;
 
-use super::cpu::Cpu;
-use super::stay::What;
-use super::run::{IDLE, arm_timer, interrupts};
 use super::cpu;
+use super::cpu::Cpu;
+use super::run::{IDLE, arm_timer, interrupts};
+use super::stay::What;
 use crate::{arch, prompt};
 use sync::MAX_CPUS;
 

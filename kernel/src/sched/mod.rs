@@ -10,11 +10,11 @@ pub mod park;
 pub mod timers;
 
 #[cfg(target_os = "none")]
-mod run;
-#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 mod idle;
+#[cfg(target_os = "none")]
+mod run;
 #[cfg(target_os = "none")]
 pub mod stay;
 #[cfg(target_os = "none")]

@@ -40,7 +40,9 @@ impl ParkWord {
     #[must_use]
     pub fn claim(&self, sleep: Sleep) -> bool {
         let awake = sleep.0.wrapping_add(1);
-        self.0.compare_exchange(sleep.0, awake, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.0
+            .compare_exchange(sleep.0, awake, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Ends whatever sleep there is, if there is one.
@@ -86,7 +88,9 @@ mod tests {
             word.begin();
             let wins: usize = std::thread::scope(|s| {
                 let all = [0, 1, 2].map(|_| s.spawn(|| word.claim(sleep)));
-                all.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
+                all.into_iter()
+                    .map(|t| usize::from(t.join().unwrap()))
+                    .sum()
             });
             assert_eq!(wins, 1);
         }

@@ -4,12 +4,12 @@ use frame::slab::Ref;
 use sync::atomic::{AtomicU64, Ordering, fence};
 use sync::{MAX_CPUS, cpu_index};
 
-use crate::thread::{Step, Thread, resume};
-use crate::arch::gic::IrqSet;
-use crate::{arch, handle, work};
 use super::cpu::{self, Cpu, count, this};
 use super::stay::What;
 use super::{idle, wait};
+use crate::arch::gic::IrqSet;
+use crate::thread::{Step, Thread, resume};
+use crate::{arch, handle, work};
 
 /// Share of a CPU that a thread gets while others wait, in nanoseconds.
 const SLICE_NS: u64 = 4_000_000;
@@ -180,7 +180,10 @@ fn leave_cpu(cpu: &'static Cpu) -> Option<Ref<Thread>> {
 /// Takes `thread`, the current one, off this CPU: it parks or is gone.
 pub fn give_up_cpu(thread: &Ref<Thread>) {
     let left = leave_cpu(this());
-    debug_assert!(left.is_none_or(|left| Ref::ptr_eq(&left, thread)), "another thread was current");
+    debug_assert!(
+        left.is_none_or(|left| Ref::ptr_eq(&left, thread)),
+        "another thread was current"
+    );
 }
 
 /// The next thread of this CPU, taken from another CPU's queue if its own is empty; made current.
@@ -245,7 +248,11 @@ fn take_idle(preferred: usize) -> Option<usize> {
             return None;
         }
         let wanted = 1u64 << preferred;
-        let bit = if idle & wanted != 0 { wanted } else { 1 << idle.trailing_zeros() };
+        let bit = if idle & wanted != 0 {
+            wanted
+        } else {
+            1 << idle.trailing_zeros()
+        };
         if IDLE.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
             return Some(bit.trailing_zeros() as usize);
         }
@@ -265,7 +272,9 @@ pub fn interrupt_others() {
 /// # Panics
 /// If there is none: an exception from EL0 without a thread is a kernel bug.
 pub fn current() -> Ref<Thread> {
-    this().current().expect("an exception from EL0 belongs to a thread")
+    this()
+        .current()
+        .expect("an exception from EL0 belongs to a thread")
 }
 
 /// Looks at the current thread without taking a reference: for the shortest paths. No lock may

@@ -16,7 +16,7 @@ static MEASURED: AtomicBool = AtomicBool::new(false);
 
 /// Switches the measurement on, once, at boot.
 pub fn measure() {
-    MEASURED.store(true, Ordering::Relaxed);
+    MEASURED.store(arch::time::has_pmu(), Ordering::Relaxed);
 }
 
 /// Whether stays are measured.
@@ -91,7 +91,8 @@ impl Stay {
     pub fn begin(&self, what: What) {
         self.what.store(what.0, Ordering::Relaxed);
         if is_measured() {
-            self.start.store(arch::time::instructions(), Ordering::Relaxed);
+            self.start
+                .store(arch::time::cycles(), Ordering::Relaxed);
         }
     }
 
@@ -110,7 +111,7 @@ impl Stay {
 
     fn record(&self) {
         let what = self.what.load(Ordering::Relaxed);
-        let length = arch::time::instructions().wrapping_sub(self.start.load(Ordering::Relaxed));
+        let length = arch::time::cycles().wrapping_sub(self.start.load(Ordering::Relaxed));
         if length > self.longest.load(Ordering::Relaxed) && what != What::EXEMPT.0 {
             self.longest.store(length, Ordering::Relaxed);
             self.longest_what.store(what, Ordering::Relaxed);

@@ -22,7 +22,9 @@ pub struct Timers<T> {
 impl<T> Timers<T> {
     /// None.
     pub const fn new() -> Self {
-        Self { entries: Vec::new() }
+        Self {
+            entries: Vec::new(),
+        }
     }
 
     /// The capacity that one more entry needs, if there is no room for it.
@@ -54,7 +56,9 @@ impl<T> Timers<T> {
         if self.needs().is_some() {
             return Err(item);
         }
-        let at = self.entries.partition_point(|entry| entry.deadline > deadline);
+        let at = self
+            .entries
+            .partition_point(|entry| entry.deadline > deadline);
         self.entries.insert(at, Entry { deadline, item });
         Ok(())
     }

@@ -63,7 +63,8 @@ pub fn reserve_timer() -> Result<(), Errno> {
     let needed = cpu.timers.lock().needs();
     if let Some(capacity) = needed {
         let mut room = Vec::new();
-        room.try_reserve_exact(capacity).map_err(|_| Errno::ENOMEM)?;
+        room.try_reserve_exact(capacity)
+            .map_err(|_| Errno::ENOMEM)?;
         let left_over = cpu.timers.lock().exchange(room);
         drop(left_over);
     }
@@ -75,11 +76,18 @@ pub fn reserve_timer() -> Result<(), Errno> {
 /// [`reserve_timer`] came before.
 pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limit>) {
     give_up_cpu(thread);
-    let mut wait = Wait { place, bitset, ..Wait::default() };
+    let mut wait = Wait {
+        place,
+        bitset,
+        ..Wait::default()
+    };
     if let Some(limit) = limit {
         wait.timer = Some(cpu_index());
         wait.on_timeout = limit.result;
-        let timeout = Timeout { sleep: thread.park().next(), thread: thread.clone() };
+        let timeout = Timeout {
+            sleep: thread.park().next(),
+            thread: thread.clone(),
+        };
         let inserted = this().timers.lock().insert(limit.deadline, timeout);
         debug_assert!(inserted.is_ok(), "a time-out without room");
         drop(inserted);
@@ -126,7 +134,10 @@ pub fn finish(thread: Ref<Thread>) {
 /// The same for a thread that is out of its queue already.
 pub fn finish_dequeued(thread: Ref<Thread>) {
     if let Some(index) = thread.wait().timer {
-        let stale = cpu::of(index).timers.lock().remove(|e| Ref::ptr_eq(&e.item().thread, &thread));
+        let stale = cpu::of(index)
+            .timers
+            .lock()
+            .remove(|e| Ref::ptr_eq(&e.item().thread, &thread));
         drop(stale);
     }
     make_runnable(thread);
@@ -149,7 +160,9 @@ fn leave_queue(thread: &Ref<Thread>) {
 pub fn expire(cpu: &'static Cpu, now: u64) {
     for _ in 0..16 {
         let due = cpu.timers.lock().pop_due(now);
-        let Some(Timeout { sleep, thread }) = due else { return };
+        let Some(Timeout { sleep, thread }) = due else {
+            return;
+        };
         if thread.park().claim(sleep) {
             if let Some(value) = thread.wait().on_timeout {
                 thread.context().set(0, value);

@@ -27,14 +27,15 @@ fn futex_call(call: &Call<'_>) -> Answer {
     if realtime && !waits {
         return Err(Errno::ENOSYS.into());
     }
-    let key = || match va.is_multiple_of(4) {
-        false => Err(Errno::EINVAL),
-        true if va >= mm::layout::TASK_SIZE => Err(Errno::EFAULT),
-        true => Ok(Key::new(call.thread.process().space(), va)),
-    };
+    let shared = operation & linux::FUTEX_PRIVATE_FLAG == 0;
+    let key = || key_of(call, va, shared);
     match command {
         linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET => {
-            let bitset = if command == linux::FUTEX_WAIT { ANY } else { call.uint(5) };
+            let bitset = if command == linux::FUTEX_WAIT {
+                ANY
+            } else {
+                call.uint(5)
+            };
             if bitset == 0 {
                 return Err(Errno::EINVAL.into());
             }
@@ -46,10 +47,26 @@ fn futex_call(call: &Call<'_>) -> Answer {
         linux::FUTEX_WAKE_BITSET if call.uint(5) == 0 => Err(Errno::EINVAL.into()),
         linux::FUTEX_WAKE_BITSET => wake(key()?, value, call.uint(5)),
         linux::FUTEX_REQUEUE | linux::FUTEX_CMP_REQUEUE => {
-            requeue(call, key()?, command == linux::FUTEX_CMP_REQUEUE)
+            requeue(call, key()?, shared, command == linux::FUTEX_CMP_REQUEUE)
         }
         _ => Err(Errno::ENOSYS.into()),
     }
+}
+
+/// The key of the futex at `va`. A shared one has to be in memory, because elsewhere (not here) the
+/// page behind it would be the key.
+fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
+    let space = call.thread.process().space();
+    if !va.is_multiple_of(4) {
+        return Err(Errno::EINVAL.into());
+    }
+    if va >= mm::layout::TASK_SIZE {
+        return Err(Errno::EFAULT.into());
+    }
+    if shared {
+        user::load_u32(space, va)?;
+    }
+    Ok(Key::new(space, va))
 }
 
 /// The time-out in argument 3: relative for `FUTEX_WAIT`, a moment for `FUTEX_WAIT_BITSET`.
@@ -63,7 +80,10 @@ fn limit(call: &Call<'_>, absolute: bool, realtime: bool) -> Result<Option<Limit
         false => time::after(nanos),
         true => time::moment(nanos, realtime),
     };
-    Ok(Some(Limit { deadline, result: Some(Errno::ETIMEDOUT.to_register()) }))
+    Ok(Some(Limit {
+        deadline,
+        result: Some(Errno::ETIMEDOUT.to_register()),
+    }))
 }
 
 /// Wakes at least one waiter even if asked for none, as Linux does.
@@ -72,16 +92,14 @@ fn wake(key: Key, most: u32, bitset: u32) -> Answer {
     Ok(Waking::new(key, most, bitset).step())
 }
 
-fn requeue(call: &Call<'_>, key: Key, compare: bool) -> Answer {
+fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
     let (most, moves, to) = (call.int(2), call.int(3), call.arg(4));
-    if most < 0 || moves < 0 || !to.is_multiple_of(4) {
+    if most < 0 || moves < 0 {
         return Err(Errno::EINVAL.into());
     }
-    if to >= mm::layout::TASK_SIZE {
-        return Err(Errno::EFAULT.into());
-    }
+    let to = key_of(call, to, shared)?;
     let space = call.thread.process().space();
-    let waking = Waking::requeue(key, most as u32, Key::new(space, to), moves as u32);
+    let waking = Waking::requeue(key, most as u32, to, moves as u32);
     match compare {
         true => futex::compare_requeue(space, waking, call.uint(5)),
         false => Ok(waking.step()),
@@ -92,7 +110,9 @@ fn set_robust_list(call: &Call<'_>) -> Answer {
     if call.arg(1) != ROBUST_HEAD {
         return Err(Errno::EINVAL.into());
     }
-    call.thread.robust_list.store(call.arg(0), Ordering::Relaxed);
+    call.thread
+        .robust_list
+        .store(call.arg(0), Ordering::Relaxed);
     done(0)
 }
 

@@ -69,16 +69,25 @@ fn mmap(call: &Call<'_>) -> Answer {
     // Unknown bits of `prot` are ignored by mmap, not by mprotect.
     let known = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC;
     let prot = prot_of(call.uint(2) & known)?;
-    let request = MapRequest { addr, len, prot, flags: map_flags(flags), backing: Backing::Anon };
-    let populate = flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0
-        && flags & linux::MAP_NONBLOCK == 0;
+    let request = MapRequest {
+        addr,
+        len,
+        prot,
+        flags: map_flags(flags),
+        backing: Backing::Anon,
+    };
+    let populate =
+        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
     change(call, Verb::Map(request), if populate { len } else { 0 })
 }
 
 fn map_flags(flags: u32) -> MapFlags {
     let pairs = [
         (linux::MAP_FIXED, MapFlags::FIXED),
-        (linux::MAP_FIXED_NOREPLACE, MapFlags::FIXED | MapFlags::NOREPLACE),
+        (
+            linux::MAP_FIXED_NOREPLACE,
+            MapFlags::FIXED | MapFlags::NOREPLACE,
+        ),
         (linux::MAP_GROWSDOWN, MapFlags::GROWSDOWN),
         (linux::MAP_NORESERVE, MapFlags::NORESERVE),
     ];
@@ -91,7 +100,14 @@ fn map_flags(flags: u32) -> MapFlags {
 }
 
 fn munmap(call: &Call<'_>) -> Answer {
-    change(call, Verb::Unmap { addr: call.arg(0), len: call.arg(1) }, 0)
+    change(
+        call,
+        Verb::Unmap {
+            addr: call.arg(0),
+            len: call.arg(1),
+        },
+        0,
+    )
 }
 
 fn mprotect(call: &Call<'_>) -> Answer {

@@ -69,14 +69,22 @@ pub fn done(value: u64) -> Answer {
 
 const fn table() -> [Option<Handler>; TABLE] {
     let mut table = [None; TABLE];
-    let families: [&[(u32, Handler)]; 5] =
-        [memory::CALLS, thread::CALLS, time::CALLS, futex::CALLS, personality::CALLS];
+    let families: [&[(u32, Handler)]; 5] = [
+        memory::CALLS,
+        thread::CALLS,
+        time::CALLS,
+        futex::CALLS,
+        personality::CALLS,
+    ];
     let mut family = 0;
     while family < families.len() {
         let mut at = 0;
         while at < families[family].len() {
             let (number, handler) = families[family][at];
-            assert!(table[number as usize].is_none(), "a call is in two families");
+            assert!(
+                table[number as usize].is_none(),
+                "a call is in two families"
+            );
             table[number as usize] = Some(handler);
             at += 1;
         }

@@ -56,7 +56,13 @@ fn info(call: &Call<'_>) -> Answer {
         return Err(Errno::ENOMEM.into());
     }
     let len = usize::try_from(len).unwrap_or(usize::MAX).min(text.0.len());
-    Ok(Text { text: text.0, va, at: 0, len }.step(call.thread))
+    Ok(Text {
+        text: text.0,
+        va,
+        at: 0,
+        len,
+    }
+    .step(call.thread))
 }
 
 /// A text that grows as long as there is memory for it.
@@ -89,7 +95,11 @@ impl Text {
             return Step::Done(Ok(self.len as u64));
         }
         let rest = &self.text.as_bytes()[self.at..self.len];
-        match thread.process().space().copy_out(self.va + self.at as u64, rest) {
+        match thread
+            .process()
+            .space()
+            .copy_out(self.va + self.at as u64, rest)
+        {
             Ok(count) => {
                 self.at += count;
                 Step::More(Resume::Text(self))

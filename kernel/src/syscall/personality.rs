@@ -8,6 +8,7 @@ pub mod poll;
 
 use linux_raw_sys::general as linux;
 use linux_raw_sys::{prctl, system};
+use mm::layout::TASK_SIZE;
 use sync::atomic::Ordering;
 
 use super::{Answer, Call, Handler, done, time, user};
@@ -17,8 +18,8 @@ use crate::handle::transfer::{self, Transfer};
 use crate::handle::{Handle, SLOTS};
 use crate::process::THREADS_MAX;
 use crate::process::signals::{self, SIGNALS};
-use crate::thread::resume::Stop;
 use crate::thread::SignalStack;
+use crate::thread::resume::Stop;
 use poll::Poll;
 
 /// The family.
@@ -79,18 +80,25 @@ fn path_at_1(call: &Call<'_>) -> Answer {
 
 fn write(call: &Call<'_>) -> Answer {
     let handle = handle(call)?;
-    check_length(call.arg(2))?;
+    check_buffer(call.arg(1), call.arg(2))?;
     Ok(Transfer::write(handle.object, call.arg(1), call.arg(2)).step(call.thread))
 }
 
 fn read(call: &Call<'_>) -> Answer {
     handle(call)?;
-    check_length(call.arg(2))?;
+    check_buffer(call.arg(1), call.arg(2))?;
     Ok(transfer::read(call.thread, call.arg(1), call.arg(2)))
 }
 
-fn check_length(len: u64) -> Result<(), Errno> {
-    if (len as i64) < 0 { Err(Errno::EINVAL) } else { Ok(()) }
+/// What Linux checks before it touches or waits for anything (`access_ok`).
+fn check_buffer(va: u64, len: u64) -> Result<(), Errno> {
+    if (len as i64) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    match va.checked_add(len) {
+        Some(end) if end <= TASK_SIZE => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
 }
 
 fn writev(call: &Call<'_>) -> Answer {
@@ -103,7 +111,8 @@ fn writev(call: &Call<'_>) -> Answer {
     Ok(Transfer::write_vector(handle.object, va, count).step(call.thread))
 }
 
-/// No element may be longer than the signed sizes that the call deals in.
+/// No element may be longer than the signed sizes that the call deals in, or reach beyond the
+/// addresses of programs.
 fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<(), Stop> {
     let space = call.thread.process().space();
     let mut bytes = [0; VECTOR_CHUNK * 16];
@@ -112,8 +121,15 @@ fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<(), Stop> {
         let chunk = (count - at).min(VECTOR_CHUNK as u64);
         let bytes = &mut bytes[..chunk as usize * 16];
         user::read(space, va.wrapping_add(at * 16), bytes)?;
-        if bytes.chunks_exact(16).any(|element| element[15] & 0x80 != 0) {
-            return Err(Errno::EINVAL.into());
+        for element in bytes.chunks_exact(16) {
+            let (base, len) = element.split_at(8);
+            let word = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |n, &byte| n << 8 | u64::from(byte))
+            };
+            check_buffer(word(base), word(len))?;
         }
         at += chunk;
     }
@@ -134,6 +150,13 @@ fn ppoll(call: &Call<'_>) -> Answer {
             nanos => time::after(nanos),
         }),
     };
+    if call.arg(3) != 0 {
+        // The mask would hold while waiting; without handlers nothing can come of it.
+        if call.arg(4) != 8 {
+            return Err(Errno::EINVAL.into());
+        }
+        let _mask = user::read_words::<1>(space, call.arg(3))?;
+    }
     Ok(Poll::new(va, u64::from(count), deadline).step(call.thread))
 }
 
@@ -144,7 +167,10 @@ fn close(call: &Call<'_>) -> Answer {
 
 fn dup(call: &Call<'_>) -> Answer {
     let mut handles = call.thread.process().handles();
-    let handle = Handle { close_on_exec: false, ..handles.get(call.arg(0))? };
+    let handle = Handle {
+        close_on_exec: false,
+        ..handles.get(call.arg(0))?
+    };
     let fd = handles.insert(handle, 0);
     drop(handles);
     done(fd?)
@@ -157,7 +183,10 @@ fn dup3(call: &Call<'_>) -> Answer {
     }
     let mut handles = call.thread.process().handles();
     let close_on_exec = flags & linux::O_CLOEXEC != 0;
-    let handle = Handle { close_on_exec, ..handles.get(old)? };
+    let handle = Handle {
+        close_on_exec,
+        ..handles.get(old)?
+    };
     handles.replace(handle, new)?;
     drop(handles);
     done(u64::from(new as u32))
@@ -172,17 +201,25 @@ fn fcntl(call: &Call<'_>) -> Answer {
     let answer = match command {
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
             let close_on_exec = command == linux::F_DUPFD_CLOEXEC;
-            handles.insert(Handle { close_on_exec, ..handle }, arg)
+            handles.insert(
+                Handle {
+                    close_on_exec,
+                    ..handle
+                },
+                arg,
+            )
         }
         linux::F_GETFD => Ok(u64::from(handle.close_on_exec)),
         linux::F_SETFD => {
             let close_on_exec = arg as u32 & linux::FD_CLOEXEC != 0;
-            handles.update(fd, |handle| handle.close_on_exec = close_on_exec).map(|()| 0)
+            handles
+                .update(fd, |handle| handle.close_on_exec = close_on_exec)
+                .map(|()| 0)
         }
         linux::F_GETFL => Ok(u64::from(linux::O_RDWR | handle.status)),
-        linux::F_SETFL => {
-            handles.update(fd, |handle| handle.status = arg as u32 & STATUS).map(|()| 0)
-        }
+        linux::F_SETFL => handles
+            .update(fd, |handle| handle.status = arg as u32 & STATUS)
+            .map(|()| 0),
         _ => Err(Errno::EINVAL),
     };
     drop(handles);
@@ -249,7 +286,11 @@ fn sigaltstack(call: &Call<'_>) -> Answer {
         }
         let flags = flags & !linux::SS_ONSTACK;
         call.thread.set_signal_stack(match disable {
-            true => SignalStack { sp: 0, flags, size: 0 },
+            true => SignalStack {
+                sp: 0,
+                flags,
+                size: 0,
+            },
             false => SignalStack { sp, flags, size },
         });
     }
@@ -309,7 +350,14 @@ fn uname(call: &Call<'_>) -> Answer {
     const FIELD: usize = 65;
     const { assert!(size_of::<system::new_utsname>() == 6 * FIELD) };
     // Programs look at the release to guess what they may use: the ABI here is that of 6.12.
-    let fields = ["Linux", "tessera", "6.12.0-tessera", "#1 SMP Tessera", "aarch64", "(none)"];
+    let fields = [
+        "Linux",
+        "tessera",
+        "6.12.0-tessera",
+        "#1 SMP Tessera",
+        "aarch64",
+        "(none)",
+    ];
     let mut bytes = [0; 6 * FIELD];
     for (place, text) in bytes.chunks_exact_mut(FIELD).zip(fields) {
         place[..text.len()].copy_from_slice(text.as_bytes());
@@ -395,6 +443,7 @@ fn getrandom(call: &Call<'_>) -> Answer {
     if flags & !KNOWN != 0 || flags & contradictory == contradictory {
         return Err(Errno::EINVAL.into());
     }
+    check_buffer(va, len.min(i64::MAX as u64))?;
     Ok(Transfer::random(va, len).step(call.thread))
 }
 

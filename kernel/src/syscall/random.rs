@@ -15,12 +15,20 @@ static GENERATOR: Once<SpinLock<ChaCha20Rng, rank::Leaf>> = Once::new();
 /// Seeds the generator, once, at boot.
 pub fn init(seed: Option<[u8; 32]>) {
     let mut key = [0u8; 32];
-    let counters = [time::now(), time::instructions(), cpu::midr(), time::realtime_offset()];
+    let counters = [
+        time::now(),
+        time::instructions(),
+        cpu::midr(),
+        time::realtime_offset(),
+    ];
     for (chunk, word) in key.chunks_exact_mut(8).zip(counters) {
         chunk.copy_from_slice(&word.to_le_bytes());
     }
     match seed {
-        Some(seed) => key.iter_mut().zip(seed).for_each(|(key, seed)| *key ^= seed),
+        Some(seed) => key
+            .iter_mut()
+            .zip(seed)
+            .for_each(|(key, seed)| *key ^= seed),
         None => log::info!("the device tree has no rng-seed: random numbers can be guessed"),
     }
     GENERATOR.call_once(|| SpinLock::new(ChaCha20Rng::from_seed(key)));

@@ -97,9 +97,16 @@ fn clone(call: &Call<'_>) -> Answer {
     if flags & linux::CLONE_CHILD_SETTID != 0 {
         child.set_resume(Resume::SetTid(child_tid));
     }
-    child.blocked.store(call.thread.blocked.load(Ordering::Relaxed), Ordering::Relaxed);
+    child.blocked.store(
+        call.thread.blocked.load(Ordering::Relaxed),
+        Ordering::Relaxed,
+    );
     call.thread.process().add_thread(&child)?;
-    let store_at = if flags & linux::CLONE_PARENT_SETTID != 0 { parent_tid } else { 0 };
+    let store_at = if flags & linux::CLONE_PARENT_SETTID != 0 {
+        parent_tid
+    } else {
+        0
+    };
     Ok(Start { child, store_at }.step(call.thread))
 }
 
@@ -118,7 +125,9 @@ fn exit_group(call: &Call<'_>) -> Answer {
 }
 
 fn set_tid_address(call: &Call<'_>) -> Answer {
-    call.thread.clear_child_tid.store(call.arg(0), Ordering::Relaxed);
+    call.thread
+        .clear_child_tid
+        .store(call.arg(0), Ordering::Relaxed);
     done(u64::from(call.thread.tid()))
 }
 
@@ -172,7 +181,11 @@ fn kill(call: &Call<'_>) -> Answer {
     if ![pid, 0, -pid].contains(&call.int(0)) {
         return Err(Errno::ESRCH.into());
     }
-    counted(call, linux::__NR_kill, signals::send(call.thread, None, signal, "SI_USER"))
+    counted(
+        call,
+        linux::__NR_kill,
+        signals::send(call.thread, None, signal, "SI_USER"),
+    )
 }
 
 fn tkill(call: &Call<'_>) -> Answer {
@@ -194,6 +207,14 @@ fn send_to_thread(call: &Call<'_>, number: u32, tid: i32, signal: u64) -> Answer
     if tid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let target = call.thread.process().thread(tid as u32).ok_or(Errno::ESRCH)?;
-    counted(call, number, signals::send(call.thread, Some(&target), signal, "SI_TKILL"))
+    let target = call
+        .thread
+        .process()
+        .thread(tid as u32)
+        .ok_or(Errno::ESRCH)?;
+    counted(
+        call,
+        number,
+        signals::send(call.thread, Some(&target), signal, "SI_TKILL"),
+    )
 }

@@ -42,10 +42,14 @@ fn read_clock(call: &Call<'_>, id: u32) -> Result<u64, Errno> {
     let now = clock::now();
     let monotonic = clock::ticks_to_ns(now);
     match id {
-        linux::CLOCK_MONOTONIC | linux::CLOCK_MONOTONIC_RAW | linux::CLOCK_BOOTTIME => Ok(monotonic),
+        linux::CLOCK_MONOTONIC | linux::CLOCK_MONOTONIC_RAW | linux::CLOCK_BOOTTIME => {
+            Ok(monotonic)
+        }
         linux::CLOCK_REALTIME => Ok(monotonic + clock::realtime_offset()),
         linux::CLOCK_MONOTONIC_COARSE => Ok(monotonic / COARSE * COARSE),
-        linux::CLOCK_REALTIME_COARSE => Ok((monotonic + clock::realtime_offset()) / COARSE * COARSE),
+        linux::CLOCK_REALTIME_COARSE => {
+            Ok((monotonic + clock::realtime_offset()) / COARSE * COARSE)
+        }
         linux::CLOCK_THREAD_CPUTIME_ID => Ok(clock::ticks_to_ns(call.thread.runtime(now))),
         linux::CLOCK_PROCESS_CPUTIME_ID => Ok(clock::ticks_to_ns(process_time(call, now))),
         _ => Err(Errno::EINVAL),
@@ -130,7 +134,11 @@ fn nanosleep(call: &Call<'_>) -> Answer {
 
 fn clock_nanosleep(call: &Call<'_>) -> Answer {
     let (id, flags) = (call.uint(0), call.uint(1));
-    let sleepable = [linux::CLOCK_REALTIME, linux::CLOCK_MONOTONIC, linux::CLOCK_BOOTTIME];
+    let sleepable = [
+        linux::CLOCK_REALTIME,
+        linux::CLOCK_MONOTONIC,
+        linux::CLOCK_BOOTTIME,
+    ];
     if !sleepable.contains(&id) {
         return Err(Errno::EINVAL.into());
     }
@@ -149,6 +157,12 @@ fn sleep(call: &Call<'_>, deadline: u64) -> Answer {
     }
     wait::reserve_timer()?;
     call.thread.set_result(Ok(0));
-    wait::for_time(call.thread, Some(Limit { deadline, result: None }));
+    wait::for_time(
+        call.thread,
+        Some(Limit {
+            deadline,
+            result: None,
+        }),
+    );
     Ok(Step::Gone)
 }

@@ -5,8 +5,8 @@ use mm::{Access, CopyStop};
 use super::{Answer, Call};
 use crate::errno::Errno;
 use crate::memory::Space;
-use crate::thread::resume::{Completion, Stop};
 use crate::thread::Resume;
+use crate::thread::resume::{Completion, Stop};
 
 /// Longest path, its NUL included (`PATH_MAX`).
 const PATH_MAX: u64 = 4096;
@@ -118,4 +118,3 @@ pub fn read_timespec(space: &Space, va: u64) -> Result<u64, Stop> {
     }
     Err(Errno::EINVAL.into())
 }
-

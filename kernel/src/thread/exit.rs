@@ -76,7 +76,12 @@ fn begin(thread: &Ref<Thread>) -> Result<Leaving, CopyStop> {
     }
     let space = thread.process().space();
     let [entry, offset, pending] = user::read_words::<3>(space, head)?;
-    Ok(Leaving::Robust(Robust { entry, offset, pending, left: ROBUST_LIMIT }))
+    Ok(Leaving::Robust(Robust {
+        entry,
+        offset,
+        pending,
+        left: ROBUST_LIMIT,
+    }))
 }
 
 fn walk(thread: &Ref<Thread>, mut robust: Robust) -> Result<Leaving, CopyStop> {
@@ -87,7 +92,11 @@ fn walk(thread: &Ref<Thread>, mut robust: Robust) -> Result<Leaving, CopyStop> {
         let entry = robust.entry & !1;
         if entry == head || robust.left == 0 {
             if robust.pending & !1 != 0 {
-                owner_died(thread, (robust.pending & !1).wrapping_add(robust.offset), true)?;
+                owner_died(
+                    thread,
+                    (robust.pending & !1).wrapping_add(robust.offset),
+                    true,
+                )?;
             }
             return Ok(Leaving::ClearTid);
         }
@@ -95,7 +104,11 @@ fn walk(thread: &Ref<Thread>, mut robust: Robust) -> Result<Leaving, CopyStop> {
         if entry != robust.pending & !1 {
             owner_died(thread, entry.wrapping_add(robust.offset), false)?;
         }
-        robust = Robust { entry: next, left: robust.left - 1, ..robust };
+        robust = Robust {
+            entry: next,
+            left: robust.left - 1,
+            ..robust
+        };
     }
     Ok(Leaving::Robust(robust))
 }

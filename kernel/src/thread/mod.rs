@@ -97,7 +97,10 @@ impl Thread {
             park: ParkWord::new(),
             wait: SpinLock::new(Wait::default()),
             resume: SpinLock::new(Resume::None),
-            signal_stack: SpinLock::new(SignalStack { flags: SS_DISABLE, ..SignalStack::default() }),
+            signal_stack: SpinLock::new(SignalStack {
+                flags: SS_DISABLE,
+                ..SignalStack::default()
+            }),
             blocked: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             clear_child_tid: AtomicU64::new(0),
@@ -170,7 +173,11 @@ impl Thread {
         let mut shortage = self.shortage.lock();
         let recent = shortage.filter(|s| now.saturating_sub(s.since) < Shortage::MEMORY);
         let Some(mut known) = recent else {
-            *shortage = Some(Shortage { ticket: begin(), since: now, last_try: false });
+            *shortage = Some(Shortage {
+                ticket: begin(),
+                since: now,
+                last_try: false,
+            });
             return false;
         };
         if !arch::mmu::grace().is_over(known.ticket) {

@@ -11,8 +11,8 @@ use super::Thread;
 use super::exit::Leaving;
 use crate::errno::{Errno, SysResult};
 use crate::futex;
-use crate::process::Process;
 use crate::handle::transfer::Transfer;
+use crate::process::Process;
 use crate::syscall;
 use crate::syscall::native::Text;
 use crate::syscall::personality::poll::Poll;
@@ -82,13 +82,23 @@ impl Completion {
     pub fn new(va: u64, bytes: &[u8], result: u64) -> Self {
         let mut buffer = [0; Self::MAX];
         buffer[..bytes.len()].copy_from_slice(bytes);
-        Self { va, bytes: buffer, at: 0, len: bytes.len() as u8, result }
+        Self {
+            va,
+            bytes: buffer,
+            at: 0,
+            len: bytes.len() as u8,
+            result,
+        }
     }
 
     fn step(mut self, thread: &Thread) -> Step {
         while self.at < self.len {
             let rest = &self.bytes[usize::from(self.at)..usize::from(self.len)];
-            match thread.process().space().copy_out(self.va + u64::from(self.at), rest) {
+            match thread
+                .process()
+                .space()
+                .copy_out(self.va + u64::from(self.at), rest)
+            {
                 Ok(done) => self.at += done as u8,
                 Err(CopyStop::Busy) => return Step::Busy(Resume::Complete(self)),
                 Err(stop) => return failed(stop),
@@ -175,7 +185,11 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Poll(poll) => poll.step(thread),
         Resume::Wake(waking) => waking.step(),
         Resume::Start(start) => start.step(thread),
-        Resume::SetTid(va) => match thread.process().space().copy_out(va, &thread.tid().to_le_bytes()) {
+        Resume::SetTid(va) => match thread
+            .process()
+            .space()
+            .copy_out(va, &thread.tid().to_le_bytes())
+        {
             Err(CopyStop::Busy) => Step::Busy(Resume::SetTid(va)),
             _ => Step::Keep,
         },
@@ -194,7 +208,11 @@ fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step 
                 Ok(start) if populate == 0 => Step::Done(Ok(start)),
                 Ok(start) => {
                     let end = start.saturating_add(populate);
-                    Step::More(Resume::Populate { at: start, end, result: start })
+                    Step::More(Resume::Populate {
+                        at: start,
+                        end,
+                        result: start,
+                    })
                 }
             }
         }

@@ -17,14 +17,29 @@ use crate::thread::{Resume, Step, Thread};
 /// The immediate of `svc` for the kernel's own calls; every other one is Linux's, which ignores it.
 const NATIVE: u16 = 1;
 
-/// Serves an exception from EL0, with its registers in `context`. The vectors call
+/// Serves a system call: `svc #imm` from EL0.
+#[inline(always)]
+pub fn call_from_el0(imm: u16, context: &Context) {
+    let cpu = sched::this();
+    match imm {
+        NATIVE => syscall::enter_native(cpu, context),
+        _ => syscall::enter(cpu, context),
+    }
+}
+
+/// Serves an ordinary page fault of EL0 at the address `far` of FAR_EL1.
+#[inline(always)]
+pub fn page_fault_from_el0(access: esr::Access, far: u64) {
+    sched::this().stay.begin(What::FAULT);
+    page_fault(access, untagged(far));
+}
+
+/// Serves any other exception from EL0, with its registers in `context`. The vectors call
 /// [`sched::leave_kernel`] afterwards.
 #[inline]
 pub fn from_el0(cause: Cause, context: &Context) {
     let cpu = sched::this();
     match cause {
-        Cause::Svc { imm: NATIVE } => syscall::enter_native(cpu, context),
-        Cause::Svc { .. } => syscall::enter(cpu, context),
         Cause::Fault(fault, far) => {
             cpu.stay.begin(What::FAULT);
             memory_fault(fault, far, context);
@@ -58,39 +73,53 @@ fn memory_fault(fault: Fault, far: u64, context: &Context) {
     let va = untagged(far);
     match fault.status {
         FaultStatus::Translation | FaultStatus::Permission | FaultStatus::AccessFlag => {
-            page_fault(fault, va);
+            page_fault(fault.access, va);
         }
         FaultStatus::Alignment => kill(signal::BUS, "BUS_ADRALN", va),
         FaultStatus::TagCheck => kill(signal::SEGV, "SEGV_MTESERR", va),
         FaultStatus::External | FaultStatus::Parity | FaultStatus::UnsupportedExclusive => {
-            log::error!("{fault} at {va:#x}, pc {:#x}", context.pc.load(Ordering::Relaxed));
+            log::error!(
+                "{fault} at {va:#x}, pc {:#x}",
+                context.pc.load(Ordering::Relaxed)
+            );
             kill(signal::BUS, "BUS_OBJERR", va);
         }
         // The rest says that tables or the memory under them are broken.
         _ => {
-            log::error!("{fault} at {va:#x}, pc {:#x}", context.pc.load(Ordering::Relaxed));
+            log::error!(
+                "{fault} at {va:#x}, pc {:#x}",
+                context.pc.load(Ordering::Relaxed)
+            );
             kill(signal::KILL, "SI_KERNEL", va);
         }
     }
 }
 
-fn page_fault(fault: Fault, va: u64) {
-    let access = match fault.access {
+fn page_fault(access: esr::Access, va: u64) {
+    let access = match access {
         esr::Access::Read => mm::Access::Read,
         esr::Access::Write => mm::Access::Write,
         esr::Access::Exec => mm::Access::Exec,
     };
     let thread = sched::current();
-    match thread.process().space().fault(FaultInput { va, access, kernel: false }) {
+    match thread.process().space().fault(FaultInput {
+        va,
+        access,
+        kernel: false,
+    }) {
         FaultOutcome::Done => {}
         // Woken, it returns to EL0 and faults again.
         FaultOutcome::Busy => {
             settle(&thread, Step::Busy(Resume::None));
         }
-        FaultOutcome::Segv { code: SegvCode::MapErr } => {
+        FaultOutcome::Segv {
+            code: SegvCode::MapErr,
+        } => {
             signals::kill(&thread, signal::SEGV, "SEGV_MAPERR", va);
         }
-        FaultOutcome::Segv { code: SegvCode::AccErr } => {
+        FaultOutcome::Segv {
+            code: SegvCode::AccErr,
+        } => {
             signals::kill(&thread, signal::SEGV, "SEGV_ACCERR", va);
         }
         FaultOutcome::Bus => signals::kill(&thread, signal::BUS, "BUS_ADRERR", va),
@@ -128,7 +157,9 @@ fn other(esr: Esr, context: &Context) {
         | Class::MemoryOperation
         | Class::Wfx => kill(signal::ILL, "ILL_ILLOPC", pc),
         class => {
-            log::warn!("an exception from EL0 that nothing should cause: {class}, {esr} at {pc:#x}");
+            log::warn!(
+                "an exception from EL0 that nothing should cause: {class}, {esr} at {pc:#x}"
+            );
             kill(signal::ILL, "ILL_ILLOPC", pc);
         }
     }
@@ -144,7 +175,9 @@ fn system_instruction(esr: Esr, context: &Context, pc: u64) {
             let value = idregs::visible(&instruction, arch::idregs::read())?;
             Some((instruction.rt, value))
         });
-    let Some((register, value)) = value else { return kill(signal::ILL, "ILL_ILLOPC", pc) };
+    let Some((register, value)) = value else {
+        return kill(signal::ILL, "ILL_ILLOPC", pc);
+    };
     // Register 31 is the zero register here.
     if let Some(place) = context.x.get(usize::from(register)) {
         place.store(value, Ordering::Relaxed);

@@ -124,7 +124,9 @@ pub fn hwcaps(regs: IdRegs) -> (u64, u64) {
 }
 
 fn bits(list: &[(u32, bool)]) -> u64 {
-    list.iter().filter(|(_, present)| *present).fold(0, |all, (bit, _)| all | 1 << bit)
+    list.iter()
+        .filter(|(_, present)| *present)
+        .fold(0, |all, (bit, _)| all | 1 << bit)
 }
 
 #[cfg(test)]
@@ -144,7 +146,15 @@ mod tests {
     };
 
     fn read(crm: u8, op2: u8) -> SystemInstruction {
-        SystemInstruction { op0: 3, op1: 0, crn: 0, crm, op2, rt: 0, is_read: true }
+        SystemInstruction {
+            op0: 3,
+            op1: 0,
+            crn: 0,
+            crm,
+            op2,
+            rt: 0,
+            is_read: true,
+        }
     }
 
     #[test]
@@ -153,9 +163,15 @@ mod tests {
         // FP, ASIMD, AES, PMULL, SHA1, SHA2, CRC32, CPUID; no ATOMICS.
         assert_eq!(first, 0b1000_1111_1011);
         assert_eq!(second, 0);
-        let lse = IdRegs { isar0: A72.isar0 | 2 << 20, ..A72 };
+        let lse = IdRegs {
+            isar0: A72.isar0 | 2 << 20,
+            ..A72
+        };
         assert_eq!(hwcaps(lse).0, first | 1 << 8);
-        let without_fp = IdRegs { pfr0: 0xff_2222, ..A72 };
+        let without_fp = IdRegs {
+            pfr0: 0xff_2222,
+            ..A72
+        };
         assert_eq!(hwcaps(without_fp).0 & 3, 0);
     }
 
@@ -177,14 +193,36 @@ mod tests {
         let pfr1 = visible(&read(4, 1), all).unwrap();
         assert_eq!(pfr1 & 0xf0f, 0, "BTI and MTE");
         assert_eq!(visible(&read(6, 2), all).unwrap() >> 16 & 0xf, 0, "MOPS");
-        assert_eq!(visible(&read(6, 1), all).unwrap() >> 4 & 0xff, 0, "pointer authentication");
+        assert_eq!(
+            visible(&read(6, 1), all).unwrap() >> 4 & 0xff,
+            0,
+            "pointer authentication"
+        );
         assert_eq!(visible(&read(7, 0), all), Some(0));
     }
 
     #[test]
     fn other_registers_are_not_answered() {
-        assert_eq!(visible(&SystemInstruction { op1: 3, ..read(0, 0) }, A72), None);
-        assert_eq!(visible(&SystemInstruction { crn: 1, ..read(0, 0) }, A72), None);
+        assert_eq!(
+            visible(
+                &SystemInstruction {
+                    op1: 3,
+                    ..read(0, 0)
+                },
+                A72
+            ),
+            None
+        );
+        assert_eq!(
+            visible(
+                &SystemInstruction {
+                    crn: 1,
+                    ..read(0, 0)
+                },
+                A72
+            ),
+            None
+        );
         assert_eq!(visible(&read(0, 1), A72), None);
         assert_eq!(visible(&read(0, 0), A72), Some(0x410f_d083));
     }

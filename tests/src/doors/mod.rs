@@ -183,7 +183,7 @@ fn kernel_bug(name: &str) -> Result<()> {
     let said = qemu(name, &["--bootarg", "tessera.panic=1", "--", "hello"])?;
     said.status(70)?;
     // The backtrace has names and lines of the kernel's sources.
-    said.says(&["bug", "backtrace", "kernel::", ".rs:"])
+    said.says(&["bug", "backtrace", "start_machine", "start.rs:"])
 }
 
 fn print(name: &str) -> Result<()> {

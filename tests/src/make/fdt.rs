@@ -6,13 +6,13 @@
 pub struct Fdt {
     structure: Vec<u8>,
     strings: Vec<u8>,
-    /// Put an FDT_NOP before every token, as QEMU does where it edits a tree.
+    /// Put an FDT_NOP before every token but the first, as QEMU does where it edits a tree.
     pub nops: bool,
 }
 
 impl Fdt {
     fn token(&mut self, token: u32) {
-        if self.nops {
+        if self.nops && !self.structure.is_empty() {
             self.structure.extend(4_u32.to_be_bytes());
         }
         self.structure.extend(token.to_be_bytes());
@@ -138,7 +138,7 @@ pub struct Virt {
     pub bootargs: String,
     /// The initial RAM disk: first address and end.
     pub initrd: Option<(u64, u64)>,
-    /// FDT_NOP before every token.
+    /// FDT_NOP before every token but the first.
     pub nops: bool,
     /// Empty nodes inside each other, beside the devices.
     pub depth: u32,

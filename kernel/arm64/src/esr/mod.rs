@@ -66,6 +66,30 @@ impl Esr {
         Fault::from_esr(self)
     }
 
+    /// The access of an ordinary page fault from EL0: a translation, access-flag or permission
+    /// fault at levels 0 to 3. The common case of [`Self::fault`] in a few instructions; `None` says
+    /// only that the full decoding has to be asked.
+    #[inline(always)]
+    pub const fn el0_page_fault(self) -> Option<Access> {
+        const INSTRUCTION_ABORT: u64 = 0x20;
+        const DATA_ABORT: u64 = 0x24;
+        // Status codes 0b0001xx, 0b0010xx and 0b0011xx: the fault kind in the middle, the level
+        // below (Arm ARM, ESR_EL1, “ISS encoding for an exception from a Data Abort”).
+        let kind = self.0 >> 2 & 0xf;
+        if kind == 0 || kind > 3 {
+            return None;
+        }
+        match self.0 >> 26 & 0x3f {
+            INSTRUCTION_ABORT => Some(Access::Exec),
+            // Bit 8: cache maintenance, which needs a closer look. Bit 6: a write.
+            DATA_ABORT if self.0 >> 8 & 1 == 0 => match self.0 >> 6 & 1 {
+                0 => Some(Access::Read),
+                _ => Some(Access::Write),
+            },
+            _ => None,
+        }
+    }
+
     /// The trapped system instruction, for [`Class::SystemInstruction`].
     pub const fn system_instruction(self) -> Option<SystemInstruction> {
         if !matches!(self.class(), Class::SystemInstruction) {

@@ -12,7 +12,7 @@ use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use arm64::pte::{Entry, Invalid, Pte};
 use frame::FreshFrame;
-use pgtable::{Invalidation, Machine, ReadSide, TableError, Walked};
+use pgtable::{Invalidation, Look, Machine, ReadSide, TableError};
 
 use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
 use crate::space::{Map, Space};
@@ -86,7 +86,7 @@ struct Found {
 impl<M: Machine> Space<M> {
     /// Resolves a fault or says why not. Bounded: one page.
     pub fn fault(&self, input: FaultInput) -> FaultOutcome {
-        match self.first_fault_is_open() {
+        match self.first_fault_is_open() && !input.kernel {
             false => self.resolve(input),
             true => self.fault_with_report(input),
         }
@@ -140,15 +140,19 @@ impl<M: Machine> Space<M> {
 
     /// The area of the fault; a stack below which it falls is grown first.
     fn area_for(&self, map: &mut Map, input: FaultInput) -> Option<Vma> {
-        let va = input.va;
+        match map.areas.find(input.va) {
+            Some(area) => Some(*area),
+            None => self.grow_stack(map, input.va),
+        }
+    }
+
+    #[cold]
+    fn grow_stack(&self, map: &mut Map, va: u64) -> Option<Vma> {
         if va >= TASK_SIZE {
             return None;
         }
         let (before, above) = map.areas.find_above(va);
         let area = above?;
-        if area.start <= va {
-            return Some(*area);
-        }
         let start = va & !(PAGE_SIZE - 1);
         let reach = match area.flags.contains(VmaFlags::STACK) {
             true => STACK_TOP,
@@ -167,15 +171,16 @@ impl<M: Machine> Space<M> {
     }
 
     /// One look and one application. None: the map changed in between.
-    fn attempt(
-        &self,
+    fn attempt<'g>(
+        &'g self,
         input: FaultInput,
         found: &Found,
-        section: &ReadSide<'_>,
+        section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
+        let look = self.table().look(input.va, section);
         let facts = FaultFacts {
             area: area_facts(found.area.as_ref(), input.va),
-            entry: self.entry_facts(input.va, section),
+            entry: self.entry_facts(&look),
             access: input.access,
             kernel: input.kernel,
         };
@@ -200,7 +205,7 @@ impl<M: Machine> Space<M> {
                 } else {
                     &counters.faults_anon
                 };
-                match self.fill(input, found, section) {
+                match self.fill(input, found, &look, section) {
                     Ok(done) => (done, counter),
                     Err(_) => {
                         counters.faults_oom.bump();
@@ -241,35 +246,30 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    fn entry_facts(&self, va: u64, section: &ReadSide<'_>) -> EntryFacts {
-        match self.table().walk(va, section) {
-            Walked::Seen {
-                pte,
-                level: Level::L3,
-            } => EntryFacts::Page {
-                prot: pte.prot(),
-                young: pte.young(),
-                dirty: pte.dirty(),
-            },
-            Walked::Seen { .. } => EntryFacts::Foreign,
-            Walked::Miss { pte, .. } if pte.is_none() => EntryFacts::None,
-            Walked::Miss { pte, level } => match self.machine().format().decode(pte, level) {
-                Entry::PresentInvalid {
-                    reason: Invalid::ProtNone,
-                    ..
-                } => EntryFacts::ProtNone,
-                _ => EntryFacts::Foreign,
-            },
+    #[inline(always)]
+    fn entry_facts(&self, look: &Look<'_>) -> EntryFacts {
+        let (pte, level) = (look.pte, look.level);
+        if pte.is_none() {
+            return EntryFacts::None;
+        }
+        if pte.is_leaf(level) && level == Level::L3 {
+            let (prot, young, dirty) = (pte.prot(), pte.young(), pte.dirty());
+            return EntryFacts::Page { prot, young, dirty };
+        }
+        match self.machine().format().decode(pte, level) {
+            Entry::PresentInvalid { reason: Invalid::ProtNone, .. } => EntryFacts::ProtNone,
+            _ => EntryFacts::Foreign,
         }
     }
 
     /// Prepares a page with no lock held, then installs it. `Ok(None)`: the map changed;
     /// `Ok(Some(false))`: somebody else had installed one, ours is dropped.
-    fn fill(
-        &self,
+    fn fill<'g>(
+        &'g self,
         input: FaultInput,
         found: &Found,
-        section: &ReadSide<'_>,
+        look: &Look<'g>,
+        section: &ReadSide<'g>,
     ) -> Result<Option<bool>, TableError> {
         let Some(area) = &found.area else {
             return Ok(None);
@@ -281,7 +281,7 @@ impl<M: Machine> Space<M> {
         if !map.is_still(found.sequence) {
             return Ok(None);
         }
-        let leaf = self.table().lock_leaf(input.va, section)?;
+        let leaf = self.table().lock_seen(input.va, look, section)?;
         Ok(Some(
             leaf.install(input.va, frame.into_user(), attrs).is_ok(),
         ))

@@ -63,10 +63,10 @@ pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> 
     }
     let old_end = old.checked_add(old_len).filter(|&end| end <= TASK_SIZE);
     let old_end = old_end.ok_or(MmError::Invalid)?;
-    let area = *map.areas.find(old).ok_or(MmError::BadAddress)?;
     if flags.contains(RemapFlags::FIXED) {
-        return fixed(&request, &area, old_len, new_len);
+        return fixed(map, &request, old_len, new_len);
     }
+    let area = *map.areas.find(old).ok_or(MmError::BadAddress)?;
     if new_len <= old_len {
         return Ok(shrink(map, old, old + new_len, old_end));
     }
@@ -105,7 +105,7 @@ fn shrink(map: &Map, old: u64, from: u64, end: u64) -> Change {
     Change::new(work, old)
 }
 
-fn fixed(request: &Request, area: &Vma, old_len: u64, new_len: u64) -> Result<Change, MmError> {
+fn fixed(map: &Map, request: &Request, old_len: u64, new_len: u64) -> Result<Change, MmError> {
     let Request { old, new, .. } = *request;
     let new_end = new.checked_add(new_len).filter(|&end| end <= TASK_SIZE);
     let new_end = new_end.ok_or(MmError::Invalid)?;
@@ -115,9 +115,8 @@ fn fixed(request: &Request, area: &Vma, old_len: u64, new_len: u64) -> Result<Ch
     if new < MMAP_MIN_ADDR {
         return Err(MmError::NotPermitted);
     }
-    if area.end < old + old_len {
-        return Err(MmError::BadAddress);
-    }
+    let area = map.areas.find(old).filter(|area| area.end >= old + old_len);
+    let area = area.ok_or(MmError::BadAddress)?;
     let state = movement(area, old, new, old_len, new_len);
     let then = After::Move(state);
     Ok(Change::new(

@@ -13,6 +13,8 @@ use crate::thread::{Resume, Step, Thread};
 
 /// Size of `struct pollfd`: descriptor, wanted events, found events.
 const ENTRY: u64 = 8;
+/// Entries that one step looks at.
+const BATCH: u64 = 16;
 const IN: u16 = (linux::POLLIN | linux::POLLRDNORM) as u16;
 const OUT: u16 = (linux::POLLOUT | linux::POLLWRNORM) as u16;
 const INVALID: u16 = linux::POLLNVAL as u16;
@@ -25,37 +27,48 @@ pub struct Poll {
     count: u64,
     /// When to give up, in ticks; `None` never.
     deadline: Option<u64>,
+    /// The next entry to look at.
+    index: u64,
+    /// Entries so far with something to see.
+    found: u64,
 }
 
 impl Poll {
     /// Looks at `count` entries at `va`.
     pub fn new(va: u64, count: u64, deadline: Option<u64>) -> Self {
-        Self { va, count, deadline }
+        Self {
+            va,
+            count,
+            deadline,
+            index: 0,
+            found: 0,
+        }
     }
 
-    /// Looks at all entries (a table's worth at most); waits if there is nothing to see.
-    pub fn step(self, thread: &Ref<Thread>) -> Step {
+    /// Looks at some entries; after the last one, waits if there is nothing to see.
+    pub fn step(mut self, thread: &Ref<Thread>) -> Step {
         match self.look(thread) {
             Err(CopyStop::Busy) => Step::Busy(Resume::Poll(self)),
             Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
             Err(_) => Step::Done(Err(Errno::EFAULT)),
-            Ok(0) if self.deadline.is_some_and(|end| end <= time::now()) => Step::Done(Ok(0)),
-            Ok(0) => self.wait(thread),
-            Ok(found) => Step::Done(Ok(found)),
+            Ok(()) if self.index < self.count => Step::More(Resume::Poll(self)),
+            Ok(()) if self.found != 0 => Step::Done(Ok(self.found)),
+            Ok(()) if self.deadline.is_some_and(|end| end <= time::now()) => Step::Done(Ok(0)),
+            Ok(()) => Self { index: 0, ..self }.wait(thread),
         }
     }
 
-    fn look(&self, thread: &Thread) -> Result<u64, CopyStop> {
+    fn look(&mut self, thread: &Thread) -> Result<(), CopyStop> {
         let space = thread.process().space();
-        let mut found = 0;
-        for index in 0..self.count {
-            let entry = self.va.wrapping_add(index * ENTRY);
+        for _ in 0..BATCH.min(self.count - self.index) {
+            let entry = self.va.wrapping_add(self.index * ENTRY);
             let [word] = user::read_words::<1>(space, entry)?;
             let events = seen(thread, word as i32, (word >> 32) as u16);
             user::write(space, entry.wrapping_add(6), &events.to_le_bytes())?;
-            found += u64::from(events != 0);
+            self.found += u64::from(events != 0);
+            self.index += 1;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn wait(self, thread: &Ref<Thread>) -> Step {
@@ -65,7 +78,10 @@ impl Poll {
             return Step::Done(Err(errno));
         }
         thread.set_resume(Resume::Poll(self));
-        let limit = self.deadline.map(|deadline| Limit { deadline, result: None });
+        let limit = self.deadline.map(|deadline| Limit {
+            deadline,
+            result: None,
+        });
         console::wait(thread, limit);
         Step::Gone
     }

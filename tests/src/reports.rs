@@ -1,0 +1,169 @@
+//! T5 beyond the table of [`scenarios`](crate::scenarios): tests that look closer at what the
+//! kernel reports.
+
+use anyhow::{Context, Result};
+use libtest_mimic::Trial;
+
+use crate::make::elf::{Elf, SVC, movk16, movz};
+use crate::matrix::{Cell, ONE, SINGLE};
+use crate::outcome::Ending::{Exit, Killed};
+use crate::runner::Booted;
+use crate::stage::Stage;
+use crate::{report, trial};
+
+/// The tests of this kind.
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial(
+            "t5::unknown_calls_are_counted_and_named".into(),
+            unknown_calls,
+        ),
+        trial("t5::figures".into(), figures),
+    ];
+    for &cell in SINGLE {
+        let name = format!("t5::faults[{}]", cell.name());
+        trials.push(trial(name.clone(), move || faults(&name, cell)));
+        let name = format!("t5::more_memory_than_there_is[{}]", cell.name());
+        trials.push(trial(name.clone(), move || hunger(&name, cell)));
+    }
+    trials
+}
+
+/// Every wrong thing a program can do ends it by the signal, the code and the address it lists.
+fn faults(name: &str, cell: Cell) -> Result<()> {
+    let played = Stage::program(&format!("{name}_list"), cell, &["faults", "list"])?.run()?;
+    played.expect(Exit(0), |_| Ok(()))?;
+    let listed = String::from_utf8_lossy(&played.booted.ended.output).into_owned();
+    let cases: Vec<Vec<&str>> = listed
+        .lines()
+        .map(|line| line.split(' ').collect())
+        .collect();
+    anyhow::ensure!(cases.len() >= 30, "only {} cases are listed", cases.len());
+    for case in &cases {
+        let [wrong, signal, code, address] = case[..] else {
+            anyhow::bail!("`faults list` printed {case:?}")
+        };
+        let number = signal_number(signal).with_context(|| format!("unknown signal {signal}"))?;
+        let name = format!("{name}_{wrong}");
+        let played = Stage::program(&name, cell, &["faults", wrong])?
+            .witnessed()
+            .run()?;
+        played.expect(Killed(number), |booted| {
+            killed_by(booted, code, address)?;
+            report::check(&booted.ended, cell, false)
+        })?;
+    }
+    Ok(())
+}
+
+fn signal_number(name: &str) -> Option<u8> {
+    let names = [
+        ("SIGILL", 4),
+        ("SIGTRAP", 5),
+        ("SIGABRT", 6),
+        ("SIGBUS", 7),
+        ("SIGSEGV", 11),
+    ];
+    names
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
+}
+
+fn killed_by(booted: &Booted, code: &str, address: &str) -> Result<(), String> {
+    let line = booted.ended.last("killed").ok_or("no `killed` line")?;
+    if line.get("code") != Some(code) {
+        return Err(format!("expected code {code}, got `{}`", line.rest()));
+    }
+    let expected = xtask::control::parse_number(address);
+    if expected.is_some() && line.number("addr") != expected {
+        return Err(format!("expected address {address}, got `{}`", line.rest()));
+    }
+    Ok(())
+}
+
+/// The exit report counts each call that does not exist.
+fn unknown_calls() -> Result<()> {
+    let name = "t5::unknown_calls_are_counted_and_named";
+    Stage::program(name, ONE[0], &["unknown"])?
+        .run()?
+        .expect(Exit(0), |booted| {
+            for (number, count) in [(1023, 3), (4000, 1), (600, 2), (9999, 1)] {
+                let counted = |line: &&xtask::control::Line| line.number("number") == Some(number);
+                let line = booted.ended.all("unknown").find(counted);
+                if line.and_then(|line| line.number("count")) != Some(count) {
+                    return Err(format!(
+                        "call {number} was made {count} times; the report says {line:?}"
+                    ));
+                }
+            }
+            Ok(())
+        })
+}
+
+/// A program that touches a gibibyte of 128 MiB is killed, and all memory comes back.
+fn hunger(name: &str, cell: Cell) -> Result<()> {
+    let code = [
+        movz(0, 0),
+        movz(1, 0),
+        movk16(1, 0x4000),
+        movz(2, 3),
+        movz(3, 0x4022),
+        0x9280_0004, // movn x4, #0
+        movz(5, 0),
+        movz(8, 222),
+        SVC,
+        0xf900_0000, // str x0, [x0]
+        0x9140_0400, // add x0, x0, #1, lsl #12
+        0x17ff_fffe, // b two instructions back
+    ];
+    let stage = Stage::new(name, cell, &["./hungry"], &Elf::runs(&code).bytes())?;
+    let stage = stage.machine(|machine| machine.memory("128M")).witnessed();
+    stage.run()?.expect(Killed(9), |booted| {
+        report::no_leak(&report::stats(&booted.ended)?)
+    })
+}
+
+/// The figures that must not be exceeded, in instructions on one neoverse-n2.
+fn figures() -> Result<()> {
+    let cell = Cell {
+        cpu: "neoverse-n2",
+        cpus: 1,
+    };
+    let frames = (512 << 20) / 4096;
+    Stage::program("t5::figures", cell, &["bench"])?
+        .run()?
+        .expect(Exit(0), |booted| {
+            let output = String::from_utf8_lossy(&booted.ended.output).into_owned();
+            let figure = |name: &str| {
+                let line = output
+                    .lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+                line.and_then(|value| value.parse::<u64>().ok())
+                    .ok_or(format!("no figure {name}"))
+            };
+            let boot = booted
+                .ended
+                .last("el0")
+                .and_then(|line| line.number("instructions"));
+            let boot = boot.ok_or("no el0 line")?;
+            let limits = [
+                (
+                    "reset to the first EL0 instruction",
+                    boot,
+                    8_000_000 + 6 * frames,
+                ),
+                ("null system call", figure("null_syscall")?, 120),
+                ("anonymous write fault", figure("anon_write_fault")?, 900),
+            ];
+            for (what, measured, limit) in limits {
+                eprintln!("  figure: {what}: {measured} instructions (limit {limit})");
+            }
+            match limits.iter().find(|(_, measured, limit)| measured > limit) {
+                Some((what, measured, limit)) => Err(format!(
+                    "{what} took {measured} instructions, limit {limit}"
+                )),
+                None => Ok(()),
+            }
+        })
+}
