@@ -37,35 +37,29 @@ pub unsafe fn zero(start: *mut u8, len: usize) {
         // SAFETY: the caller owns the range, which is mapped writable.
         return unsafe { start.write_bytes(0, len) };
     }
-    // SAFETY: as above; the range is a multiple of four blocks or of one (blocks are powers of two
+    // SAFETY: as above; the range is a multiple of sixteen blocks or of one (blocks are powers of two
     // not above a page, and a page has at least one), and Normal memory, as `dc zva` requires.
     unsafe {
-        if block * 4 <= PAGE_SIZE as usize {
-            zero_by_four(start, len, block);
+        if block * 16 <= PAGE_SIZE as usize {
+            zero_by_sixteen(start, len, block);
         } else {
             zero_by_one(start, len, block);
         }
     }
 }
 
-unsafe fn zero_by_four(start: *mut u8, len: usize, block: usize) {
+unsafe fn zero_by_sixteen(start: *mut u8, len: usize, block: usize) {
     // SAFETY: passed on from the only caller.
     unsafe {
         asm!(
             "2:",
-            "add {b}, {at}, {block}",
+            ".rept 16",
             "dc zva, {at}",
-            "add {c}, {b}, {block}",
-            "dc zva, {b}",
-            "add {b}, {c}, {block}",
-            "dc zva, {c}",
-            "dc zva, {b}",
-            "add {at}, {b}, {block}",
+            "add {at}, {at}, {block}",
+            ".endr",
             "cmp {at}, {end}",
             "b.lo 2b",
             at = inout(reg) start => _,
-            b = out(reg) _,
-            c = out(reg) _,
             end = in(reg) start.wrapping_add(len),
             block = in(reg) block,
             options(nostack),
