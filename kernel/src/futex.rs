@@ -182,7 +182,7 @@ impl Waking {
     }
 
     /// Goes on. Returns the number of waiters woken and moved.
-    pub fn step(mut self) -> Step {
+    pub fn step(mut self, thread: &Thread) -> Step {
         let mut woken = Queue::new();
         let more = match self.moves {
             Some(moves) => with_both(self.key, moves.to, |from, to| {
@@ -192,7 +192,7 @@ impl Waking {
         };
         finish(woken);
         match more {
-            true => Step::More(Resume::Wake(self)),
+            true => thread.more(Resume::Wake(self)),
             false => Step::Done(Ok(self.done)),
         }
     }
@@ -272,7 +272,12 @@ fn with_both<R>(
 ///
 /// # Errors
 /// `EAGAIN` if the word differs, `EFAULT`.
-pub fn compare_requeue(space: &Space, mut waking: Waking, expected: u32) -> Result<Step, Stop> {
+pub fn compare_requeue(
+    thread: &Thread,
+    mut waking: Waking,
+    expected: u32,
+) -> Result<Step, Stop> {
+    let space = thread.process().space();
     let Some(moves) = waking.moves else {
         return Err(Errno::EINVAL.into());
     };
@@ -287,7 +292,7 @@ pub fn compare_requeue(space: &Space, mut waking: Waking, expected: u32) -> Resu
         finish(woken);
         match looked {
             Ok(None) => return Err(Errno::EAGAIN.into()),
-            Ok(Some(true)) => return Ok(Step::More(Resume::Wake(waking))),
+            Ok(Some(true)) => return Ok(thread.more(Resume::Wake(waking))),
             Ok(Some(false)) => return Ok(Step::Done(Ok(waking.done))),
             Err(CopyStop::Miss) => space.touch(key.va, Access::Read)?,
             Err(stop) => return Err(stop.into()),

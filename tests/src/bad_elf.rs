@@ -5,9 +5,11 @@ use libtest_mimic::Trial;
 
 use crate::make::elf::{BASE, DYN, Elf, HEADER, INTERP, LOAD, PHDR, R, Segment, W, X};
 use crate::matrix::ONE;
-use crate::outcome::{self, Ending};
+use crate::outcome::{self, Ending, Outcome};
+use crate::reader::Rule;
 use crate::stage::{Played, Stage};
 use crate::trial;
+use crate::witness::Witness;
 
 /// What must become of a file.
 #[derive(Clone, Copy)]
@@ -18,9 +20,12 @@ enum Fate {
     Runs(u8),
     /// Runs, is killed or is refused, as long as no law is broken on the way.
     Survived,
+    /// Exits with this status. It asked for what the kernel never gives itself, and got it, as on
+    /// Linux: the reader sees exactly that.
+    RunsAndShows(u8, Rule),
 }
 
-use Fate::{Refused, Runs, Survived};
+use Fate::{Refused, Runs, RunsAndShows, Survived};
 
 /// A name, a file and its fate.
 type Case = (&'static str, Vec<u8>, Fate);
@@ -239,7 +244,7 @@ fn places() -> Vec<Case> {
         (
             "entry_segment_write_execute",
             write_execute().bytes(),
-            Survived,
+            RunsAndShows(11, Rule::WriteExecute),
         ),
     ]
 }
@@ -268,6 +273,18 @@ fn run(name: &str, file: &[u8], fate: Fate) -> Result<()> {
     match fate {
         Runs(status) => played.expect(Ending::Exit(status), |_| Ok(())),
         Survived => survived(&played),
+        RunsAndShows(status, rule) => {
+            let broken = played
+                .witness
+                .as_ref()
+                .map(Witness::broken)
+                .unwrap_or_default();
+            let mut outcome = outcome::program(&played.booted.ended, Ending::Exit(status));
+            if outcome == Outcome::Pass && broken != [rule] {
+                outcome = Outcome::Fail(format!("the reader saw {broken:?}, not {rule:?}"));
+            }
+            played.verdict(outcome)
+        }
         Refused(reason, words) => played.expect(Ending::ExecFail(reason), |booted| {
             let line = booted.ended.last("execfail");
             let text = line.and_then(|line| line.get("text")).unwrap_or_default();

@@ -7,7 +7,7 @@ use xtask::guest::{Guest, Piece};
 
 use crate::outcome::Outcome;
 use crate::reader::memory::RamFile;
-use crate::reader::{Inspection, Snapshot, inspect};
+use crate::reader::{Inspection, Rule, Snapshot, inspect};
 use crate::runner::Watcher;
 
 /// Where RAM starts on QEMU's `virt` machine.
@@ -48,6 +48,14 @@ impl Witness {
             }
         }
         Outcome::Pass
+    }
+
+    /// The laws that the readings found broken, for programs that break one on purpose.
+    pub fn broken(&self) -> Vec<Rule> {
+        let found = self.found.iter().flatten();
+        found
+            .flat_map(|found| found.violations.iter().map(|violation| violation.rule))
+            .collect()
     }
 
     /// What the readings found, for the log.

@@ -28,6 +28,10 @@ const LAST_GASP: Duration = Duration::from_secs(10);
 /// How much of the end of the output is kept for messages, in bytes.
 const TAIL: usize = 4096;
 
+/// What QEMU says when a machine that counts instructions is idle without a timer, waiting for
+/// input at the prompt: nothing is wrong.
+const IDLE_WARNING: &str = "icount sleep disabled and no active timers";
+
 /// What comes out of a running machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -386,12 +390,8 @@ fn read_complaints(complaints: impl Read, to: &SyncSender<Piece>) {
         .split(b'\n')
         .map_while(Result::ok)
     {
-        if to
-            .send(Piece::Complaint(
-                String::from_utf8_lossy(&line).into_owned(),
-            ))
-            .is_err()
-        {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        if !line.contains(IDLE_WARNING) && to.send(Piece::Complaint(line)).is_err() {
             return;
         }
     }

@@ -181,7 +181,7 @@ impl Change {
         };
         let mut torn = Torn::new();
         let at = space.table().zap(range, &mut torn, section);
-        space.release(torn);
+        space.release(&mut torn);
         match at < end {
             true => Work::Zap { at, end, then },
             false => after(space, end, then),

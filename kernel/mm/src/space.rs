@@ -176,7 +176,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// Flushes and frees what was torn out, if anything was.
-    pub(crate) fn release(&self, torn: Torn) {
+    pub(crate) fn release(&self, torn: &mut Torn) {
         if !torn.is_empty() {
             self.counters.pages_unmapped.add(torn.frame_count() as u64);
             let flushed = self.flush();
@@ -262,7 +262,7 @@ impl<M: Machine> Drop for Space<M> {
         while let Some(range) = range(at, TASK_SIZE) {
             let mut torn = Torn::new();
             at = self.table.zap(range, &mut torn, &section);
-            self.release(torn);
+            self.release(&mut torn);
         }
         let mut torn = Torn::new();
         self.table.retire(&mut torn);

@@ -608,8 +608,18 @@ fn the_first_fault_is_kept_with_its_walk_before_and_after() {
     map_fixed(&space, BASE, PAGE, RW).unwrap();
     assert!(space.first_fault().is_none());
     put(&space, BASE + 5, b"x").unwrap();
-    assert!(space.first_fault().is_none(), "the kernel's own faults are not the program's");
-    run(&space, Verb::DontNeed { addr: BASE, len: PAGE }).unwrap();
+    assert!(
+        space.first_fault().is_none(),
+        "the kernel's own faults are not the program's"
+    );
+    run(
+        &space,
+        Verb::DontNeed {
+            addr: BASE,
+            len: PAGE,
+        },
+    )
+    .unwrap();
     touch(&space, BASE + 5, Access::Write);
     let first = space.first_fault().unwrap();
     assert_eq!((first.va, first.access), (BASE + 5, Access::Write));

@@ -137,12 +137,20 @@ impl<'g> TableRef<'g> {
         // SAFETY: law 8: a constructed table page is a whole, aligned page of entries which only
         // atomics touch, and stays one for 'g by this function's contract.
         let entries = unsafe { memory.as_ref() };
-        Self { entries, frames, pa, level }
+        Self {
+            entries,
+            frames,
+            pa,
+            level,
+        }
     }
 
     #[inline(always)]
     pub(crate) fn slot(&self, index: usize) -> Slot<'g> {
-        Slot { cell: &self.entries[index % ENTRIES], level: self.level }
+        Slot {
+            cell: &self.entries[index % ENTRIES],
+            level: self.level,
+        }
     }
 
     /// A slot for writing.
@@ -154,7 +162,10 @@ impl<'g> TableRef<'g> {
     where
         'g: 'l,
     {
-        LockedSlot { cell: &self.entries[index % ENTRIES], level: self.level }
+        LockedSlot {
+            cell: &self.entries[index % ENTRIES],
+            level: self.level,
+        }
     }
 
     /// The record of the table's frame.

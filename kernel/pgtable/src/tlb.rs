@@ -21,9 +21,9 @@ pub fn flush<M: Machine>(machine: &M, what: Invalidation) -> Flushed {
 }
 
 /// Most user frames one step tears out.
-pub const TORN_FRAMES: usize = 128;
+pub const TORN_FRAMES: usize = 64;
 /// Most tables one step tears out.
-pub const TORN_TABLES: usize = 16;
+pub const TORN_TABLES: usize = 8;
 
 /// Frames and tables taken out of live tables in one step, still to be flushed.
 #[must_use = "torn-out frames leak unless they are released after the flush"]
@@ -76,17 +76,30 @@ impl Torn {
         self.table_count += 1;
     }
 
-    /// Drops the references and buries the tables, which now wait for a grace period.
-    pub fn release(self, frames: &'static Frames, graveyard: &Graveyard, _flushed: &Flushed) {
+    /// Drops the references and buries the tables, which now wait for a grace period. Afterwards
+    /// nothing is torn out any more.
+    pub fn release(&mut self, frames: &'static Frames, graveyard: &Graveyard, _flushed: &Flushed) {
         for &pfn in &self.frames[..self.frame_count] {
             // SAFETY: the reference was the entry's; the entry is gone and flushed (law 12), so
             // it is ours to drop, once.
             drop(unsafe { frames.from_entry(pfn) });
         }
-        self.tables
-            .into_iter()
-            .flatten()
-            .for_each(|table| graveyard.bury(table));
+        self.frame_count = 0;
+        for table in &mut self.tables[..self.table_count] {
+            if let Some(table) = table.take() {
+                graveyard.bury(table);
+            }
+        }
+        self.table_count = 0;
+    }
+}
+
+impl Drop for Torn {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.is_empty(),
+            "law 12: torn out, never flushed and released"
+        );
     }
 }
 

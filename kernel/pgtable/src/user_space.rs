@@ -88,7 +88,11 @@ impl<M: Machine> PageTable<User, M> {
         if let Some(table) = look.leaf {
             let lock = TableLock::take(&table);
             if table.is_live() {
-                return Ok(Leaf { space: self, table, _lock: lock });
+                return Ok(Leaf {
+                    space: self,
+                    table,
+                    _lock: lock,
+                });
             }
         }
         self.lock_leaf(va, section)

@@ -91,7 +91,11 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     pub fn look<'g>(&self, va: u64, section: &ReadSide<'g>) -> Look<'g> {
         let mut table = self.root(section);
         if !self.contains(va) {
-            return Look { pte: Pte::from_raw(0), level: table.level(), leaf: None };
+            return Look {
+                pte: Pte::from_raw(0),
+                level: table.level(),
+                leaf: None,
+            };
         }
         loop {
             let level = table.level();
@@ -99,7 +103,11 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
             match step(self.machine(), table, pte) {
                 Some(next) => table = next,
                 None => {
-                    let leaf = if level == Level::L3 { Some(table) } else { None };
+                    let leaf = if level == Level::L3 {
+                        Some(table)
+                    } else {
+                        None
+                    };
                     return Look { pte, level, leaf };
                 }
             }

@@ -85,9 +85,9 @@ impl Transfer {
             Kind::Random => self.random_chunk(thread),
         };
         match moved {
-            Ok(true) => Step::More(Resume::Transfer(self)),
+            Ok(true) => thread.more(Resume::Transfer(self)),
             Ok(false) => Step::Done(Ok(self.done)),
-            Err(CopyStop::Busy) => Step::Busy(Resume::Transfer(self)),
+            Err(CopyStop::Busy) => thread.busy(Resume::Transfer(self)),
             Err(_) if self.done != 0 => Step::Done(Ok(self.done)),
             Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
             Err(_) => Step::Done(Err(Errno::EFAULT)),
@@ -167,7 +167,7 @@ pub fn read(thread: &Ref<Thread>, va: u64, len: u64) -> Step {
             console::wait(thread, None);
             Step::Gone
         }
-        count => Step::More(Resume::Complete(Completion::new(
+        count => thread.more(Resume::Complete(Completion::new(
             va,
             &bytes[..count],
             count as u64,

@@ -3,8 +3,6 @@
 pub mod end;
 
 #[cfg(target_os = "none")]
-pub mod calls;
-#[cfg(target_os = "none")]
 mod record;
 #[cfg(target_os = "none")]
 pub mod signals;

@@ -6,7 +6,6 @@ use frame::slab::{Cache, Ref};
 use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use sync::{Queue, SpinGuard, SpinLock, rank};
 
-use super::calls::{self, CallCounts};
 use super::end::End;
 use super::signals::{self, Dispositions};
 use crate::arch::mmu::RootActivation;
@@ -40,7 +39,6 @@ pub struct Process {
     leader_status: AtomicU32,
     runtime: AtomicU64,
     dispositions: Ref<Dispositions>,
-    calls: Ref<CallCounts>,
     /// Signals sent to the process while every thread had them blocked.
     pub pending: AtomicU64,
 }
@@ -49,7 +47,6 @@ pub struct Process {
 pub fn init() {
     PROCESSES.init(memory::frames());
     signals::init();
-    calls::init();
 }
 
 impl Process {
@@ -70,7 +67,6 @@ impl Process {
             leader_status: AtomicU32::new(0),
             runtime: AtomicU64::new(0),
             dispositions: signals::dispositions()?,
-            calls: calls::counts()?,
             pending: AtomicU64::new(0),
         };
         PROCESSES.alloc_ref(process).map_err(|_| Errno::ENOMEM)
@@ -106,12 +102,6 @@ impl Process {
     /// Signal dispositions.
     pub fn dispositions(&self) -> &Dispositions {
         &self.dispositions
-    }
-
-    /// Calls that the kernel does not know.
-    #[inline]
-    pub fn calls(&self) -> &CallCounts {
-        &self.calls
     }
 
     /// Whether it is ending: its threads do not return to EL0.

@@ -109,7 +109,7 @@ fn report(process: &Process) {
     if let Some(end) = process.end() {
         super::ended(&end);
     }
-    super::unknown_calls(process);
+    super::unknown_calls();
     prompt::remember(process);
 }
 

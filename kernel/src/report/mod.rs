@@ -12,6 +12,7 @@ use crate::arch::mmu::HW;
 use crate::loader::ExecFail;
 use crate::process::Process;
 use crate::process::end::{End, signal_name};
+use crate::sched::calls;
 use crate::syscall::names::Name;
 use crate::{control, memory, println};
 
@@ -51,10 +52,8 @@ pub fn ended(end: &End) {
 }
 
 /// Names the system calls that the program asked for in vain.
-pub fn unknown_calls(process: &Process) {
-    process
-        .calls()
-        .each(|number, count| match control::enabled() {
+pub fn unknown_calls() {
+    calls::each(|number, count| match control::enabled() {
             true => {
                 let name = Name(number);
                 control::line(format_args!(

@@ -10,7 +10,7 @@ use sync::atomic::{AtomicU64, Ordering};
 
 use crate::arch::{self, time};
 use crate::process::Process;
-use crate::sched::{cpu, stay};
+use crate::sched::{calls, cpu, stay};
 
 /// Counts of CPUs are never reset: a program's are the difference to those at its start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +51,7 @@ pub fn begin() {
     TICKS.store(now.ticks, Ordering::Relaxed);
     STEALS.store(now.steals, Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
+    calls::reset();
     FREE_BEFORE.store(free_frames(), Ordering::Relaxed);
 }
 
@@ -124,7 +125,7 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
         Some(fault) => write!(out, ",\"first_fault_instructions\":{}", fault.cost)?,
         None => write!(out, ",\"first_fault_instructions\":null")?,
     }
-    events(out, process)?;
+    events(out)?;
     longest_stay(out)
 }
 
@@ -145,11 +146,11 @@ fn tables(out: &mut dyn Write, process: &Process) -> fmt::Result {
     Ok(())
 }
 
-fn events(out: &mut dyn Write, process: &Process) -> fmt::Result {
+fn events(out: &mut dyn Write) -> fmt::Result {
     let now = cpus();
     let since = |now: u64, then: &AtomicU64| now - then.load(Ordering::Relaxed);
     write!(out, ",\"system_calls\":{}", since(now.calls, &CALLS))?;
-    write!(out, ",\"unknown_calls\":{}", process.calls().total())?;
+    write!(out, ",\"unknown_calls\":{}", calls::total())?;
     write!(
         out,
         ",\"context_switches\":{}",

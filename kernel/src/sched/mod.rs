@@ -10,6 +10,8 @@ pub mod park;
 pub mod timers;
 
 #[cfg(target_os = "none")]
+pub mod calls;
+#[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
 mod idle;

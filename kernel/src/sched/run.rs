@@ -83,13 +83,14 @@ fn leave_attentively(cpu: &'static Cpu) {
 /// Does what the thread has to do in the kernel before it returns to EL0. False: it is not ready,
 /// because it is parked, gone, or has more to do after a preemption point.
 fn go_on(thread: &Ref<Thread>) -> bool {
+    let dying = thread.process().is_dying();
+    if !dying && thread.has_no_resume() {
+        return true;
+    }
     let pending = thread.take_resume();
-    if pending.may_be_abandoned() && thread.process().is_dying() {
+    if dying && pending.may_be_abandoned() {
         crate::thread::exit::die(thread);
         return false;
-    }
-    if pending.is_none() {
-        return true;
     }
     match resume::step(thread, pending) {
         Step::Done(result) => {
@@ -109,15 +110,8 @@ pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
             return true;
         }
         Step::Keep => return true,
-        Step::More(next) => {
-            thread.set_resume(next);
-            this().attend();
-        }
-        Step::Busy(next) => {
-            thread.set_resume(next);
-            wait::for_map(thread);
-        }
-        Step::Gone => this().attend(),
+        Step::Busy => wait::for_map(thread),
+        Step::More | Step::Gone => this().attend(),
     }
     false
 }
@@ -275,13 +269,6 @@ pub fn current() -> Ref<Thread> {
     this()
         .current()
         .expect("an exception from EL0 belongs to a thread")
-}
-
-/// Looks at the current thread without taking a reference: for the shortest paths. No lock may
-/// be taken in `look`.
-#[inline]
-pub fn with_current<R>(look: impl FnOnce(&Thread) -> R) -> Option<R> {
-    this().current.lock().as_ref().map(|thread| look(thread))
 }
 
 /// Sets this CPU's timer to what comes first: the end of a share, a time-out, an open grace

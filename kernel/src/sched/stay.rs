@@ -110,9 +110,17 @@ impl Stay {
     }
 
     fn record(&self) {
+        let start = self.start.load(Ordering::Relaxed);
+        let length = arch::time::instructions().wrapping_sub(start);
+        if length > self.longest.load(Ordering::Relaxed) {
+            self.keep(length);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, length: u64) {
         let what = self.what.load(Ordering::Relaxed);
-        let length = arch::time::cycles().wrapping_sub(self.start.load(Ordering::Relaxed));
-        if length > self.longest.load(Ordering::Relaxed) && what != What::EXEMPT.0 {
+        if what != What::EXEMPT.0 {
             self.longest.store(length, Ordering::Relaxed);
             self.longest_what.store(what, Ordering::Relaxed);
         }

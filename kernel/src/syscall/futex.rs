@@ -43,9 +43,9 @@ fn futex_call(call: &Call<'_>) -> Answer {
             key()?;
             futex::wait(call.thread, va, value, bitset, limit)
         }
-        linux::FUTEX_WAKE => wake(key()?, value, ANY),
+        linux::FUTEX_WAKE => wake(call, key()?, value, ANY),
         linux::FUTEX_WAKE_BITSET if call.uint(5) == 0 => Err(Errno::EINVAL.into()),
-        linux::FUTEX_WAKE_BITSET => wake(key()?, value, call.uint(5)),
+        linux::FUTEX_WAKE_BITSET => wake(call, key()?, value, call.uint(5)),
         linux::FUTEX_REQUEUE | linux::FUTEX_CMP_REQUEUE => {
             requeue(call, key()?, shared, command == linux::FUTEX_CMP_REQUEUE)
         }
@@ -87,9 +87,9 @@ fn limit(call: &Call<'_>, absolute: bool, realtime: bool) -> Result<Option<Limit
 }
 
 /// Wakes at least one waiter even if asked for none, as Linux does.
-fn wake(key: Key, most: u32, bitset: u32) -> Answer {
+fn wake(call: &Call<'_>, key: Key, most: u32, bitset: u32) -> Answer {
     let most = if (most as i32) < 1 { 1 } else { most };
-    Ok(Waking::new(key, most, bitset).step())
+    Ok(Waking::new(key, most, bitset).step(call.thread))
 }
 
 fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
@@ -98,11 +98,10 @@ fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     let to = key_of(call, to, shared)?;
-    let space = call.thread.process().space();
     let waking = Waking::requeue(key, most as u32, to, moves as u32);
     match compare {
-        true => futex::compare_requeue(space, waking, call.uint(5)),
-        false => Ok(waking.step()),
+        true => futex::compare_requeue(call.thread, waking, call.uint(5)),
+        false => Ok(waking.step(call.thread)),
     }
 }
 

@@ -6,7 +6,8 @@ use mm::{Backing, MapFlags, MapRequest, RemapFlags, Verb};
 
 use super::{Answer, Call, Handler, done};
 use crate::errno::Errno;
-use crate::thread::{Resume, Step};
+use crate::thread::Resume;
+use crate::thread::resume::step_change;
 
 /// The family.
 pub const CALLS: &[(u32, Handler)] = &[
@@ -23,11 +24,8 @@ const PAGE: u64 = 4096;
 /// Begins a change and does its first steps on the way out.
 fn change(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
     match call.thread.process().space().begin(verb) {
-        Ok(change) => {
-            let pending = Resume::Change { change, populate };
-            Ok(crate::thread::resume::step(call.thread, pending))
-        }
-        Err(mm::MmError::Busy) => Ok(Step::Busy(Resume::Call)),
+        Ok(change) => Ok(step_change(call.thread, change, populate)),
+        Err(mm::MmError::Busy) => Ok(call.thread.busy(Resume::Call)),
         Err(error) => Err(Errno::from(error).into()),
     }
 }

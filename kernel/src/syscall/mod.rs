@@ -106,27 +106,25 @@ pub fn enter(cpu: &'static Cpu, context: &Context) {
     }
     match CALLS.get(number as usize) {
         Some(Some(handler)) => call(*handler),
-        _ => unknown(context, number),
+        _ => {
+            sched::calls::count(number);
+            context.set(0, Errno::ENOSYS.to_register());
+        }
     }
-}
-
-fn unknown(context: &Context, number: u32) {
-    sched::with_current(|thread| thread.process().calls().count(number));
-    context.set(0, Errno::ENOSYS.to_register());
 }
 
 fn call(handler: Handler) {
     let thread = sched::current();
-    let step = finish(handler(&Call { thread: &thread }));
+    let step = finish(&thread, handler(&Call { thread: &thread }));
     settle(&thread, step);
 }
 
 /// An answer as a step: a call that met an owned map had no effect and is made again.
-pub fn finish(answer: Answer) -> Step {
+pub fn finish(thread: &Thread, answer: Answer) -> Step {
     match answer {
         Ok(step) => step,
         Err(Stop::Errno(errno)) => Step::Done(Err(errno)),
-        Err(Stop::Busy) => Step::Busy(Resume::Call),
+        Err(Stop::Busy) => thread.busy(Resume::Call),
     }
 }
 
@@ -134,7 +132,7 @@ pub fn finish(answer: Answer) -> Step {
 pub fn again(thread: &Ref<Thread>) -> Step {
     let call = Call { thread };
     match CALLS.get(thread.context().get(8) as u32 as usize) {
-        Some(Some(handler)) => finish(handler(&call)),
+        Some(Some(handler)) => finish(thread, handler(&call)),
         _ => Step::Done(Err(Errno::ENOSYS)),
     }
 }
@@ -150,7 +148,7 @@ pub fn enter_native(cpu: &'static Cpu, context: &Context) {
 /// Makes the native call in the registers of `thread`, for the first time or again.
 pub fn native_again(thread: &Ref<Thread>) -> Step {
     match native::call(&Call { thread }) {
-        Err(Stop::Busy) => Step::Busy(Resume::NativeCall),
-        answer => finish(answer),
+        Err(Stop::Busy) => thread.busy(Resume::NativeCall),
+        answer => finish(thread, answer),
     }
 }

@@ -102,9 +102,9 @@ impl Text {
         {
             Ok(count) => {
                 self.at += count;
-                Step::More(Resume::Text(self))
+                thread.more(Resume::Text(self))
             }
-            Err(CopyStop::Busy) => Step::Busy(Resume::Text(self)),
+            Err(CopyStop::Busy) => thread.busy(Resume::Text(self)),
             Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
             Err(_) => Step::Done(Err(Errno::EFAULT)),
         }

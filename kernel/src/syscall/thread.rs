@@ -56,12 +56,12 @@ pub struct Start {
 impl Start {
     /// Stores the number, then lets the thread run. That the number cannot be stored does not
     /// hinder it, as on Linux.
-    pub fn step(self, _maker: &Ref<Thread>) -> Step {
+    pub fn step(self, maker: &Ref<Thread>) -> Step {
         let tid = self.child.tid();
-        if self.store_at != 0 {
+        if self.store_at != 0 && !maker.process().is_dying() {
             let space = self.child.process().space();
             if space.copy_out(self.store_at, &tid.to_le_bytes()) == Err(CopyStop::Busy) {
-                return Step::Busy(Resume::Start(self));
+                return maker.busy(Resume::Start(self));
             }
         }
         sched::make_runnable(self.child);
@@ -73,7 +73,7 @@ fn clone(call: &Call<'_>) -> Answer {
     let flags = call.uint(0);
     if flags & SHARED != SHARED {
         // Another process: not in this kernel. Counted, so that the report names it.
-        call.thread.process().calls().count(linux::__NR_clone);
+        sched::calls::count(linux::__NR_clone);
         return Err(Errno::ENOSYS.into());
     }
     if flags & !(SHARED | OPTIONAL) != 0 {
@@ -115,7 +115,7 @@ fn exit(call: &Call<'_>) -> Answer {
     if call.thread.is_leader() {
         call.thread.process().set_leader_status(call.uint(0));
     }
-    Ok(Step::More(Resume::Leave(Leaving::Begin)))
+    Ok(call.thread.more(Resume::Leave(Leaving::Begin)))
 }
 
 /// The end of all threads: they leave on their way out of the kernel.
@@ -167,9 +167,9 @@ fn signal_number(number: u64) -> Result<u32, Errno> {
 }
 
 /// Counts a call that this kernel knows but cannot do for these arguments.
-fn counted(call: &Call<'_>, number: u32, result: Result<u64, Errno>) -> Answer {
+fn counted(number: u32, result: Result<u64, Errno>) -> Answer {
     if result == Err(Errno::ENOSYS) {
-        call.thread.process().calls().count(number);
+        sched::calls::count(number);
     }
     done(result?)
 }
@@ -182,7 +182,6 @@ fn kill(call: &Call<'_>) -> Answer {
         return Err(Errno::ESRCH.into());
     }
     counted(
-        call,
         linux::__NR_kill,
         signals::send(call.thread, None, signal, "SI_USER"),
     )
@@ -213,7 +212,6 @@ fn send_to_thread(call: &Call<'_>, number: u32, tid: i32, signal: u64) -> Answer
         .thread(tid as u32)
         .ok_or(Errno::ESRCH)?;
     counted(
-        call,
         number,
         signals::send(call.thread, Some(&target), signal, "SI_TKILL"),
     )

@@ -73,8 +73,19 @@ pub fn complete(call: &Call<'_>, va: u64, bytes: &[u8], value: u64) -> Answer {
     if va == 0 {
         return super::done(value);
     }
-    let step = Resume::Complete(Completion::new(va, bytes, value));
-    Ok(crate::thread::resume::step(call.thread, step))
+    let mut done = 0;
+    while done < bytes.len() {
+        let at = va.wrapping_add(done as u64);
+        match call.thread.process().space().copy_out(at, &bytes[done..]) {
+            Ok(count) => done += count,
+            Err(CopyStop::Busy) => {
+                let rest = Completion::new(at, &bytes[done..], value);
+                return Ok(call.thread.busy(Resume::Complete(rest)));
+            }
+            Err(stop) => return Err(stop.into()),
+        }
+    }
+    super::done(value)
 }
 
 /// The little-endian bytes of some words, for [`complete`].

@@ -61,10 +61,10 @@ impl Leaving {
             },
         };
         match next {
-            Ok(next) => Step::More(Resume::Leave(next)),
-            Err(CopyStop::Busy) => Step::Busy(Resume::Leave(self)),
+            Ok(next) => thread.more(Resume::Leave(next)),
+            Err(CopyStop::Busy) => thread.busy(Resume::Leave(self)),
             // A broken list ends the walk.
-            Err(_) => Step::More(Resume::Leave(Self::ClearTid)),
+            Err(_) => thread.more(Resume::Leave(Self::ClearTid)),
         }
     }
 }

@@ -161,6 +161,23 @@ impl Thread {
         core::mem::take(&mut *self.resume.lock())
     }
 
+    /// Leaves `rest` to be done after a preemption point.
+    pub fn more(&self, rest: Resume) -> Step {
+        self.set_resume(rest);
+        Step::More
+    }
+
+    /// Leaves `rest` to be done when the map is free again.
+    pub fn busy(&self, rest: Resume) -> Step {
+        self.set_resume(rest);
+        Step::Busy
+    }
+
+    /// Whether nothing is left to do before EL0.
+    pub fn has_no_resume(&self) -> bool {
+        self.resume.lock().is_none()
+    }
+
     /// Leaves something to do before EL0.
     pub fn set_resume(&self, resume: Resume) {
         let old = core::mem::replace(&mut *self.resume.lock(), resume);

@@ -22,18 +22,19 @@ const CHANGE_BUDGET: u32 = 64;
 /// Pages that one step of populating may fault in.
 const POPULATE_BUDGET: u32 = 16;
 
-/// What a step of an operation comes to.
-#[derive(Debug)]
+/// What a step of an operation comes to. What is left to do is in the thread's record already, so
+/// that this stays small enough to travel in registers.
+#[derive(Clone, Copy, Debug)]
 #[must_use]
 pub enum Step {
     /// The call is over: `x0`.
     Done(SysResult),
     /// Back to EL0 with the registers as they are.
     Keep,
-    /// More is to be done, after a preemption point.
-    More(Resume),
-    /// The map is owned by another change: park until it is not, then go on with this.
-    Busy(Resume),
+    /// More is to be done, after a preemption point: [`Thread::more`].
+    More,
+    /// The map is owned by another change: park until it is not, then go on: [`Thread::busy`].
+    Busy,
     /// The thread has been parked or is gone.
     Gone,
 }
@@ -100,8 +101,8 @@ impl Completion {
                 .copy_out(self.va + u64::from(self.at), rest)
             {
                 Ok(done) => self.at += done as u8,
-                Err(CopyStop::Busy) => return Step::Busy(Resume::Complete(self)),
-                Err(stop) => return failed(stop),
+                Err(CopyStop::Busy) => return thread.busy(Resume::Complete(self)),
+                Err(stop) => return failed(thread, stop),
             }
         }
         Step::Done(Ok(self.result))
@@ -159,16 +160,17 @@ impl Resume {
     }
 
     /// Whether a thread of an ending process may drop it. A change owns the map and is carried
-    /// to its end first (D3); the end of a thread looks at the process itself.
+    /// to its end first (D3); a new thread has to run to die; and the end of a thread looks at the
+    /// process itself.
     pub fn may_be_abandoned(&self) -> bool {
-        !matches!(self, Self::Change { .. } | Self::Leave(_))
+        !matches!(self, Self::Change { .. } | Self::Leave(_) | Self::Start(_))
     }
 }
 
-fn failed(stop: CopyStop) -> Step {
+fn failed(thread: &Thread, stop: CopyStop) -> Step {
     match Stop::from(stop) {
         Stop::Errno(errno) => Step::Done(Err(errno)),
-        Stop::Busy => Step::Busy(Resume::Call),
+        Stop::Busy => thread.busy(Resume::Call),
     }
 }
 
@@ -183,14 +185,14 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Populate { at, end, result } => step_populate(thread, at, end, result),
         Resume::Transfer(transfer) => transfer.step(thread),
         Resume::Poll(poll) => poll.step(thread),
-        Resume::Wake(waking) => waking.step(),
+        Resume::Wake(waking) => waking.step(thread),
         Resume::Start(start) => start.step(thread),
         Resume::SetTid(va) => match thread
             .process()
             .space()
             .copy_out(va, &thread.tid().to_le_bytes())
         {
-            Err(CopyStop::Busy) => Step::Busy(Resume::SetTid(va)),
+            Err(CopyStop::Busy) => thread.busy(Resume::SetTid(va)),
             _ => Step::Keep,
         },
         Resume::Text(text) => text.step(thread),
@@ -198,9 +200,10 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
     }
 }
 
-fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step {
+/// Does a part of a change; when it is over, wakes who waited for the map.
+pub fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step {
     match change.step(thread.process().space(), CHANGE_BUDGET) {
-        None => Step::More(Resume::Change { change, populate }),
+        None => thread.more(Resume::Change { change, populate }),
         Some(result) => {
             Process::wake_parked(thread.process());
             match result {
@@ -208,7 +211,7 @@ fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step 
                 Ok(start) if populate == 0 => Step::Done(Ok(start)),
                 Ok(start) => {
                     let end = start.saturating_add(populate);
-                    Step::More(Resume::Populate {
+                    thread.more(Resume::Populate {
                         at: start,
                         end,
                         result: start,
@@ -233,9 +236,9 @@ fn step_populate(thread: &Ref<Thread>, mut at: u64, end: u64, result: u64) -> St
         };
         match touched {
             Ok(()) => at += 4096,
-            Err(CopyStop::Busy) => return Step::Busy(Resume::Populate { at, end, result }),
+            Err(CopyStop::Busy) => return thread.busy(Resume::Populate { at, end, result }),
             Err(_) => return Step::Done(Ok(result)),
         }
     }
-    Step::More(Resume::Populate { at, end, result })
+    thread.more(Resume::Populate { at, end, result })
 }

@@ -12,7 +12,7 @@ use crate::process::signals;
 use crate::sched::stay::What;
 use crate::sched::{self, settle};
 use crate::syscall;
-use crate::thread::{Resume, Step, Thread};
+use crate::thread::{Step, Thread};
 
 /// The immediate of `svc` for the kernel's own calls; every other one is Linux's, which ignores it.
 const NATIVE: u16 = 1;
@@ -36,7 +36,7 @@ pub fn page_fault_from_el0(access: esr::Access, far: u64) {
 
 /// Serves any other exception from EL0, with its registers in `context`. The vectors call
 /// [`sched::leave_kernel`] afterwards.
-#[inline]
+#[inline(always)]
 pub fn from_el0(cause: Cause, context: &Context) {
     let cpu = sched::this();
     match cause {
@@ -110,7 +110,7 @@ fn page_fault(access: esr::Access, va: u64) {
         FaultOutcome::Done => {}
         // Woken, it returns to EL0 and faults again.
         FaultOutcome::Busy => {
-            settle(&thread, Step::Busy(Resume::None));
+            settle(&thread, Step::Busy);
         }
         FaultOutcome::Segv {
             code: SegvCode::MapErr,

@@ -50,7 +50,8 @@ fn is_alive(pid: u32) -> bool {
 
 #[test]
 fn output_lines_and_log_are_kept_apart() {
-    let body = "printf 'a@abc exit status=3\\nb@abc halt status=3\\n'; echo oops >&2; exit 3";
+    let body = "printf 'a@abc exit status=3\\nb@abc halt status=3\\n'; echo oops >&2; \
+                echo 'qemu: warning: icount sleep disabled and no active timers' >&2; exit 3";
     let (run, output, log) = run(body, &Limits::secs(60));
     assert_eq!(run.ending, Ending::Exited { status: 3 });
     assert_eq!(

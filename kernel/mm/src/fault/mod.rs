@@ -257,7 +257,10 @@ impl<M: Machine> Space<M> {
             return EntryFacts::Page { prot, young, dirty };
         }
         match self.machine().format().decode(pte, level) {
-            Entry::PresentInvalid { reason: Invalid::ProtNone, .. } => EntryFacts::ProtNone,
+            Entry::PresentInvalid {
+                reason: Invalid::ProtNone,
+                ..
+            } => EntryFacts::ProtNone,
             _ => EntryFacts::Foreign,
         }
     }

@@ -48,10 +48,10 @@ impl Poll {
     /// Looks at some entries; after the last one, waits if there is nothing to see.
     pub fn step(mut self, thread: &Ref<Thread>) -> Step {
         match self.look(thread) {
-            Err(CopyStop::Busy) => Step::Busy(Resume::Poll(self)),
+            Err(CopyStop::Busy) => thread.busy(Resume::Poll(self)),
             Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
             Err(_) => Step::Done(Err(Errno::EFAULT)),
-            Ok(()) if self.index < self.count => Step::More(Resume::Poll(self)),
+            Ok(()) if self.index < self.count => thread.more(Resume::Poll(self)),
             Ok(()) if self.found != 0 => Step::Done(Ok(self.found)),
             Ok(()) if self.deadline.is_some_and(|end| end <= time::now()) => Step::Done(Ok(0)),
             Ok(()) => Self { index: 0, ..self }.wait(thread),
