@@ -17,9 +17,11 @@ const BOOT_STACK_SIZE: usize = 64 * 1024;
 struct BootStack([u8; BOOT_STACK_SIZE]);
 
 /// Not cleared at boot: it holds nothing before it is used.
+// SAFETY: linker.ld keeps .noinit writable and apart; nothing reads the stack before writing it.
 #[unsafe(link_section = ".noinit.boot_stack")]
 static mut BOOT_STACK: BootStack = BootStack([0; BOOT_STACK_SIZE]);
 
+// SAFETY: the label exists in the assembly below; only its address is taken.
 unsafe extern "C" {
     /// Where firmware starts secondary CPUs.
     pub(crate) safe static secondary_entry: u8;

@@ -1,4 +1,4 @@
-//! The boot image: from the first instruction to [`kernel::arch::start::start`].
+//! The boot image: from the first instruction to `kernel::arch::start::start`.
 //!
 //! An arm64 `Image` (Linux's boot protocol: device tree in x0, MMU off). `head` holds the
 //! assembly, `tables` makes the first translation tables with the MMU still off; the kernel proper

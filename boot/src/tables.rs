@@ -18,6 +18,7 @@ use kernel::percpu;
 
 use crate::head::{boot_stack_top, secondary_entry, to_kernel};
 
+// SAFETY: linker.ld defines these symbols; only their addresses are taken.
 unsafe extern "C" {
     safe static __image_start: u8;
     safe static __idmap_start: u8;

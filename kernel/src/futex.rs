@@ -83,15 +83,15 @@ pub fn wait(
             Ok(word) if word != expected => return Err(Errno::EAGAIN.into()),
             Ok(_) => {
                 thread.set_result(Ok(0));
-                wait::begin(thread, Place::Futex(key), bitset, limit);
+                let sleep = wait::begin(thread, Place::Futex(key), bitset, limit);
                 let pushed = bucket.push(thread.clone());
                 debug_assert!(pushed.is_ok());
-                break;
+                drop(bucket);
+                wait::check(thread, sleep);
+                return Ok(Step::Gone);
             }
         }
     }
-    wait::check(thread);
-    Ok(Step::Gone)
 }
 
 /// Takes a thread whose sleep was claimed out of its bucket. It may be moved to another one
@@ -272,11 +272,7 @@ fn with_both<R>(
 ///
 /// # Errors
 /// `EAGAIN` if the word differs, `EFAULT`.
-pub fn compare_requeue(
-    thread: &Thread,
-    mut waking: Waking,
-    expected: u32,
-) -> Result<Step, Stop> {
+pub fn compare_requeue(thread: &Thread, mut waking: Waking, expected: u32) -> Result<Step, Stop> {
     let space = thread.process().space();
     let Some(moves) = waking.moves else {
         return Err(Errno::EINVAL.into());

@@ -22,7 +22,7 @@ pub mod trap;
 #[cfg(target_os = "none")]
 pub mod arch;
 #[cfg(target_os = "none")]
-pub mod bug;
+pub use arch::{bug, percpu};
 #[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]
@@ -34,11 +34,9 @@ pub mod logger;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]
-pub mod percpu;
+pub mod report;
 #[cfg(target_os = "none")]
 pub mod selftest;
-#[cfg(target_os = "none")]
-pub mod report;
 #[cfg(target_os = "none")]
 pub mod syscall;
 #[cfg(target_os = "none")]

@@ -235,11 +235,11 @@ impl VmaIndex {
     }
 
     fn merge_with_next(&mut self, at: usize) {
-        if let [first, second, ..] = &self.areas[at.min(self.areas.len())..] {
-            if first.merges_with(second) {
-                self.areas[at].end = second.end;
-                self.areas.remove(at + 1);
-            }
+        if let [first, second, ..] = &self.areas[at.min(self.areas.len())..]
+            && first.merges_with(second)
+        {
+            self.areas[at].end = second.end;
+            self.areas.remove(at + 1);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Generic code outside this crate never sees a pointer to a table entry (law 2): it holds a
 //! [`Slot`] or a [`LockedSlot`], made only by a guard and borrowing it, and reads it as a value.
 //! Every table page, at every level and in every kind of space, is made by
-//! [`table::construct`] and ends in [`table::Graveyard::reap`] (law 8).
+//! one constructor and ends in [`Graveyard::reap`] (law 8).
 //!
 //! The engine runs unchanged over the kernel's direct map and over a host arena: what differs is
 //! the [`Machine`] that a space is given.

@@ -18,7 +18,7 @@ use crate::walk::{Look, Walked, step};
 /// What one call of [`PageTable::zap`] may cost, in looks at absent tables.
 const ZAP_BUDGET: u32 = 64;
 /// What scanning a leaf table costs in that measure.
-const ZAP_LEAF_COST: u32 = 8;
+const ZAP_LEAF_COST: u32 = 32;
 
 /// Why a kernel access through a user address has to take the fault path first (D4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,9 +356,15 @@ impl<M: Machine> Leaf<'_, M> {
 
     fn zap(&self, from: u64, end: u64, torn: &mut Torn) -> u64 {
         let format = self.space.machine().format();
+        let present = self.table.entry_count() as i32;
         let mut va = from;
         let mut removed = 0;
         while va < end && torn.has_frame_room() {
+            if removed == present {
+                // What is left of the table is empty.
+                va = end;
+                break;
+            }
             let slot = self.slot(va);
             if !ptep_get(&slot).is_none() {
                 removed += 1;

@@ -7,8 +7,8 @@ use arm64::geometry::Geometry;
 use frame::{FrameMeta, Frames, PageOps, Window};
 use pgtable::{Kernel, PageTable, Special, TableError};
 
-use super::{heap, memory_ops};
 use super::mmu::{self, HW, Hw};
+use super::{heap, memory_ops};
 use crate::early::tables::GEOMETRY;
 use crate::early::{BootInfo, Region, Root};
 
@@ -26,9 +26,18 @@ pub const META_SIZE: u64 = size_of::<FrameMeta>() as u64;
 pub fn install(info: &BootInfo) {
     let base = ptr::with_exposed_provenance_mut::<u8>(DIRECT_MAP as usize);
     let meta = ptr::with_exposed_provenance_mut::<FrameMeta>(VMEMMAP as usize);
-    let Some(meta) = NonNull::new(meta) else { return };
-    let window = Window { virt_base: base, phys_base: 0, len: DIRECT_MAP_LEN };
-    let ops = PageOps { zero_page: memory_ops::zero_page, copy_page: Some(memory_ops::copy_page) };
+    let Some(meta) = NonNull::new(meta) else {
+        return;
+    };
+    let window = Window {
+        virt_base: base,
+        phys_base: 0,
+        len: DIRECT_MAP_LEN,
+    };
+    let ops = PageOps {
+        zero_page: memory_ops::zero_page,
+        copy_page: Some(memory_ops::copy_page),
+    };
     // SAFETY: boot mapped all RAM of the banks at DIRECT_MAP and its metadata at VMEMMAP, both
     // writable and used by nobody else; only frames inside of added banks are ever touched.
     let frames = unsafe { Frames::new(window, meta, ops) };
@@ -71,14 +80,19 @@ pub fn release(region: Region) {
 }
 
 /// The three spaces that boot made.
-pub type BootSpaces = (PageTable<Kernel, Hw>, PageTable<Special, Hw>, PageTable<Special, Hw>);
+pub type BootSpaces = (
+    PageTable<Kernel, Hw>,
+    PageTable<Special, Hw>,
+    PageTable<Special, Hw>,
+);
 
 /// Adopts the boot tables: kernel, identity map, reserved root, with these numbers.
 ///
 /// # Errors
 /// Those of the engine: a table outside of RAM, or reached twice.
 pub fn adopt(info: &BootInfo, ids: [u32; 3]) -> Result<BootSpaces, TableError> {
-    let geometry = |root: Root| Geometry::for_levels(root.levels.into()).ok_or(TableError::BadRange);
+    let geometry =
+        |root: Root| Geometry::for_levels(root.levels.into()).ok_or(TableError::BadRange);
     let (kernel, idmap, reserved) = (info.kernel_root, info.idmap_root, info.reserved_root);
     // SAFETY: law 8: boot made these three trees out of its own chunk, they share no table, and
     // no other CPU runs yet. A tree adopted twice is found out by its first table.

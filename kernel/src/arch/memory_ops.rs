@@ -48,6 +48,8 @@ pub unsafe fn zero(start: *mut u8, len: usize) {
     }
 }
 
+/// # Safety
+/// As [`zero`], with a length that is a multiple of sixteen blocks of `block` bytes.
 unsafe fn zero_by_sixteen(start: *mut u8, len: usize, block: usize) {
     // SAFETY: passed on from the only caller.
     unsafe {
@@ -67,6 +69,8 @@ unsafe fn zero_by_sixteen(start: *mut u8, len: usize, block: usize) {
     }
 }
 
+/// # Safety
+/// As [`zero`], with a length that is a multiple of `block` bytes.
 unsafe fn zero_by_one(start: *mut u8, len: usize, block: usize) {
     // SAFETY: passed on from the only caller.
     unsafe {

@@ -29,7 +29,9 @@ pub struct RootActivation {
 impl RootActivation {
     /// The activation of the space with this root word and identifier.
     pub fn new(word: RootWord, asid: u16) -> Self {
-        Self { ttbr0: regs::ttbr(HW.format(), word.root(), asid) }
+        Self {
+            ttbr0: regs::ttbr(HW.format(), word.root(), asid),
+        }
     }
 }
 
@@ -136,7 +138,9 @@ impl Machine for Hw {
                     // SAFETY: as above.
                     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
                 } else {
-                    (0..pages).for_each(|page| tlbi_vaae1is(tlbi::va(0, VirtAddr::new(start + (page << 12)), None)));
+                    (0..pages).for_each(|page| {
+                        tlbi_vaae1is(tlbi::va(0, VirtAddr::new(start + (page << 12)), None))
+                    });
                 }
             }
         }

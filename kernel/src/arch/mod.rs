@@ -3,18 +3,20 @@
 //! The rest of the kernel calls these functions and never sees a register. Nothing in here
 //! decides a policy: what to run, what to map and what a fault means are decided elsewhere.
 
+pub mod bug;
 pub mod context;
 pub mod cpu;
 mod early_map;
 mod fp;
 pub mod frames;
 pub mod gic;
+pub mod heap;
 pub mod idregs;
 pub mod initrd;
-pub mod heap;
 pub mod memory_ops;
 pub mod mmu;
 mod mte;
+pub mod percpu;
 pub mod power;
 pub mod probe;
 mod rtc;

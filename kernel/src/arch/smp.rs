@@ -19,6 +19,7 @@ const MAX_AFFINITY0: u64 = 15;
 struct EmergencyStack([u8; EMERGENCY_STACK_SIZE]);
 
 /// Stacks for EL1 exceptions. Not zeroed at boot: they hold nothing before they are used.
+// SAFETY: linker.ld keeps .noinit writable and apart; nothing reads a stack before writing it.
 #[unsafe(link_section = ".noinit")]
 static mut EMERGENCY_STACKS: [EmergencyStack; MAX_CPUS] =
     [const { EmergencyStack([0; EMERGENCY_STACK_SIZE]) }; MAX_CPUS];

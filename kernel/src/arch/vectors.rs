@@ -15,6 +15,8 @@ use core::arch::global_asm;
 use super::trap;
 use crate::{bug, percpu};
 
+// SAFETY: both labels are in the assembly below: code that is branched to, and a table of which
+// only the address is taken.
 unsafe extern "C" {
     /// Loads the current context and returns to EL0. Not a function: it takes no return address.
     pub(super) fn el0_exit();

@@ -150,9 +150,9 @@ impl fmt::Display for Refusal {
             }
             Self::TooManyReserved => f.write_str("the device tree reserves too many ranges of RAM"),
             Self::NoMemory => f.write_str("the device tree lists no memory"),
-            Self::ForeignMemory => f.write_str(
-                "the kernel's image is outside of the RAM that the device tree lists",
-            ),
+            Self::ForeignMemory => {
+                f.write_str("the kernel's image is outside of the RAM that the device tree lists")
+            }
             Self::NotEnoughMemory(kib) => {
                 write!(f, "{kib} KiB of RAM are not enough for the kernel")
             }

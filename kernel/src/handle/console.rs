@@ -118,16 +118,17 @@ pub fn is_ready() -> bool {
 
 /// Parks `thread`, the current one, until something is typed or the limit is reached.
 pub fn wait(thread: &Ref<Thread>, limit: Option<Limit>) {
-    {
+    let sleep = {
         let mut queue = WAITING.lock();
-        wait::begin(thread, Place::Console, 0, limit);
+        let sleep = wait::begin(thread, Place::Console, 0, limit);
         let pushed = queue.push(thread.clone());
         debug_assert!(pushed.is_ok());
-    }
-    if is_ready() && thread.park().claim_any() {
+        sleep
+    };
+    if is_ready() && thread.park().claim(sleep) {
         wait::finish(thread.clone());
     }
-    wait::check(thread);
+    wait::check(thread, sleep);
 }
 
 /// Takes a thread whose sleep was claimed out of the queue.
@@ -138,10 +139,11 @@ pub fn leave(thread: &Ref<Thread>) {
 
 fn wake_readers() {
     loop {
-        let next = WAITING.lock().pop();
+        // Claimed under the lock: as long as it is queued, its sleep is the one that it queued for.
+        let next = WAITING
+            .lock()
+            .remove_first(|thread| thread.park().claim_any());
         let Some(thread) = next else { return };
-        if thread.park().claim_any() {
-            wait::finish_dequeued(thread);
-        }
+        wait::finish_dequeued(thread);
     }
 }

@@ -27,5 +27,8 @@ pub fn on_destruct(table: &TableDesc) {
 
 /// Calls of both hooks so far: constructed, destructed.
 pub fn calls() -> (u64, u64) {
-    (CONSTRUCTED.load(Ordering::Relaxed), DESTRUCTED.load(Ordering::Relaxed))
+    (
+        CONSTRUCTED.load(Ordering::Relaxed),
+        DESTRUCTED.load(Ordering::Relaxed),
+    )
 }

@@ -18,7 +18,7 @@ use crate::arch::{cpu, heap, time};
 use crate::early::{BootInfo, Region, ReservedKind};
 
 pub use mmu::{frames, grace};
-pub use online::{OnlineError, online_held, held_bytes};
+pub use online::{OnlineError, held_bytes, online_held};
 pub use report::{dump_kernel, report, snapshot_facts};
 pub use vmap::{STACK_SIZE, alloc_kernel_stack, map_device};
 
@@ -96,12 +96,21 @@ pub fn init(info: &BootInfo) {
         Ok(spaces) => spaces,
         Err(error) => panic!("law 8: boot tables could not be adopted: {error:?}"),
     };
-    MEMORY.call_once(|| Memory { info: info.clone(), init_mm, idmap, reserved });
+    MEMORY.call_once(|| Memory {
+        info: info.clone(),
+        init_mm,
+        idmap,
+        reserved,
+    });
     let total: u64 = info.banks.iter().map(Region::len).sum();
     boot::init_heap(vmap::map_heap(heap_size(total)));
     let asid_bits = cpu::features().asid_bits;
     CONTEXT.call_once(|| MmContext::new(&HW, &GRAVEYARD, asid_bits, time::instructions));
-    log::debug!("memory: {} KiB of RAM, heap {:?}", total >> 10, heap::usage());
+    log::debug!(
+        "memory: {} KiB of RAM, heap {:?}",
+        total >> 10,
+        heap::usage()
+    );
 }
 
 /// One thirty-second of RAM, within 2 and 16 MiB, in whole 2 MiB blocks.
@@ -124,7 +133,11 @@ fn release_free(info: &BootInfo, bank: Region) {
     let mut at = bank.start;
     while at < bank.end {
         let rest = Region::new(at, bank.end);
-        let overlapping = info.reserved.iter().map(|r| r.region).filter(|r| r.overlaps(&rest));
+        let overlapping = info
+            .reserved
+            .iter()
+            .map(|r| r.region)
+            .filter(|r| r.overlaps(&rest));
         let next = overlapping.min_by_key(|region| region.start);
         let (free_end, resume) = match next {
             Some(taken) => (taken.start.max(at), taken.end),

@@ -25,7 +25,11 @@ static DONE: SpinLock<bool, rank::Endpoint> = SpinLock::new(false);
 /// Bytes held back and not yet online.
 pub fn held_bytes() -> u64 {
     let online = *DONE.lock();
-    memory().info.held.filter(|_| !online).map_or(0, |bank| bank.len())
+    memory()
+        .info
+        .held
+        .filter(|_| !online)
+        .map_or(0, |bank| bank.len())
 }
 
 /// Brings the held bank online: its bytes in use, from now on.
@@ -34,10 +38,19 @@ pub fn held_bytes() -> u64 {
 /// See [`OnlineError`]; it can be tried again.
 pub fn online_held() -> Result<u64, OnlineError> {
     let mut done = DONE.lock();
-    let bank = memory().info.held.filter(|_| !*done).ok_or(OnlineError::NoneHeld)?;
+    let bank = memory()
+        .info
+        .held
+        .filter(|_| !*done)
+        .ok_or(OnlineError::NoneHeld)?;
     let metadata = map_metadata(bank)?;
     let direct = boot::DIRECT_MAP + bank.start;
-    if !map(direct, PhysAddr::new(bank.start), bank.len(), memory().info.direct_map) {
+    if !map(
+        direct,
+        PhysAddr::new(bank.start),
+        bank.len(),
+        memory().info.direct_map,
+    ) {
         let _flushed = init_mm().edit().unmap(metadata);
         return Err(OnlineError::NoMemory);
     }
@@ -48,8 +61,13 @@ pub fn online_held() -> Result<u64, OnlineError> {
 }
 
 fn map(va: u64, pa: PhysAddr, len: u64, mem: MemType) -> bool {
-    let Some(range) = VaRange::from_len(VirtAddr::new(va), len) else { return false };
-    init_mm().edit().map(range, pa, Attrs::kernel(Prot::READ | Prot::WRITE, mem)).is_ok()
+    let Some(range) = VaRange::from_len(VirtAddr::new(va), len) else {
+        return false;
+    };
+    init_mm()
+        .edit()
+        .map(range, pa, Attrs::kernel(Prot::READ | Prot::WRITE, mem))
+        .is_ok()
 }
 
 /// Maps zeroed metadata for the bank, in the largest pieces that the allocator has.

@@ -23,14 +23,23 @@ pub fn report(out: &mut dyn fmt::Write) -> fmt::Result {
     }
     if let Some(held) = info.held {
         let left = super::held_bytes();
-        let state = if left == 0 { "brought online" } else { "held back" };
+        let state = if left == 0 {
+            "brought online"
+        } else {
+            "held back"
+        };
         writeln!(out, "  {held}  {} KiB, {state}", held.len() >> 10)?;
     }
     writeln!(out, "taken at boot")?;
     for reserved in info.reserved.iter() {
         let Region { start, end } = reserved.region;
         let kib = (end - start) >> 10;
-        writeln!(out, "  {}  {kib} KiB  {}", reserved.region, reserved.kind.name())?;
+        writeln!(
+            out,
+            "  {}  {kib} KiB  {}",
+            reserved.region,
+            reserved.kind.name()
+        )?;
     }
     writeln!(out, "kernel image")?;
     let image = &info.image;
@@ -40,9 +49,18 @@ pub fn report(out: &mut dyn fmt::Write) -> fmt::Result {
     }
     let stats = frames().stats();
     let (used, size) = heap::usage();
-    writeln!(out, "frames: {} of {} free (4 KiB each)", stats.free, stats.total)?;
+    writeln!(
+        out,
+        "frames: {} of {} free (4 KiB each)",
+        stats.free, stats.total
+    )?;
     writeln!(out, "kernel heap: {used} of {size} bytes in use")?;
-    writeln!(out, "direct map: {} memory, descriptors {}", info.direct_map, descriptors())?;
+    writeln!(
+        out,
+        "direct map: {} memory, descriptors {}",
+        info.direct_map,
+        descriptors()
+    )?;
     writeln!(out, "cpu: {}", cpu::features())?;
     tables(out)
 }
@@ -56,7 +74,10 @@ fn descriptors() -> &'static str {
 
 fn tables(out: &mut dyn fmt::Write) -> fmt::Result {
     let (all, kernel) = (HW.stats(), init_mm().stats());
-    writeln!(out, "tables by level        made   freed  adopted at boot   of the kernel")?;
+    writeln!(
+        out,
+        "tables by level        made   freed  adopted at boot   of the kernel"
+    )?;
     for level in Level::ALL {
         let (sum, own) = (all.at(level), kernel.at(level));
         if sum.made != 0 {
@@ -72,7 +93,10 @@ fn tables(out: &mut dyn fmt::Write) -> fmt::Result {
         }
     }
     let (constructed, destructed) = super::hooks::calls();
-    writeln!(out, "hook calls: {constructed} constructed, {destructed} destructed")
+    writeln!(
+        out,
+        "hook calls: {constructed} constructed, {destructed} destructed"
+    )
 }
 
 /// Writes the kernel's mappings as merged ranges.
@@ -93,7 +117,12 @@ pub fn snapshot_facts(out: &mut dyn fmt::Write) -> fmt::Result {
     let memory = memory();
     let pgfmt = if HW.format().lpa2 { "lpa2" } else { "normal" };
     let word = memory.init_mm.root_word();
-    write!(out, "ttbr1={:#x} vmemmap={:#x} pgfmt={pgfmt}", word.root().raw(), boot::VMEMMAP)?;
+    write!(
+        out,
+        "ttbr1={:#x} vmemmap={:#x} pgfmt={pgfmt}",
+        word.root().raw(),
+        boot::VMEMMAP
+    )?;
     let roots = [
         (INIT_MM, word),
         (IDMAP_ID, memory.idmap.root_word()),

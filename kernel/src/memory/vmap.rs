@@ -32,7 +32,9 @@ fn reserve(len: u64, align: u64) -> u64 {
 }
 
 fn map(va: u64, pa: PhysAddr, len: u64, mem: MemType) -> bool {
-    let Some(range) = VaRange::from_len(VirtAddr::new(va), len) else { return false };
+    let Some(range) = VaRange::from_len(VirtAddr::new(va), len) else {
+        return false;
+    };
     let attrs = Attrs::kernel(Prot::READ | Prot::WRITE, mem);
     match init_mm().edit().map(range, pa, attrs) {
         Ok(()) => true,
@@ -77,7 +79,10 @@ pub(super) fn map_heap(size: u64) -> VaRange {
             let pa = block.leak().start();
             map(va + offset, pa, BLOCK, memory().info.direct_map)
         });
-        assert!(mapped, "not enough memory for the kernel heap ({size} bytes)");
+        assert!(
+            mapped,
+            "not enough memory for the kernel heap ({size} bytes)"
+        );
     }
     let range = VaRange::from_len(VirtAddr::new(va), size);
     range.unwrap_or_else(|| panic!("the heap wraps around the address space"))

@@ -36,7 +36,7 @@ pub struct Process {
     records: AtomicU32,
     dying: AtomicBool,
     end: SpinLock<Option<End>, rank::Leaf>,
-    leader_status: AtomicU32,
+    last_status: AtomicU32,
     runtime: AtomicU64,
     dispositions: Ref<Dispositions>,
     /// Signals sent to the process while every thread had them blocked.
@@ -64,7 +64,7 @@ impl Process {
             records: AtomicU32::new(0),
             dying: AtomicBool::new(false),
             end: SpinLock::new(None),
-            leader_status: AtomicU32::new(0),
+            last_status: AtomicU32::new(0),
             runtime: AtomicU64::new(0),
             dispositions: signals::dispositions()?,
             pending: AtomicU64::new(0),
@@ -174,7 +174,7 @@ impl Process {
         let last = threads.is_empty();
         drop(threads);
         if removed.is_some() && last {
-            let status = self.leader_status.load(Ordering::Relaxed);
+            let status = self.last_status.load(Ordering::Relaxed);
             self.end.lock().get_or_insert(End::Exited(status));
             self.dying.store(true, Ordering::SeqCst);
             work::add(Work::end_of(thread.process().clone()));
@@ -182,10 +182,10 @@ impl Process {
         drop(removed);
     }
 
-    /// Remembers what the first thread's own exit said: the status of the process if all of its
-    /// threads end one by one.
-    pub fn set_leader_status(&self, status: u32) {
-        self.leader_status.store(status, Ordering::Relaxed);
+    /// Remembers what a thread's own exit said: if all threads end one by one, the last one's is
+    /// the status of the process (as on Linux since 5.17).
+    pub fn set_last_status(&self, status: u32) {
+        self.last_status.store(status, Ordering::Relaxed);
     }
 
     /// How it ended.
@@ -242,11 +242,14 @@ impl Process {
     /// Wakes a batch of them; whether there are more.
     pub fn wake_some_parked(&self) -> bool {
         for _ in 0..BATCH {
-            let next = self.parked.lock().pop();
+            // Claimed under the lock: as long as it is queued, its sleep is the one that it queued
+            // for. One that somebody else has claimed is on its way out of the queue.
+            let next = self
+                .parked
+                .lock()
+                .remove_first(|thread| thread.park().claim_any());
             let Some(thread) = next else { return false };
-            if thread.park().claim_any() {
-                wait::finish_dequeued(thread);
-            }
+            wait::finish_dequeued(thread);
         }
         true
     }

@@ -54,17 +54,17 @@ pub fn ended(end: &End) {
 /// Names the system calls that the program asked for in vain.
 pub fn unknown_calls() {
     calls::each(|number, count| match control::enabled() {
-            true => {
-                let name = Name(number);
-                control::line(format_args!(
-                    "unknown number={number} name={name} count={count}"
-                ));
-            }
-            false => log::info!(
-                "unknown system call {} ({number}), {count} times",
-                Name(number)
-            ),
-        });
+        true => {
+            let name = Name(number);
+            control::line(format_args!(
+                "unknown number={number} name={name} count={count}"
+            ));
+        }
+        false => log::info!(
+            "unknown system call {} ({number}), {count} times",
+            Name(number)
+        ),
+    });
 }
 
 /// Prints what the host-side reader starts from, with the root of `process`.
@@ -122,7 +122,7 @@ fn walk(out: &mut dyn Write, trace: &Trace) -> fmt::Result {
         let entry = HW.format().decode(*pte, *level);
         writeln!(
             out,
-            "  level {} [{index:3}] {:#018x}  {entry:?}",
+            "  level {} [{index:3}] {:#018x}  {entry}",
             level.number(),
             pte.raw()
         )?;

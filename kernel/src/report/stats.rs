@@ -79,7 +79,7 @@ pub fn free_before() -> u64 {
     FREE_BEFORE.load(Ordering::Relaxed)
 }
 
-/// Memory of hot-added banks does not count as freed by the program.
+/// `frames` were added while the program ran; it did not free them.
 pub fn note_added(frames: u64) {
     FREE_BEFORE.fetch_add(frames, Ordering::Relaxed);
 }
@@ -106,8 +106,14 @@ pub fn write(out: &mut dyn Write, process: &Process) -> fmt::Result {
 pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
     let space = process.space();
     write!(out, "{{\"first_el0_instruction\":{}", first_el0())?;
-    let run = time::instructions().saturating_sub(STARTED.load(Ordering::Relaxed));
-    write!(out, ",\"instructions\":{run}")?;
+    match stay::is_measured() {
+        true => {
+            let run = time::instructions().saturating_sub(STARTED.load(Ordering::Relaxed));
+            write!(out, ",\"instructions\":{run}")?;
+        }
+        // Each CPU's counter runs for itself then: a difference means nothing.
+        false => write!(out, ",\"instructions\":null")?,
+    }
     write!(out, ",\"memory\":{{")?;
     let mut separator = "";
     let mut failed = Ok(());

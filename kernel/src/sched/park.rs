@@ -45,7 +45,9 @@ impl ParkWord {
             .is_ok()
     }
 
-    /// Ends whatever sleep there is, if there is one.
+    /// Ends whatever sleep there is, if there is one. Only where that is known to be the right one:
+    /// under the lock of the queue in which the thread was found (it leaves the queue before it can
+    /// sleep again), or because every sleep has to end.
     #[must_use]
     pub fn claim_any(&self) -> bool {
         fence(Ordering::SeqCst);

@@ -91,8 +91,7 @@ impl Stay {
     pub fn begin(&self, what: What) {
         self.what.store(what.0, Ordering::Relaxed);
         if is_measured() {
-            self.start
-                .store(arch::time::cycles(), Ordering::Relaxed);
+            self.start.store(arch::time::cycles(), Ordering::Relaxed);
         }
     }
 

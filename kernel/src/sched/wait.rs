@@ -12,6 +12,7 @@ use frame::slab::Ref;
 use sync::cpu_index;
 
 use super::cpu::{Cpu, Timeout};
+use super::park::Sleep;
 use super::{cpu, give_up_cpu, make_runnable, this};
 use crate::errno::Errno;
 use crate::futex;
@@ -74,7 +75,12 @@ pub fn reserve_timer() -> Result<(), Errno> {
 /// Starts the sleep of `thread`, the current one. The caller holds the lock of the queue that
 /// `place` names, enters the thread there, unlocks, and calls [`check`]. With a limit,
 /// [`reserve_timer`] came before.
-pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limit>) {
+///
+/// Once the queue is unlocked the thread may have been woken, run and parked elsewhere, so what is
+/// done for it from here on is done for the sleep that is returned, and no other.
+#[must_use]
+pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limit>) -> Sleep {
+    let sleep = thread.park().next();
     give_up_cpu(thread);
     let mut wait = Wait {
         place,
@@ -85,7 +91,7 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
         wait.timer = Some(cpu_index());
         wait.on_timeout = limit.result;
         let timeout = Timeout {
-            sleep: thread.park().next(),
+            sleep,
             thread: thread.clone(),
         };
         let inserted = this().timers.lock().insert(limit.deadline, timeout);
@@ -94,11 +100,12 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
     }
     thread.set_wait(wait);
     thread.park().begin();
+    sleep
 }
 
 /// The look after parking: a thread of an ending process does not sleep.
-pub fn check(thread: &Ref<Thread>) {
-    if thread.process().is_dying() && thread.park().claim_any() {
+pub fn check(thread: &Ref<Thread>, sleep: Sleep) {
+    if thread.process().is_dying() && thread.park().claim(sleep) {
         finish(thread.clone());
     }
 }
@@ -106,22 +113,23 @@ pub fn check(thread: &Ref<Thread>) {
 /// Parks the current thread until the change that owns its process's map is over.
 pub fn for_map(thread: &Ref<Thread>) {
     let process = thread.process();
-    {
+    let sleep = {
         let mut queue = process.parked();
-        begin(thread, Place::Map, 0, None);
+        let sleep = begin(thread, Place::Map, 0, None);
         let pushed = queue.push(thread.clone());
         debug_assert!(pushed.is_ok());
-    }
-    if !process.space().is_busy() && thread.park().claim_any() {
+        sleep
+    };
+    if !process.space().is_busy() && thread.park().claim(sleep) {
         finish(thread.clone());
     }
-    check(thread);
+    check(thread, sleep);
 }
 
 /// Parks the current thread until `limit`, or for ever.
 pub fn for_time(thread: &Ref<Thread>, limit: Option<Limit>) {
-    begin(thread, Place::Nowhere, 0, limit);
-    check(thread);
+    let sleep = begin(thread, Place::Nowhere, 0, limit);
+    check(thread, sleep);
 }
 
 /// After a successful claim: takes the thread out of its queue and the timers and makes it

@@ -10,12 +10,26 @@ pub(super) fn blocks_of_every_order_come_and_go_without_loss() -> Outcome {
     let before = frames().stats().free;
     for order in 0..=MAX_ORDER {
         let block = frames().alloc_kernel(order, Class::Kernel);
-        let Ok(block) = block else { return check(false, "no block of order", order.into()) };
+        let Ok(block) = block else {
+            return check(false, "no block of order", order.into());
+        };
         let pfn = block.pfn();
-        check(pfn.is_aligned(1 << order), "a block is not aligned", pfn.raw())?;
-        check(frames().stats().free == before - (1 << order), "accounting", order.into())?;
+        check(
+            pfn.is_aligned(1 << order),
+            "a block is not aligned",
+            pfn.raw(),
+        )?;
+        check(
+            frames().stats().free == before - (1 << order),
+            "accounting",
+            order.into(),
+        )?;
         drop(block);
-        check(frames().stats().free == before, "a block was lost, order", order.into())?;
+        check(
+            frames().stats().free == before,
+            "a block was lost, order",
+            order.into(),
+        )?;
     }
     Ok(())
 }
@@ -27,7 +41,11 @@ pub(super) fn fresh_frames_are_zero_even_after_use() -> Outcome {
         };
         let pfn = fresh.pfn().raw();
         let bytes = fresh.bytes_mut();
-        check(bytes.iter().all(|&byte| byte == 0), "a fresh frame is not zero", pfn)?;
+        check(
+            bytes.iter().all(|&byte| byte == 0),
+            "a fresh frame is not zero",
+            pfn,
+        )?;
         bytes.fill(0xa5);
     }
     Ok(())
@@ -46,10 +64,16 @@ pub(super) fn slab_pages_go_back_when_their_last_object_does() -> Outcome {
             *place = Some(object);
         }
         let intact = |(n, object): (usize, &Option<_>)| {
-            object.as_ref().is_some_and(|o: &frame::slab::SlabBox<[u64; 40]>| o[39] == n as u64)
+            object
+                .as_ref()
+                .is_some_and(|o: &frame::slab::SlabBox<[u64; 40]>| o[39] == n as u64)
         };
         check(objects.iter().enumerate().all(intact), "objects overlap", 0)?;
         check(frames().stats().free < before, "objects need pages", 0)?;
     }
-    check(frames().stats().free == before, "slab pages were kept", before)
+    check(
+        frames().stats().free == before,
+        "slab pages were kept",
+        before,
+    )
 }

@@ -45,9 +45,17 @@ pub(super) fn every_table_under_every_root_is_constructed() -> Outcome {
         found += constructed(special)?;
     }
     let live = HW.stats().live();
-    check(found == live, "tables found differ from tables made, less freed", live)?;
+    check(
+        found == live,
+        "tables found differ from tables made, less freed",
+        live,
+    )?;
     let (made, ended) = memory::hooks::calls();
-    check(made - ended == live, "hook calls differ from live tables", made)
+    check(
+        made - ended == live,
+        "hook calls differ from live tables",
+        made,
+    )
 }
 
 /// Passes text through, looking for one word.
@@ -66,7 +74,11 @@ pub(super) fn no_mapping_is_both_writable_and_executable() -> Outcome {
     let stay = ();
     let mut finder = Finder { found: false };
     let dumped = init_mm().dump(&mut finder, &HW.read_side(&stay));
-    check(dumped.is_ok() && !finder.found, "W^X is broken in init_mm", 0)
+    check(
+        dumped.is_ok() && !finder.found,
+        "W^X is broken in init_mm",
+        0,
+    )
 }
 
 fn image_address(part: &Region) -> u64 {
@@ -77,11 +89,23 @@ pub(super) fn text_and_constants_cannot_be_written() -> Outcome {
     let image = boot_info().image;
     for part in [&image.text, &image.rodata] {
         let va = image_address(part);
-        check(translate(va, As::KernelRead) == Some(part.base()), "image is not mapped", va)?;
-        check(translate(va, As::KernelWrite).is_none(), "image can be written", va)?;
+        check(
+            translate(va, As::KernelRead) == Some(part.base()),
+            "image is not mapped",
+            va,
+        )?;
+        check(
+            translate(va, As::KernelWrite).is_none(),
+            "image can be written",
+            va,
+        )?;
     }
     let va = image_address(&image.data);
-    check(translate(va, As::KernelWrite) == Some(image.data.base()), "data is not writable", va)
+    check(
+        translate(va, As::KernelWrite) == Some(image.data.base()),
+        "data is not writable",
+        va,
+    )
 }
 
 pub(super) fn data_and_direct_map_cannot_be_executed() -> Outcome {
@@ -89,7 +113,11 @@ pub(super) fn data_and_direct_map_cannot_be_executed() -> Outcome {
     let section = HW.read_side(&stay);
     let image = boot_info().image;
     let direct = DIRECT_MAP + image.text.start;
-    for va in [image_address(&image.data), image_address(&image.rodata), direct] {
+    for va in [
+        image_address(&image.data),
+        image_address(&image.rodata),
+        direct,
+    ] {
         if let Walked::Seen { pte, .. } = init_mm().walk(va, &section) {
             check(!pte.prot().contains(Prot::EXEC), "executable", va)?;
         }
@@ -101,22 +129,62 @@ pub(super) fn data_and_direct_map_cannot_be_executed() -> Outcome {
 }
 
 pub(super) fn kernel_stacks_lie_between_unmapped_pages() -> Outcome {
-    let Some(top) = memory::alloc_kernel_stack() else { return check(false, "no stack", 0) };
+    let Some(top) = memory::alloc_kernel_stack() else {
+        return check(false, "no stack", 0);
+    };
     let (top, size) = (top.raw(), memory::STACK_SIZE);
-    check(translate(top - 8, As::KernelWrite).is_some(), "stack is not mapped", top)?;
-    check(translate(top - size, As::KernelWrite).is_some(), "stack is too small", top)?;
-    check(translate(top - size - 8, As::KernelRead).is_none(), "no guard below", top)?;
-    check(translate(top, As::KernelRead).is_none(), "no guard above", top)?;
-    let own = percpu::this().kernel_stack.load(core::sync::atomic::Ordering::Relaxed);
-    check(translate(own, As::KernelRead).is_none(), "this CPU's stack has no guard", own)
+    check(
+        translate(top - 8, As::KernelWrite).is_some(),
+        "stack is not mapped",
+        top,
+    )?;
+    check(
+        translate(top - size, As::KernelWrite).is_some(),
+        "stack is too small",
+        top,
+    )?;
+    check(
+        translate(top - size - 8, As::KernelRead).is_none(),
+        "no guard below",
+        top,
+    )?;
+    check(
+        translate(top, As::KernelRead).is_none(),
+        "no guard above",
+        top,
+    )?;
+    let own = percpu::this()
+        .kernel_stack
+        .load(core::sync::atomic::Ordering::Relaxed);
+    check(
+        translate(own, As::KernelRead).is_none(),
+        "this CPU's stack has no guard",
+        own,
+    )
 }
 
 pub(super) fn user_mode_cannot_reach_the_kernel() -> Outcome {
     let image = boot_info().image;
-    let stack = percpu::this().kernel_stack.load(core::sync::atomic::Ordering::Relaxed) - 8;
-    for va in [image_address(&image.text), image_address(&image.data), DIRECT_MAP + image.data.start, stack] {
-        check(translate(va, As::UserRead).is_none(), "EL0 could read the kernel", va)?;
-        check(translate(va, As::UserWrite).is_none(), "EL0 could write the kernel", va)?;
+    let stack = percpu::this()
+        .kernel_stack
+        .load(core::sync::atomic::Ordering::Relaxed)
+        - 8;
+    for va in [
+        image_address(&image.text),
+        image_address(&image.data),
+        DIRECT_MAP + image.data.start,
+        stack,
+    ] {
+        check(
+            translate(va, As::UserRead).is_none(),
+            "EL0 could read the kernel",
+            va,
+        )?;
+        check(
+            translate(va, As::UserWrite).is_none(),
+            "EL0 could write the kernel",
+            va,
+        )?;
     }
     Ok(())
 }
@@ -133,25 +201,57 @@ pub(super) fn a_mapping_comes_and_goes_for_the_mmu_too() -> Outcome {
     let mapped = init_mm().edit().map(range, frame.pfn().start(), attrs);
     check(mapped.is_ok(), "cannot map", va)?;
     let seen = translate(va + 8, As::KernelWrite);
-    check(seen == Some(PhysAddr::new(frame.pfn().start().raw() + 8)), "wrong translation", va)?;
+    check(
+        seen == Some(PhysAddr::new(frame.pfn().start().raw() + 8)),
+        "wrong translation",
+        va,
+    )?;
     let _flushed = init_mm().edit().unmap(range);
-    check(translate(va, As::KernelRead).is_none(), "a translation survived its flush", va)
+    check(
+        translate(va, As::KernelRead).is_none(),
+        "a translation survived its flush",
+        va,
+    )
 }
 
 pub(super) fn held_memory_comes_online_in_constructed_tables() -> Outcome {
     let held = memory::held_bytes();
     let Some(bank) = boot_info().held.filter(|_| held != 0) else {
         // Nothing was held back in this boot: bringing it online is then an error.
-        return check(memory::online_held().is_err(), "memory came from nowhere", 0);
+        return check(
+            memory::online_held().is_err(),
+            "memory came from nowhere",
+            0,
+        );
     };
     let before = frames().stats();
     let direct = DIRECT_MAP + bank.start;
-    check(translate(direct, As::KernelRead).is_none(), "held memory was mapped", direct)?;
-    check(memory::online_held() == Ok(held), "it does not come online", held)?;
-    check(translate(direct, As::KernelWrite) == Some(bank.base()), "it is not mapped", direct)?;
+    check(
+        translate(direct, As::KernelRead).is_none(),
+        "held memory was mapped",
+        direct,
+    )?;
+    check(
+        memory::online_held() == Ok(held),
+        "it does not come online",
+        held,
+    )?;
+    check(
+        translate(direct, As::KernelWrite) == Some(bank.base()),
+        "it is not mapped",
+        direct,
+    )?;
     let after = frames().stats();
-    check(after.total == before.total + held / 4096, "total", after.total)?;
-    check(after.free > before.free + held / 4096 * 9 / 10, "free", after.free)?;
+    check(
+        after.total == before.total + held / 4096,
+        "total",
+        after.total,
+    )?;
+    check(
+        after.free > before.free + held / 4096 * 9 / 10,
+        "free",
+        after.free,
+    )?;
     check(memory::online_held().is_err(), "it came online twice", 0)?;
     every_table_under_every_root_is_constructed()
 }

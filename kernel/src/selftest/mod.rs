@@ -30,7 +30,11 @@ impl fmt::Display for Failure {
 
 /// `Ok` if `holds`.
 fn check(holds: bool, what: &'static str, value: u64) -> Outcome {
-    if holds { Ok(()) } else { Err(Failure { what, value }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(Failure { what, value })
+    }
 }
 
 struct Test {
@@ -83,7 +87,9 @@ pub fn run() -> u32 {
             Err(failure) => {
                 failed += 1;
                 let name = test.name;
-                control::line(format_args!("test-end name={name} result=fail text={failure}"));
+                control::line(format_args!(
+                    "test-end name={name} result=fail text={failure}"
+                ));
                 log::error!("self-test {name}: {failure}");
             }
         }

@@ -112,9 +112,7 @@ fn clone(call: &Call<'_>) -> Answer {
 
 /// The end of one thread. Nothing of the call is left for EL0, so it never returns there.
 fn exit(call: &Call<'_>) -> Answer {
-    if call.thread.is_leader() {
-        call.thread.process().set_leader_status(call.uint(0));
-    }
+    call.thread.process().set_last_status(call.uint(0));
     Ok(call.thread.more(Resume::Leave(Leaving::Begin)))
 }
 

@@ -131,11 +131,6 @@ impl Thread {
         &self.process
     }
 
-    /// Whether it is the first thread of its process.
-    pub fn is_leader(&self) -> bool {
-        self.tid == self.process.pid()
-    }
-
     /// Who may wake it.
     pub fn park(&self) -> &ParkWord {
         &self.park

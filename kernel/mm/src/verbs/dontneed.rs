@@ -8,7 +8,7 @@ use crate::error::MmError;
 use crate::space::Map;
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
-    if len == 0 && addr % PAGE_SIZE == 0 {
+    if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
         return Ok(Change::new(Work::Finish, 0));
     }
     let end = range_end(addr, len)?;

@@ -89,7 +89,7 @@ fn place(map: &Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
             .checked_add(len)
             .filter(|&end| end <= TASK_SIZE);
         let end = end.ok_or(MmError::NoMemory)?;
-        if request.addr % PAGE_SIZE != 0 {
+        if !request.addr.is_multiple_of(PAGE_SIZE) {
             return Err(MmError::Invalid);
         }
         if request.addr < MMAP_MIN_ADDR {

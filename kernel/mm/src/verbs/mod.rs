@@ -20,7 +20,7 @@ pub(crate) fn round_up(len: u64) -> Option<u64> {
 
 /// End of a page-aligned, non-empty range inside the space.
 pub(crate) fn range_end(addr: u64, len: u64) -> Result<u64, MmError> {
-    if addr % PAGE_SIZE != 0 {
+    if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(MmError::Invalid);
     }
     let len = round_up(len)

@@ -11,11 +11,11 @@ use crate::error::MmError;
 use crate::space::{Map, Space};
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Change, MmError> {
-    if len == 0 && addr % PAGE_SIZE == 0 {
+    if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
         return Ok(Change::new(Work::Finish, 0));
     }
     let end = match range_end(addr, len) {
-        Err(MmError::Invalid) if addr % PAGE_SIZE == 0 => return Err(MmError::NoMemory),
+        Err(MmError::Invalid) if addr.is_multiple_of(PAGE_SIZE) => return Err(MmError::NoMemory),
         other => other?,
     };
     // Up to the first hole the change is made, then the hole is reported, as on Linux.

@@ -51,7 +51,7 @@ pub(crate) struct Move {
 
 pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> {
     let Request { old, flags, .. } = request;
-    if old % PAGE_SIZE != 0
+    if !old.is_multiple_of(PAGE_SIZE)
         || flags.contains(RemapFlags::FIXED) && !flags.contains(RemapFlags::MAYMOVE)
     {
         return Err(MmError::Invalid);
@@ -109,7 +109,7 @@ fn fixed(map: &Map, request: &Request, old_len: u64, new_len: u64) -> Result<Cha
     let Request { old, new, .. } = *request;
     let new_end = new.checked_add(new_len).filter(|&end| end <= TASK_SIZE);
     let new_end = new_end.ok_or(MmError::Invalid)?;
-    if new % PAGE_SIZE != 0 || new < old + old_len && old < new_end {
+    if !new.is_multiple_of(PAGE_SIZE) || new < old + old_len && old < new_end {
         return Err(MmError::Invalid);
     }
     if new < MMAP_MIN_ADDR {
