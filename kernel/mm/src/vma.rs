@@ -105,15 +105,22 @@ impl Vma {
 
 /// The areas of a space in order. A sorted vector behind the interface of a tree: look-ups are
 /// logarithmic, changes move the areas behind them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VmaIndex {
     areas: Vec<Vma>,
+    /// Between here and the mapping base no gap is wider than `widest_above`.
+    searched_to: u64,
+    widest_above: u64,
 }
 
 impl VmaIndex {
     /// No areas.
     pub const fn new() -> Self {
-        Self { areas: Vec::new() }
+        Self {
+            areas: Vec::new(),
+            searched_to: MMAP_BASE,
+            widest_above: 0,
+        }
     }
 
     /// Areas, lowest first.
@@ -203,6 +210,7 @@ impl VmaIndex {
         let from = self.first_above(start);
         let to = from + self.areas[from..].partition_point(|area| area.start < end);
         self.areas.drain(from..to);
+        self.gap_opened(start);
     }
 
     /// Adds an area where there is none and merges it with its neighbours.
@@ -250,21 +258,39 @@ impl VmaIndex {
     }
 
     /// Finds a free range of `len` bytes: highest below the mapping base, else lowest anywhere.
-    pub fn find_free(&self, len: u64) -> Option<u64> {
-        self.find_below(len, MMAP_BASE)
-            .or_else(|| self.find_above_floor(len))
+    pub fn find_free(&mut self, len: u64) -> Option<u64> {
+        self.find_below(len).or_else(|| self.find_above_floor(len))
     }
 
-    fn find_below(&self, len: u64, ceiling: u64) -> Option<u64> {
-        let mut top = ceiling;
-        for area in self.areas.iter().rev() {
-            let floor = area.end.max(MMAP_MIN_ADDR);
-            if floor < top && top - floor >= len {
+    /// The highest gap of `len` bytes below the mapping base. The search begins where the last one
+    /// ended, unless a gap that was passed by then could do.
+    fn find_below(&mut self, len: u64) -> Option<u64> {
+        let (mut top, mut widest) = match len > self.widest_above {
+            true => (self.searched_to, self.widest_above),
+            false => (MMAP_BASE, 0),
+        };
+        let below = self.areas.partition_point(|area| area.start < top);
+        for area in self.areas[..below].iter().rev() {
+            let gap = top.saturating_sub(area.end.max(MMAP_MIN_ADDR));
+            if gap >= len {
+                (self.searched_to, self.widest_above) = (top, widest);
                 return Some(top - len);
             }
+            widest = widest.max(gap);
             top = top.min(area.guarded_start());
         }
-        (top > MMAP_MIN_ADDR && top - MMAP_MIN_ADDR >= len).then(|| top - len)
+        (top > MMAP_MIN_ADDR && top - MMAP_MIN_ADDR >= len).then(|| {
+            (self.searched_to, self.widest_above) = (top, widest);
+            top - len
+        })
+    }
+
+    /// A gap came into being (or grew) that ends at the first area above `va`: the next search has
+    /// to see it.
+    fn gap_opened(&mut self, va: u64) {
+        let above = self.areas.get(self.first_above(va));
+        let end = above.map_or(MMAP_BASE, Vma::guarded_start).min(MMAP_BASE);
+        self.searched_to = self.searched_to.max(end);
     }
 
     fn find_above_floor(&self, len: u64) -> Option<u64> {
@@ -276,5 +302,61 @@ impl VmaIndex {
             floor = floor.max(area.end);
         }
         (TASK_SIZE > floor && TASK_SIZE - floor >= len).then_some(floor)
+    }
+}
+
+impl Default for VmaIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PAGE: u64 = 4096;
+
+    fn area(start: u64, pages: u64) -> Vma {
+        Vma {
+            start,
+            end: start + pages * PAGE,
+            prot: Prot::READ,
+            flags: VmaFlags::SHARED,
+            backing: Backing::Anon,
+        }
+    }
+
+    /// The highest free place, found by looking at every page from the base down.
+    fn highest_free(index: &VmaIndex, len: u64) -> u64 {
+        let mut at = MMAP_BASE - len;
+        while !index.is_free(at, at + len) {
+            at -= PAGE;
+        }
+        at
+    }
+
+    proptest! {
+        #[test]
+        fn the_search_finds_the_highest_gap_whatever_came_and_went(
+            steps in prop::collection::vec((0..3u8, 1..6u64, 0..40u64), 1..80)
+        ) {
+            let mut index = VmaIndex::new();
+            for (what, pages, at) in steps {
+                index.reserve().unwrap();
+                if what == 0 {
+                    let start = MMAP_BASE - (at + pages) * PAGE;
+                    index.remove(start, start + pages * PAGE);
+                } else {
+                    let want = highest_free(&index, pages * PAGE);
+                    let found = index.find_free(pages * PAGE).unwrap();
+                    prop_assert_eq!(found, want);
+                    if what == 1 {
+                        index.insert(area(found, pages));
+                    }
+                }
+            }
+        }
     }
 }

@@ -110,7 +110,7 @@ impl Stay {
 
     fn record(&self) {
         let start = self.start.load(Ordering::Relaxed);
-        let length = arch::time::instructions().wrapping_sub(start);
+        let length = arch::time::cycles().wrapping_sub(start);
         if length > self.longest.load(Ordering::Relaxed) {
             self.keep(length);
         }

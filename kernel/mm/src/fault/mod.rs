@@ -15,6 +15,7 @@ use frame::FreshFrame;
 use pgtable::{Invalidation, Look, Machine, ReadSide, TableError};
 
 use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
+use crate::object::ImageObject;
 use crate::space::{Map, Space};
 use crate::stats::Counter;
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -79,8 +80,42 @@ pub struct FirstFault {
 
 /// What the first half of the fault learned under the map's lock.
 struct Found {
-    area: Option<Vma>,
+    area: AreaFacts,
+    /// Where the page's bytes come from, for an area over an image.
+    image: Option<(ImageObject, u64)>,
     sequence: u64,
+}
+
+impl Found {
+    #[inline(always)]
+    fn at(area: &Vma, va: u64, sequence: u64) -> Self {
+        let prot = area.prot;
+        let Backing::Image { object, offset } = area.backing else {
+            let content = Content::Zero;
+            return Self {
+                area: AreaFacts::Area { prot, content },
+                image: None,
+                sequence,
+            };
+        };
+        let offset = offset + (va & !(PAGE_SIZE - 1)) - area.start;
+        let content = match object.covers(offset) {
+            true => Content::Image,
+            false => Content::BeyondEnd,
+        };
+        Self {
+            area: AreaFacts::Area { prot, content },
+            image: Some((object, offset)),
+            sequence,
+        }
+    }
+
+    fn prot(&self) -> Option<Prot> {
+        match self.area {
+            AreaFacts::Area { prot, .. } => Some(prot),
+            AreaFacts::Hole => None,
+        }
+    }
 }
 
 impl<M: Machine> Space<M> {
@@ -107,10 +142,7 @@ impl<M: Machine> Space<M> {
                     self.counters().faults_parked.bump();
                     return FaultOutcome::Busy;
                 }
-                Found {
-                    area: self.area_for(&mut map, input),
-                    sequence: map.sequence,
-                }
+                self.find(&mut map, input)
             };
             if let Some(outcome) = self.attempt(input, &found, &section) {
                 return outcome;
@@ -139,10 +171,19 @@ impl<M: Machine> Space<M> {
     }
 
     /// The area of the fault; a stack below which it falls is grown first.
-    fn area_for(&self, map: &mut Map, input: FaultInput) -> Option<Vma> {
-        match map.areas.find(input.va) {
-            Some(area) => Some(*area),
-            None => self.grow_stack(map, input.va),
+    #[inline(always)]
+    fn find(&self, map: &mut Map, input: FaultInput) -> Found {
+        let sequence = map.sequence;
+        if let Some(area) = map.areas.find(input.va) {
+            return Found::at(area, input.va, sequence);
+        }
+        match self.grow_stack(map, input.va) {
+            Some(area) => Found::at(&area, input.va, sequence),
+            None => Found {
+                area: AreaFacts::Hole,
+                image: None,
+                sequence,
+            },
         }
     }
 
@@ -179,7 +220,7 @@ impl<M: Machine> Space<M> {
     ) -> Option<FaultOutcome> {
         let look = self.table().look(input.va, section);
         let facts = FaultFacts {
-            area: area_facts(found.area.as_ref(), input.va),
+            area: found.area,
             entry: self.entry_facts(&look),
             access: input.access,
             kernel: input.kernel,
@@ -274,12 +315,12 @@ impl<M: Machine> Space<M> {
         look: &Look<'g>,
         section: &ReadSide<'g>,
     ) -> Result<Option<bool>, TableError> {
-        let Some(area) = &found.area else {
+        let Some(prot) = found.prot() else {
             return Ok(None);
         };
-        let frame = self.prepare(area, input.va)?;
+        let frame = self.prepare(found.image, prot)?;
         let write = input.access == Access::Write;
-        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(write);
+        let attrs = Attrs::user(prot).with_young(true).with_dirty(write);
         let map = self.map().lock();
         if !map.is_still(found.sequence) {
             return Ok(None);
@@ -290,12 +331,15 @@ impl<M: Machine> Space<M> {
         ))
     }
 
-    fn prepare(&self, area: &Vma, va: u64) -> Result<FreshFrame, TableError> {
+    fn prepare(
+        &self,
+        image: Option<(ImageObject, u64)>,
+        prot: Prot,
+    ) -> Result<FreshFrame, TableError> {
         let mut frame = self.fresh_frame()?;
-        if let Backing::Image { object, offset } = area.backing {
-            let page = va & !(PAGE_SIZE - 1);
-            object.fill(offset + (page - area.start), frame.bytes_mut());
-            if area.prot.contains(Prot::EXEC) {
+        if let Some((object, offset)) = image {
+            object.fill(offset, frame.bytes_mut());
+            if prot.contains(Prot::EXEC) {
                 self.machine().sync_instructions(frame.pfn().start());
             }
         }
@@ -322,7 +366,7 @@ impl<M: Machine> Space<M> {
     }
 
     fn apply_reprotect(&self, va: u64, found: &Found, section: &ReadSide<'_>) -> Option<bool> {
-        let prot = found.area.as_ref()?.prot;
+        let prot = found.prot()?;
         let page = va & !(PAGE_SIZE - 1);
         let map = self.map().lock();
         if !map.is_still(found.sequence) {
@@ -331,22 +375,5 @@ impl<M: Machine> Space<M> {
         let leaf = self.table().lock_existing(va, section).ok();
         // Rights are only added here, so no stale translation can be too generous.
         Some(leaf.is_some_and(|leaf| leaf.protect(page, page + PAGE_SIZE, prot)))
-    }
-}
-
-fn area_facts(area: Option<&Vma>, va: u64) -> AreaFacts {
-    let Some(area) = area else {
-        return AreaFacts::Hole;
-    };
-    let content = match area.backing {
-        Backing::Anon => Content::Zero,
-        Backing::Image { object, offset } => match object.covers(offset + (va - area.start)) {
-            true => Content::Image,
-            false => Content::BeyondEnd,
-        },
-    };
-    AreaFacts::Area {
-        prot: area.prot,
-        content,
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn begin(map: &mut Map, request: MapRequest, limit: u64) -> Result<Ch
     Ok(Change::new(work, start))
 }
 
-fn place(map: &Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
+fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
     let flags = request.flags;
     if flags.intersects(MapFlags::FIXED | MapFlags::NOREPLACE) {
         let end = request
