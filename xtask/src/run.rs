@@ -253,11 +253,15 @@ pub fn interrupt_flag() -> Arc<AtomicBool> {
 /// Runs the machine with its console on our standard input and output.
 fn follow(machine: &Machine, qemu: &Path, limits: &Limits) -> Result<Run> {
     let mut guest = Guest::spawn(machine, qemu, None)?;
-    if let Some(input) = guest.take_input() {
-        std::thread::spawn(move || forward_input(input));
-    }
+    let mut input = guest.take_input();
     let mut output = Some(stdout());
     guest.run(limits, |guest, piece| {
+        // Before the kernel has set its console up, what is typed would be lost.
+        if matches!(piece, Piece::Control(_))
+            && let Some(input) = input.take()
+        {
+            std::thread::spawn(move || forward_input(input));
+        }
         if let (Piece::Output(bytes), Some(to)) = (piece, output.as_mut())
             && to.write_all(bytes).and_then(|()| to.flush()).is_err()
         {

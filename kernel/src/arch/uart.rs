@@ -20,6 +20,37 @@ static UART: SpinLock<Option<Uart<'static>>, Leaf> = SpinLock::new(None);
 /// Where the registers are, for the bug report. 0: no console.
 static REGISTERS: AtomicU64 = AtomicU64::new(0);
 
+/// What was typed before the UART was set up, which resets its FIFO.
+static EARLY: SpinLock<Early, Leaf> = SpinLock::new(Early {
+    bytes: [0; 32],
+    first: 0,
+    len: 0,
+});
+
+struct Early {
+    bytes: [u8; 32],
+    first: usize,
+    len: usize,
+}
+
+impl Early {
+    /// Takes what the UART holds, as far as there is room; the number of bytes.
+    fn take_from(&mut self, uart: &mut Uart<'_>) -> usize {
+        let before = self.len;
+        while let (Some(place), Ok(Some(byte))) = (self.bytes.get_mut(self.len), uart.read_word()) {
+            *place = byte;
+            self.len += 1;
+        }
+        self.len - before
+    }
+
+    fn next(&mut self) -> Option<u8> {
+        let byte = *self.bytes[..self.len].get(self.first)?;
+        self.first += 1;
+        Some(byte)
+    }
+}
+
 /// Uses the PL011 whose registers are mapped at `registers` from now on. With its clock rate
 /// (Hz) known it is set to 115200 baud 8N1; otherwise it stays as firmware left it.
 ///
@@ -35,8 +66,17 @@ pub(super) unsafe fn init(registers: VirtAddr, clock: Option<u32>) {
             parity: Parity::None,
             stop_bits: StopBits::One,
         };
+        let mut early = EARLY.lock();
+        early.take_from(uart);
         // A rate that the clock cannot give leaves the old setting.
         let _unchanged = uart.enable(config, BAUD, clock);
+        // The emulator's UART takes no more input after its FIFO was reset while it was full, until
+        // its data register is read; from an empty FIFO the read takes nothing.
+        if early.take_from(uart) == 0 {
+            let data = core::ptr::with_exposed_provenance::<u32>(registers.raw() as usize);
+            // SAFETY: the first register of the mapped PL011, by this function's contract.
+            let _nothing = unsafe { data.read_volatile() };
+        }
     }
     let mut guard = lock();
     REGISTERS.store(registers.raw(), Ordering::Release);
@@ -130,6 +170,9 @@ pub(super) fn flush() {
 
 /// The next byte received, if any. Damaged ones are skipped.
 pub fn read_byte() -> Option<u8> {
+    if let Some(byte) = EARLY.lock().next() {
+        return Some(byte);
+    }
     let mut guard = lock();
     let uart = guard.as_mut()?;
     loop {

@@ -2,7 +2,8 @@
 //!
 //! Bytes are taken from the UART when it interrupts and wait in a small ring. Who listens decides
 //! what becomes of them: a waiting host-side reader, the prompt between programs, else the program
-//! by reading descriptor 0. A carriage return is a line end, as on a terminal (ICRNL).
+//! by reading descriptor 0. As on a terminal, a carriage return is a line end (ICRNL), and Ctrl-D is
+//! the end of the input: a program that has read what came before it reads no more.
 
 use frame::slab::Ref;
 use sync::atomic::{AtomicU8, Ordering};
@@ -14,6 +15,8 @@ use crate::sched::wait::{self, Limit, Place};
 use crate::thread::Thread;
 
 const RING: usize = 1024;
+/// Ctrl-D: the end of the input. The tools send it when their own input ends.
+const END: u8 = 4;
 
 /// Who gets what is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +36,26 @@ struct Ring {
     bytes: [u8; RING],
     head: usize,
     len: usize,
+    /// The program's input has come to its end.
+    ended: bool,
 }
 
 static INPUT: SpinLock<Ring, rank::Leaf> = SpinLock::new(Ring {
     bytes: [0; RING],
     head: 0,
     len: 0,
+    ended: false,
 });
 static WAITING: SpinLock<Queue<Ref<Thread>>, rank::Endpoint> = SpinLock::new(Queue::new());
 
 impl Ring {
-    /// What does not fit is lost, as on a terminal whose reader is too slow.
+    fn is_full(&self) -> bool {
+        self.len == RING
+    }
+
+    /// There is room: see [`pump`].
     fn push(&mut self, byte: u8) {
-        if self.len < RING {
+        if !self.is_full() {
             self.bytes[(self.head + self.len) % RING] = byte;
             self.len += 1;
         }
@@ -61,6 +71,7 @@ impl Ring {
 
 /// Chooses who gets what is typed from now on.
 pub fn listen(listener: Listener) {
+    INPUT.lock().ended = false;
     LISTENER.store(listener as u8, Ordering::Relaxed);
 }
 
@@ -79,18 +90,29 @@ pub fn take_line_end() -> bool {
     core::iter::from_fn(|| input.pop()).any(|byte| byte == b'\n')
 }
 
-/// Takes everything from the UART and lets it interrupt again.
+/// Takes from the UART what there is room for and, unless it is full, lets it interrupt again. What
+/// stays in the UART holds the sender back, until [`take`] has made room.
 pub fn pump() {
     let mut received = false;
-    while let Some(byte) = uart::read_byte() {
+    loop {
+        if INPUT.lock().is_full() {
+            break;
+        }
+        let Some(byte) = uart::read_byte() else {
+            uart::enable_rx_irq();
+            break;
+        };
         let byte = if byte == b'\r' { b'\n' } else { byte };
         received = true;
-        INPUT.lock().push(byte);
-        if listener() == Listener::Program {
-            prompt::echo(byte);
+        match (listener(), byte) {
+            (Listener::Program, END) => INPUT.lock().ended = true,
+            (Listener::Program, byte) => {
+                INPUT.lock().push(byte);
+                prompt::echo(byte);
+            }
+            (Listener::Prompt | Listener::Kernel, byte) => INPUT.lock().push(byte),
         }
     }
-    uart::enable_rx_irq();
     if received {
         wake_readers();
     }
@@ -99,6 +121,7 @@ pub fn pump() {
 /// Takes up to `out.len()` bytes, at most to the end of a line. 0: nothing was typed.
 pub fn take(out: &mut [u8]) -> usize {
     let mut input = INPUT.lock();
+    let was_full = input.is_full();
     let mut count = 0;
     while let Some(place) = out.get_mut(count) {
         let Some(byte) = input.pop() else { break };
@@ -108,12 +131,23 @@ pub fn take(out: &mut [u8]) -> usize {
             break;
         }
     }
+    drop(input);
+    if was_full {
+        pump();
+    }
     count
 }
 
-/// Whether something was typed.
+/// Whether a read has something to return: bytes, or the end.
 pub fn is_ready() -> bool {
-    INPUT.lock().len != 0
+    let input = INPUT.lock();
+    input.len != 0 || input.ended
+}
+
+/// Whether nothing was typed and nothing will be.
+pub fn has_ended() -> bool {
+    let input = INPUT.lock();
+    input.len == 0 && input.ended
 }
 
 /// Parks `thread`, the current one, until something is typed or the limit is reached.
@@ -125,6 +159,8 @@ pub fn wait(thread: &Ref<Thread>, limit: Option<Limit>) {
         debug_assert!(pushed.is_ok());
         sleep
     };
+    // What came before anybody asked for interrupts raises none.
+    pump();
     if is_ready() && thread.park().claim(sleep) {
         wait::finish(thread.clone());
     }

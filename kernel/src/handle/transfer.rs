@@ -162,6 +162,7 @@ pub fn read(thread: &Ref<Thread>, va: u64, len: u64) -> Step {
     let mut bytes = [0; Completion::MAX];
     let most = len.min(bytes.len() as u64) as usize;
     match console::take(&mut bytes[..most]) {
+        0 if console::has_ended() => Step::Done(Ok(0)),
         0 => {
             thread.set_resume(Resume::Call);
             console::wait(thread, None);

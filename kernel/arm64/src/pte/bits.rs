@@ -22,15 +22,15 @@ pub(super) const VALID: u64 = 1 << 0;
 pub(super) const TABLE_OR_PAGE: u64 = 1 << 1;
 /// Both of the bits that tell tables, pages and blocks apart.
 pub(super) const TYPE: u64 = VALID | TABLE_OR_PAGE;
-/// AttrIndx[2:0], the index into MAIR_EL1.
+/// `AttrIndx[2:0]`, the index into MAIR_EL1.
 pub(super) const INDEX_SHIFT: u32 = 2;
 /// All of AttrIndx.
 pub(super) const INDEX: u64 = 7 << INDEX_SHIFT;
-/// AP[1]: EL0 has access.
+/// `AP[1]`: EL0 has access.
 pub(super) const AP_EL0: u64 = 1 << 6;
-/// AP[2]: not writable. With [`DBM`], cleared by the hardware on the first write.
+/// `AP[2]`: not writable. With [`DBM`], cleared by the hardware on the first write.
 pub(super) const AP_READ_ONLY: u64 = 1 << 7;
-/// SH[1:0] where `TCR_EL1.DS` is 0.
+/// `SH[1:0]` where `TCR_EL1.DS` is 0.
 pub(super) const SH: u64 = 3 << 8;
 /// SH: inner shareable.
 pub(super) const SH_INNER: u64 = 3 << 8;
