@@ -149,6 +149,7 @@ fn finish(text: &str, status: u32) -> Progress {
     let (before, after) = (stats::free_before(), stats::free_frames());
     let leaked = i128::from(before) - i128::from(after);
     let mut end = Growing::default();
+    let _short = stats::write_tables(&mut end);
     let _short = write!(
         end,
         ",\"frames\":{{\"before\":{before},\"after\":{after}}},\"leaked_frames\":{leaked}}}"

@@ -8,7 +8,10 @@ use core::fmt::{self, Write};
 use arm64::geometry::Level;
 use sync::atomic::{AtomicU64, Ordering};
 
+use pgtable::Machine;
+
 use crate::arch::{self, time};
+use crate::memory;
 use crate::process::Process;
 use crate::sched::{calls, cpu, stay};
 
@@ -36,6 +39,8 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 static SWITCHES: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static STEALS: AtomicU64 = AtomicU64::new(0);
+/// Tables of earlier programs by level, made and freed.
+static TABLES: [(AtomicU64, AtomicU64); 5] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 5];
 /// Free frames before the program was loaded.
 static FREE_BEFORE: AtomicU64 = AtomicU64::new(0);
 /// Instructions when the program was about to execute its first.
@@ -52,6 +57,11 @@ pub fn begin() {
     STEALS.store(now.steals, Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
     calls::reset();
+    for (level, place) in Level::ALL.into_iter().zip(&TABLES) {
+        let (made, freed) = user_tables(level);
+        place.0.store(made, Ordering::Relaxed);
+        place.1.store(freed, Ordering::Relaxed);
+    }
     FREE_BEFORE.store(free_frames(), Ordering::Relaxed);
 }
 
@@ -91,6 +101,7 @@ pub fn note_added(frames: u64) {
 /// Those of `out`.
 pub fn write(out: &mut dyn Write, process: &Process) -> fmt::Result {
     write_open(out, process)?;
+    write_tables(out)?;
     write!(
         out,
         ",\"frames\":{{\"before\":{},\"now\":{}}}}}",
@@ -124,8 +135,6 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
         separator = ",";
     });
     failed?;
-    write!(out, "}},\"tables\":{{")?;
-    tables(out, process)?;
     write!(out, "}}")?;
     match space.first_fault() {
         Some(fault) => write!(out, ",\"first_fault_instructions\":{}", fault.cost)?,
@@ -135,13 +144,29 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
     longest_stay(out)
 }
 
-fn tables(out: &mut dyn Write, process: &Process) -> fmt::Result {
-    let stats = process.space().table_stats();
+/// Tables of programs at `level`, made and freed since reset: all but the kernel's own.
+fn user_tables(level: Level) -> (u64, u64) {
+    let (all, kernel) = (
+        arch::mmu::HW.stats().at(level),
+        memory::init_mm().stats().at(level),
+    );
+    (all.made - kernel.made, all.freed - kernel.freed)
+}
+
+/// Writes the tables of the program by level. Freed are those whose destructor has run, after
+/// their grace period: at the end of a program, when it has settled, that is all of them.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_tables(out: &mut dyn Write) -> fmt::Result {
+    write!(out, ",\"tables\":{{")?;
     let mut separator = "";
-    for level in Level::ALL {
-        let counts = stats.at(level);
-        if counts.made != 0 {
-            let (number, made, freed) = (level.number(), counts.made, counts.freed);
+    for (level, before) in Level::ALL.into_iter().zip(&TABLES) {
+        let (made, freed) = user_tables(level);
+        let made = made - before.0.load(Ordering::Relaxed);
+        let freed = freed - before.1.load(Ordering::Relaxed);
+        if made != 0 {
+            let number = level.number();
             write!(
                 out,
                 "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed}}}"
@@ -149,7 +174,7 @@ fn tables(out: &mut dyn Write, process: &Process) -> fmt::Result {
             separator = ",";
         }
     }
-    Ok(())
+    write!(out, "}}")
 }
 
 fn events(out: &mut dyn Write) -> fmt::Result {
