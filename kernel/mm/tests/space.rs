@@ -589,9 +589,12 @@ fn a_fault_with_nothing_to_do_drops_the_translation_that_caused_it() {
     map_fixed(&space, BASE, PAGE, RW).unwrap();
     touch(&space, BASE, Access::Read);
     world.machine.take_invalidations();
-    let page = Invalidation::Page {
+    let page = Invalidation::Range {
         asid: space.asid(),
-        va: BASE,
+        start: BASE,
+        end: BASE + PAGE,
+        level: arm64::geometry::Level::L3,
+        tables: false,
     };
     touch(&space, BASE, Access::Write);
     assert_eq!(world.machine.take_invalidations(), [page], "made dirty");

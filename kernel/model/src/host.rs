@@ -108,6 +108,18 @@ impl Machine for HostMachine {
 
     fn publish(&self, _kind: SpaceKind) {}
 
+    fn before_invalidate(&self) {}
+
+    fn repaints_without_flush(&self) -> bool {
+        false
+    }
+
+    fn open_tables(&self) -> usize {
+        0
+    }
+
+    fn close_tables(&self) {}
+
     fn invalidate(&self, what: Invalidation) {
         self.invalidations
             .lock()

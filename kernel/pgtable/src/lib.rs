@@ -22,7 +22,7 @@ mod user_space;
 pub mod walk;
 
 pub use kernel_space::KernelEdit;
-pub use machine::{Invalidation, Machine};
+pub use machine::{Invalidation, Machine, Pause};
 pub use slot::{LockedSlot, ReadSide, Slot, ptep_get, ptep_get_lockless};
 pub use space::{Kernel, Kind, Owner, PageTable, RootWord, SpaceKind, Special, User};
 pub use stats::{LevelCounts, TableStats};

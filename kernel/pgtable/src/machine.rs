@@ -1,7 +1,8 @@
 //! What the engine asks of the machine it runs on: memory, invalidation, hooks.
 
-use arm64::addr::PhysAddr;
-use arm64::pte::Format;
+use arm64::addr::{Pfn, PhysAddr};
+use arm64::geometry::Level;
+use arm64::pte::{Format, Pte};
 use frame::Frames;
 use sync::grace::Grace;
 
@@ -11,18 +12,24 @@ use crate::space::SpaceKind;
 use crate::stats::TableStats;
 use crate::table::TableDesc;
 
-/// What a TLB invalidation covers, always broadcast to the inner-shareable domain and completed
-/// before [`Machine::invalidate`] returns.
+/// What a TLB invalidation covers, always broadcast to the inner-shareable domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalidation {
     /// Every translation of one address-space identifier, walk caches included.
     Asid(u16),
-    /// The last-level translation of one page of one address space.
-    Page {
+    /// Translations of `[start, end)` in one address space.
+    Range {
         /// The identifier of the space.
         asid: u16,
-        /// An address inside the page.
-        va: u64,
+        /// First byte, page aligned.
+        start: u64,
+        /// First byte behind, page aligned.
+        end: u64,
+        /// The level of the entries that were changed: what one operation drops at a time, and the
+        /// level hint where `tables` is false.
+        level: Level,
+        /// Tables were torn out too: walk caches must go, and no level may be hinted.
+        tables: bool,
     },
     /// Global (kernel) translations of a range of pages, walk caches included.
     Kernel {
@@ -33,8 +40,32 @@ pub enum Invalidation {
     },
 }
 
+/// A place in the engine at which a test machine may run another CPU's operation: what makes a race
+/// a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pause {
+    /// A walk has loaded an entry that names a table and goes on to that table.
+    WalkStep,
+    /// A lockless read of a contiguous block has read some of its entries.
+    GatherLockless,
+    /// A pin has loaded the leaf and is about to take a reference.
+    PinBeforeReference,
+    /// A pin has its reference and is about to load the leaf again.
+    PinBeforeRecheck,
+    /// A contiguous block was taken apart and is not written again yet.
+    Repaint,
+    /// A table was found to be missing; its parent is not locked yet.
+    TableMissing,
+    /// A leaf table was found; it is not locked yet.
+    BeforeLock,
+    /// A new root is constructed and not published yet.
+    BeforeGrow,
+    /// Entries were torn out and are not flushed yet.
+    BeforeFlush,
+}
+
 /// The machine under the engine. The kernel implements it over the direct map and TLBI
-/// instructions, host tests over an arena.
+/// instructions, host tests over an arena, the model over an MMU that keeps every translation it may.
 ///
 /// The constructor and destructor hooks have no default on purpose: a port has to say what it
 /// does with a table page (CTOR-17, CTOR-20).
@@ -50,8 +81,24 @@ pub trait Machine: Sync + 'static {
     /// from translation table walks”).
     fn publish(&self, kind: SpaceKind);
 
-    /// Invalidates and waits for completion on all CPUs.
+    /// Completes earlier stores to tables, so that no walk begun later sees what they replaced
+    /// (DSB ISHST). An identifier that an invalidation needs is read after this.
+    fn before_invalidate(&self);
+
+    /// Invalidates and waits for completion on all CPUs. [`Self::before_invalidate`] came before.
     fn invalidate(&self, what: Invalidation);
+
+    /// Whether a contiguous block may be made and unmade without an invalidation in between:
+    /// FEAT_BBM level 2 on CPUs known never to take a TLB conflict abort for it.
+    fn repaints_without_flush(&self) -> bool;
+
+    /// Gives this CPU the right to write table pages until [`Self::close_tables`]: the distance
+    /// (wrapping) from where a table is read to where it is written; 0 where tables are not
+    /// protected (D16). Never nested.
+    fn open_tables(&self) -> usize;
+
+    /// Takes the right away again.
+    fn close_tables(&self);
 
     /// Makes the bytes of the page at `pa`, written as data, visible to instruction fetches.
     fn sync_instructions(&self, pa: PhysAddr);
@@ -74,4 +121,24 @@ pub trait Machine: Sync + 'static {
 
     /// Called for every table page after its grace period, before the frame is freed.
     fn on_destruct(&self, table: &TableDesc);
+
+    /// Told of every change of an entry, right after it. `at` is the physical address of the entry
+    /// in a table of `level`. For models; nothing on hardware.
+    #[inline(always)]
+    fn stored(&self, at: PhysAddr, level: Level, old: Pte, new: Pte) {
+        let _ = (at, level, old, new);
+    }
+
+    /// Told of every reference to a user frame that entries gave up, when its flush is over and just
+    /// before it is dropped. For models; nothing on hardware.
+    #[inline(always)]
+    fn released(&self, frame: Pfn) {
+        let _ = frame;
+    }
+
+    /// A place where a test may interleave. Nothing on hardware.
+    #[inline(always)]
+    fn pause(&self, at: Pause) {
+        let _ = at;
+    }
 }

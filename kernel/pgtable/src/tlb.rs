@@ -16,6 +16,7 @@ pub struct Flushed {
 
 /// Invalidates `what` on all CPUs, waits, and hands out the proof.
 pub fn flush<M: Machine>(machine: &M, what: Invalidation) -> Flushed {
+    machine.before_invalidate();
     machine.invalidate(what);
     Flushed { _made_by_flush: () }
 }

@@ -5,6 +5,7 @@ use core::arch::asm;
 
 use aarch64_cpu::registers::{Readable, TTBR0_EL1, Writeable};
 use arm64::addr::{PhysAddr, VirtAddr};
+use arm64::geometry::Level;
 use arm64::pte::Format;
 use arm64::{regs, tlbi};
 use frame::Frames;
@@ -126,16 +127,26 @@ impl Machine for Hw {
         }
     }
 
-    fn invalidate(&self, what: Invalidation) {
-        // SAFETY: barriers and invalidations make no translation that the tables do not hold.
+    #[inline]
+    fn before_invalidate(&self) {
+        // SAFETY: a barrier.
         unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+    }
+
+    fn invalidate(&self, what: Invalidation) {
         match what {
             Invalidation::Asid(asid) => tlbi_aside1is(tlbi::asid(asid)),
-            Invalidation::Page { asid, va } => tlbi_vae1is(tlbi::va(asid, VirtAddr::new(va), None)),
+            Invalidation::Range {
+                asid,
+                start,
+                end,
+                level,
+                tables,
+            } => invalidate_range(asid, start, end, level, tables),
             Invalidation::Kernel { start, end } => {
                 let pages = end.wrapping_sub(start) >> 12;
                 if pages > KERNEL_RANGE_LIMIT {
-                    // SAFETY: as above.
+                    // SAFETY: an invalidation makes no translation that the tables do not hold.
                     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
                 } else {
                     (0..pages).for_each(|page| {
@@ -144,9 +155,22 @@ impl Machine for Hw {
                 }
             }
         }
-        // SAFETY: as above.
+        // SAFETY: barriers.
         unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
     }
+
+    #[inline]
+    fn repaints_without_flush(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn open_tables(&self) -> usize {
+        0
+    }
+
+    #[inline]
+    fn close_tables(&self) {}
 
     fn sync_instructions(&self, pa: PhysAddr) {
         memory_ops::sync_icache(self.frames().window().virt(pa).as_ptr(), 4096);
@@ -176,6 +200,26 @@ impl Machine for Hw {
     }
 }
 
+/// Invalidates a range of one space, with range operations where the CPU has them.
+fn invalidate_range(asid: u16, start: u64, end: u64, level: Level, tables: bool) {
+    let features = super::cpu::features();
+    let abilities = tlbi::Abilities {
+        ranges: features.tlb_range,
+        hints: features.ttl,
+        lpa2: HW.format().lpa2,
+    };
+    let pages = end.wrapping_sub(start) >> 12;
+    let pieces = tlbi::Pieces::new(asid, VirtAddr::new(start), pages, level, !tables, abilities);
+    for piece in pieces {
+        match (piece, tables) {
+            (tlbi::Op::Page(operand), false) => tlbi_vale1is(operand),
+            (tlbi::Op::Page(operand), true) => tlbi_vae1is(operand),
+            (tlbi::Op::Range(operand), false) => tlbi_rvale1is(operand),
+            (tlbi::Op::Range(operand), true) => tlbi_rvae1is(operand),
+        }
+    }
+}
+
 fn tlbi_aside1is(operand: u64) {
     // SAFETY: an invalidation makes no translation that the tables do not hold.
     unsafe { asm!("tlbi aside1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
@@ -189,4 +233,33 @@ fn tlbi_vae1is(operand: u64) {
 fn tlbi_vaae1is(operand: u64) {
     // SAFETY: as above.
     unsafe { asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+}
+
+fn tlbi_vale1is(operand: u64) {
+    // SAFETY: as above.
+    unsafe { asm!("tlbi vale1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
+}
+
+fn tlbi_rvale1is(operand: u64) {
+    // SAFETY: as above; only reached where the CPU has FEAT_TLBIRANGE.
+    unsafe {
+        asm!(
+            ".arch_extension tlb-rmi",
+            "tlbi rvale1is, {}",
+            in(reg) operand,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+fn tlbi_rvae1is(operand: u64) {
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            ".arch_extension tlb-rmi",
+            "tlbi rvae1is, {}",
+            in(reg) operand,
+            options(nostack, preserves_flags)
+        );
+    }
 }

@@ -22,6 +22,7 @@ extern crate std;
 
 pub mod atomic;
 pub mod grace;
+pub mod planted;
 pub mod rank;
 
 mod cpu;

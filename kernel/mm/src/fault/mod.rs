@@ -268,7 +268,15 @@ impl<M: Machine> Space<M> {
     fn drop_stale(&self, va: u64) {
         self.counters().flushes_page.bump();
         let asid = self.asid();
-        self.machine().invalidate(Invalidation::Page { asid, va });
+        let start = va & !(PAGE_SIZE - 1);
+        self.machine().before_invalidate();
+        self.machine().invalidate(Invalidation::Range {
+            asid,
+            start,
+            end: start + PAGE_SIZE,
+            level: Level::L3,
+            tables: false,
+        });
     }
 
     fn refuse(&self, refusal: Refusal) -> FaultOutcome {

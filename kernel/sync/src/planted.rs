@@ -1,0 +1,167 @@
+//! Planted faults (DESIGN §5, tier T7): each is a place in the shipped sources where one test build
+//! can be told, at run time, to do the wrong thing, so that the tests can be tested.
+//!
+//! The list below is the only one. In a build without the `planted` feature [`is`] is the constant
+//! `false` and nothing of a fault remains in the code.
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// A fault that can be planted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u32)]
+        #[non_exhaustive]
+        pub enum Fault { $($(#[$doc])* $name),+ }
+
+        impl Fault {
+            /// Every fault with its name.
+            pub const ALL: &'static [(Self, &'static str)] =
+                &[$((Self::$name, stringify!($name))),+];
+        }
+    };
+}
+
+faults! {
+    /// `Gather::flush` hands out its token without an invalidation.
+    SkipFlush,
+    /// A leaf invalidation covers the first page of its range only.
+    NarrowFlush,
+    /// Tables are torn out, but only last-level translations are invalidated.
+    KeepWalkCache,
+    /// The level hint of an invalidation names the level above.
+    WrongLevelHint,
+    /// Folding and unfolding write the new entries over the live ones.
+    MakeWithoutBreak,
+    /// Folding breaks, but makes again without an invalidation in between, on any CPU.
+    BreakWithoutFlush,
+    /// After an unfold only the page asked for is invalidated.
+    UnfoldFlushesOnePage,
+    /// A block is folded wherever sixteen entries fit, aligned or not.
+    FoldMisaligned,
+    /// A block is folded without a look at the attributes of its entries.
+    FoldMixedAttributes,
+    /// A block is folded although its frames belong to more than one folio.
+    FoldAcrossFolios,
+    /// Folding and unfolding drop the access flags of all but the first entry.
+    ConvertLosesYoung,
+    /// Folding and unfolding drop the dirty state of all but the first entry.
+    ConvertLosesDirty,
+    /// The locked getter reads its own entry only.
+    SkipGather,
+    /// The lockless getter takes whatever sixteen values it reads as one block.
+    SkipConsistency,
+    /// A live entry is changed by load and store.
+    StoreOverLive,
+    /// "Nothing to do" is decided on the gathered view.
+    GatheredNoop,
+    /// Changing the rights of a part of a block leaves the block folded.
+    ProtectWithoutUnfold,
+    /// Taking out a part of a block leaves the rest folded.
+    ZapWithoutUnfold,
+    /// A detached table is destructed at once.
+    DestructBeforeGrace,
+    /// A table taken out of its parent is given back without its flush.
+    FreeTableUnflushed,
+    /// The constructor hook's refusal loses the frame.
+    LeakOnRefusal,
+    /// Adoption constructs the root and forgets the tables under it.
+    AdoptRootOnly,
+    /// A step of a walk loads the entry a second time.
+    ReloadInWalk,
+    /// A range walk goes on with the entry it has when a boundary of the root is crossed.
+    StaleSlotAcrossBoundary,
+    /// A pin is not compared with the entry again.
+    PinWithoutRecheck,
+    /// A table is linked under a parent that may have been unlinked.
+    LinkUnderDeadParent,
+    /// A table is linked although the area of the fault was retired.
+    LinkRetired,
+    /// An absent table is skipped without its parent's lock.
+    SkipAbsentUnlocked,
+    /// A table is unlinked by a look at its entry count without its lock.
+    UnlinkUnlocked,
+    /// Growing publishes the new root before the old one hangs under it.
+    GrowBeforeLink,
+    /// A former root is reclaimed like any empty table.
+    FreeFormerRoot,
+    /// TCR is written while the old root is still loaded.
+    TcrUnderOldRoot,
+    /// A CPU whose root has grown reloads it without dropping its translations.
+    GrowWithoutFlush,
+    /// A new generation of identifiers begins without a pending flush on every CPU.
+    NoRolloverFlush,
+    /// Identifiers in use on other CPUs are not reserved when a generation begins.
+    ForgetReservedAsids,
+    /// Splitting a block links the table over the live block.
+    SplitWithoutBreak,
+    /// A table is collapsed although one of its entries differs.
+    CollapseUnchecked,
+    /// Removed entries are not counted.
+    MiscountEntries,
+    /// A full block counts one reference instead of sixteen.
+    OneReferencePerBlock,
+    /// The write window stays open after its batch.
+    LeaveWindowOpen,
+    /// A table page is not turned read-only by its constructor.
+    LeaveTableWritable,
+}
+
+impl Fault {
+    /// The fault of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.iter();
+        all.find(|(_, known)| *known == name)
+            .map(|&(fault, _)| fault)
+    }
+}
+
+/// Whether `fault` is planted in this run.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn is(_fault: Fault) -> bool {
+    false
+}
+
+#[cfg(feature = "planted")]
+pub use on::{is, plant};
+
+#[cfg(feature = "planted")]
+mod on {
+    use super::Fault;
+    // Core's atomic on purpose: the choice is made before anything is explored by loom.
+    use core::sync::atomic::{AtomicU32, Ordering};
+
+    const UNKNOWN: u32 = u32::MAX;
+    const NONE: u32 = u32::MAX - 1;
+
+    static CHOSEN: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+    /// Whether `fault` is planted in this run: on the host the one named by the environment
+    /// variable `TESSERA_FAULT`, in the kernel the one given to [`plant`].
+    #[inline]
+    pub fn is(fault: Fault) -> bool {
+        let chosen = match CHOSEN.load(Ordering::Relaxed) {
+            UNKNOWN => choose(),
+            chosen => chosen,
+        };
+        chosen == fault as u32
+    }
+
+    /// Plants `fault` from here on, or none.
+    pub fn plant(fault: Option<Fault>) {
+        CHOSEN.store(fault.map_or(NONE, |fault| fault as u32), Ordering::Relaxed);
+    }
+
+    #[cfg(not(target_os = "none"))]
+    fn choose() -> u32 {
+        let named = std::env::var("TESSERA_FAULT").ok();
+        plant(named.map(|name| {
+            Fault::named(&name).unwrap_or_else(|| panic!("no fault is called {name}"))
+        }));
+        CHOSEN.load(Ordering::Relaxed)
+    }
+
+    #[cfg(target_os = "none")]
+    fn choose() -> u32 {
+        NONE
+    }
+}
