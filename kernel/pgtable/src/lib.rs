@@ -9,6 +9,8 @@
 //! the [`Machine`] that a space is given.
 #![cfg_attr(not(test), no_std)]
 
+pub mod activation;
+pub mod asid;
 pub mod dump;
 mod kernel_space;
 mod lock;
