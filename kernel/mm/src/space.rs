@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use arm64::attrs::Prot;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
+use pgtable::asid::AsidCell;
 use pgtable::{
     Flushed, Invalidation, Machine, PageTable, RootWord, TableError, TableStats, Torn, User, tlb,
 };
@@ -43,7 +44,7 @@ impl Map {
 pub struct Space<M: Machine> {
     context: &'static MmContext<M>,
     table: PageTable<User, M>,
-    asid: u16,
+    asid: AsidCell,
     map: SpinLock<Map, rank::MapOwner>,
     counters: Counters,
     first_fault_open: AtomicBool,
@@ -54,17 +55,10 @@ impl<M: Machine> Space<M> {
     /// An empty space.
     ///
     /// # Errors
-    /// [`MmError::NoMemory`]: no frame for the root, or no identifier left.
+    /// [`MmError::NoMemory`]: no frame for the root.
     pub fn new(context: &'static MmContext<M>) -> Result<Self, MmError> {
         let geometry = Geometry::for_va_bits(VA_BITS);
-        let asid = context.asids.take().ok_or(MmError::NoMemory)?;
-        let table = match PageTable::new(context.machine, context.new_id(), geometry) {
-            Ok(table) => table,
-            Err(error) => {
-                context.asids.give_back(asid);
-                return Err(error.into());
-            }
-        };
+        let table = PageTable::new(context.machine, context.new_id(), geometry)?;
         let map = Map {
             areas: VmaIndex::new(),
             owned: false,
@@ -75,7 +69,7 @@ impl<M: Machine> Space<M> {
         Ok(Self {
             context,
             table,
-            asid,
+            asid: AsidCell::new(),
             map: SpinLock::new(map),
             counters: Counters::default(),
             first_fault_open: AtomicBool::new(true),
@@ -88,9 +82,16 @@ impl<M: Machine> Space<M> {
         self.table.owner().id
     }
 
-    /// Its identifier in the TLB.
-    pub fn asid(&self) -> u16 {
-        self.asid
+    /// What TLBs know it by: for CPUs that change to it, and for invalidations.
+    #[inline]
+    pub fn asid_cell(&self) -> &AsidCell {
+        &self.asid
+    }
+
+    /// What all spaces share.
+    #[inline]
+    pub fn context(&self) -> &'static MmContext<M> {
+        self.context
     }
 
     /// Root and levels.
@@ -145,10 +146,6 @@ impl<M: Machine> Space<M> {
         self.map.lock().areas.len()
     }
 
-    pub(crate) fn context(&self) -> &'static MmContext<M> {
-        self.context
-    }
-
     pub(crate) fn machine(&self) -> &'static M {
         self.context.machine
     }
@@ -172,7 +169,11 @@ impl<M: Machine> Space<M> {
     /// Invalidates everything of this space on all CPUs.
     pub(crate) fn flush(&self) -> Flushed {
         self.counters.flushes_asid.bump();
-        tlb::flush(self.machine(), Invalidation::Asid(self.asid))
+        let machine = self.machine();
+        // The identifier is read once the tables are complete (see `pgtable::asid`); `flush`
+        // begins with the same barrier, which has nothing left to wait for then.
+        machine.before_invalidate();
+        tlb::flush(machine, Invalidation::Asid(self.asid.current()))
     }
 
     /// Flushes and frees what was torn out, if anything was.
@@ -268,7 +269,9 @@ impl<M: Machine> Drop for Space<M> {
         self.table.retire(&mut torn);
         let flushed = self.flush();
         torn.release(self.machine().frames(), self.context.graveyard, &flushed);
-        self.context.asids.give_back(self.asid);
+        // The identifier goes with its cell. Nobody is told: it is handed out again only in another
+        // generation, which every CPU begins with a flush of its own. What this space had in a TLB
+        // is gone already, by the flushes above, each before its frames were freed.
     }
 }
 
@@ -276,7 +279,7 @@ impl<M: Machine> fmt::Debug for Space<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Space")
             .field("id", &self.id())
-            .field("asid", &self.asid)
+            .field("asid", &self.asid.current())
             .finish()
     }
 }

@@ -74,6 +74,10 @@ counters! {
     flushes_page,
     /// Changes of the map.
     map_changes,
+    /// Levels added to the space.
+    levels_grown,
+    /// Times a CPU found that it had loaded the space with fewer levels.
+    root_reloads,
 }
 
 impl Counters {

@@ -267,11 +267,10 @@ impl<M: Machine> Space<M> {
     /// access faults for ever where hardware does not walk again before a permission fault.
     fn drop_stale(&self, va: u64) {
         self.counters().flushes_page.bump();
-        let asid = self.asid();
         let start = va & !(PAGE_SIZE - 1);
         self.machine().before_invalidate();
         self.machine().invalidate(Invalidation::Range {
-            asid,
+            asid: self.asid_cell().current(),
             start,
             end: start + PAGE_SIZE,
             level: Level::L3,
