@@ -19,6 +19,8 @@ impl Frames {
         let mut table = TableFrame { frames: self, pfn };
         // SAFETY: a whole page that nobody else has.
         unsafe { (self.page_ops().zero_page)(table.bytes().as_ptr()) }
+        #[cfg(loom)]
+        self.clear_cells(pfn);
         table.set_state(TableState::Allocated);
         Ok(table)
     }
