@@ -3,6 +3,7 @@
 use arm64::geometry::Level;
 use core::sync::atomic::Ordering;
 use sync::atomic::AtomicU64;
+use sync::const_fn;
 
 /// Tables made and freed at one level, and how many of those made were boot tables taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,13 +24,20 @@ pub struct TableStats {
     adopted: [AtomicU64; 5],
 }
 
+const_fn! {
+    const fn zeros() -> [AtomicU64; 5] {
+        #[cfg(not(loom))]
+        return [const { AtomicU64::new(0) }; 5];
+        #[cfg(loom)]
+        return core::array::from_fn(|_| AtomicU64::new(0));
+    }
+}
+
 impl TableStats {
-    /// All zero.
-    pub const fn new() -> Self {
-        Self {
-            made: [const { AtomicU64::new(0) }; 5],
-            freed: [const { AtomicU64::new(0) }; 5],
-            adopted: [const { AtomicU64::new(0) }; 5],
+    const_fn! {
+        /// All zero.
+        pub const fn new() -> Self {
+            Self { made: zeros(), freed: zeros(), adopted: zeros() }
         }
     }
 
