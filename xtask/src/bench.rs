@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use xtask::control::Line;
 use xtask::guest::{Guest, Limits};
 use xtask::machine::Machine;
 
@@ -109,10 +110,14 @@ fn measure(machine: &Machine, qemu: &Path, group: &str) -> Result<Vec<Measured>>
     let done = run.lines.iter().any(|line| line.event() == "bench-done");
     if status != Some(0) || !done {
         let line = xtask::shell::line(&machine.command(qemu));
-        let last = run.lines.last().map_or("", |line| line.rest());
+        let failed = |line: &&Line| line.event() == "bench-failed";
+        let why = run.lines.iter().find(failed);
+        let why = why
+            .and_then(|line| line.get("text"))
+            .unwrap_or("no word why");
         bail!(
-            "the kernel did not finish group {group}: status {status:?}, last word `{last}`; the \
-             command was\n{line}"
+            "the kernel did not finish group {group}: {why}, status {status:?}; the command was\n\
+             {line}"
         );
     }
     let rows = run.lines.iter().filter(|line| line.event() == "bench-row");

@@ -1,134 +1,210 @@
-//! The page-table engine, over the 512 entries of one leaf table unless a row says otherwise.
+//! The page-table engine over the 512 entries of one leaf table, and its larger operations.
+
+mod tables;
 
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Geometry;
-use frame::{TableFrame, UserFrame};
-use pgtable::{Graveyard, Invalidation, Machine, PageTable, Torn, User, Walked, tlb};
+use frame::UserFrame;
+use pgtable::{Gather, Graveyard, Machine, PageTable, User, Visit, Walked};
 
 use super::{Cost, Failure, measure, row};
 use crate::arch::mmu::{HW, Hw};
 use crate::memory::frames;
 
+/// 2 MiB aligned: the range of one leaf table.
 const VA: u64 = 0x12_3440_0000;
 const PAGE: u64 = 4096;
 const ENTRIES: u64 = 512;
 /// A number that no process has.
 const SPACE: u32 = 0xbe7c;
-const ASID: u16 = 0;
+/// Pages of a contiguous block, and the order of a folio of so many.
+const BLOCK: u64 = 16;
+const BLOCK_ORDER: u8 = 4;
 
 type Table = PageTable<User, Hw>;
 
 pub(super) fn run() -> Result<(), Failure> {
-    let mut frames = [const { None }; ENTRIES as usize];
-    for frame in &mut frames {
-        let fresh = crate::memory::frames().alloc_fresh(0, true);
-        *frame = Some(fresh.map_err(|_| "no frame")?.into_user());
-    }
-    single_pages(&mut frames)?;
-    tables()?;
-    spaces()
+    single_pages()?;
+    folded_blocks()?;
+    conversions()?;
+    tables::run()
 }
 
 fn table() -> Result<Table, Failure> {
     Table::new(&HW, SPACE, Geometry::for_va_bits(39)).map_err(|_| "no space")
 }
 
-fn range() -> VaRange {
-    match VaRange::new(VirtAddr::new(VA), VirtAddr::new(VA + ENTRIES * PAGE)) {
-        Some(range) => range,
-        None => panic!("the range of the benchmark is not one"),
-    }
-}
-
-/// Map, walk, protect and unmap single pages.
-fn single_pages(frames: &mut [Option<UserFrame>; ENTRIES as usize]) -> Result<(), Failure> {
-    let mut table = table()?;
-    // The way to the leaf table is made before, and its lines are warm in nobody's cache anyway.
-    let (mapped, cost) = {
-        let stay = ();
-        drop(
-            table
-                .lock_leaf(VA, &HW.read_side(&stay))
-                .map_err(|_| "no table")?,
-        );
-        measure(|| map(&table, frames))
-    };
-    mapped?;
-    row("map", "entry", ENTRIES, cost);
-    let (seen, cost) = measure(|| walk(&table));
-    if seen != ENTRIES {
-        return Err("not all pages are seen");
-    }
-    row("walk_lockless", "entry", ENTRIES, cost);
-    let (changed, cost) = measure(|| protect(&table));
-    changed?;
-    row("protect", "entry", ENTRIES, cost);
-    let graves = Graveyard::new();
-    let (_, cost) = measure(|| unmap(&table, &graves));
-    row("unmap", "entry", ENTRIES, cost);
-    end(&mut table, &graves);
-    reap(&graves)
-}
-
-fn map(table: &Table, frames: &mut [Option<UserFrame>]) -> Result<(), Failure> {
+/// A space with an empty leaf table at [`VA`].
+fn table_with_leaf() -> Result<Table, Failure> {
+    let table = table()?;
     let stay = ();
     let section = HW.read_side(&stay);
-    let leaf = table.lock_leaf(VA, &section).map_err(|_| "no table")?;
-    let attrs = Attrs::user(Prot::RW);
-    let mut va = VA;
-    for frame in frames {
-        let frame = frame.take().ok_or("a frame is used twice")?;
-        leaf.install(va, frame, attrs).map_err(|_| "occupied")?;
+    let locked = table.lock_leaf(VA, &section, || true);
+    drop(locked.map_err(|_| "no table")?);
+    Ok(table)
+}
+
+/// `pages` pages from [`VA`] on.
+fn range(pages: u64) -> Result<VaRange, Failure> {
+    let (start, end) = (VirtAddr::new(VA), VirtAddr::new(VA + pages * PAGE));
+    VaRange::new(start, end).ok_or("no range")
+}
+
+/// Map, walk, protect, age and unmap pages that do not fit together.
+fn single_pages() -> Result<(), Failure> {
+    let mut pages = [const { None }; ENTRIES as usize];
+    for page in &mut pages {
+        let fresh = frames().alloc_fresh(0, false).map_err(|_| "no frame")?;
+        *page = Some(fresh.into_user());
+    }
+    let mut table = table_with_leaf()?;
+    let (mapped, cost) = measure(|| map_pages(&table, &mut pages));
+    mapped?;
+    row("map", "entry", ENTRIES, cost);
+    seen("walk_lockless", &table, PAGE)?;
+    change("protect", &table)?;
+    age("clear_young", &table)?;
+    unmap("unmap", &mut table)
+}
+
+/// The same with pages in folded blocks of 64 KiB.
+fn folded_blocks() -> Result<(), Failure> {
+    let mut folios = [const { None }; (ENTRIES / BLOCK) as usize];
+    for folio in &mut folios {
+        *folio = Some(new_folio()?);
+    }
+    let mut table = table_with_leaf()?;
+    let (mapped, cost) = measure(|| map_folios(&table, &mut folios));
+    mapped?;
+    row("map_folded", "page", ENTRIES, cost);
+    seen("walk_lockless_folded", &table, BLOCK * PAGE)?;
+    change("protect_folded", &table)?;
+    age("clear_young_folded", &table)?;
+    unmap("unmap_folded", &mut table)
+}
+
+fn new_folio() -> Result<UserFrame, Failure> {
+    let fresh = frames().alloc_fresh(BLOCK_ORDER, false);
+    Ok(fresh.map_err(|_| "no folio")?.into_user())
+}
+
+/// Of a page that has been written.
+fn attrs() -> Attrs {
+    Attrs {
+        young: true,
+        dirty: true,
+        ..Attrs::user(Prot::RW)
+    }
+}
+
+fn map_pages(table: &Table, pages: &mut [Option<UserFrame>]) -> Result<(), Failure> {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let leaf = table.lock_leaf(VA, &section, || true);
+    let leaf = leaf.map_err(|_| "no table")?;
+    let (mut va, attrs) = (VA, attrs());
+    for page in pages {
+        let page = page.take().ok_or("a frame is used twice")?;
+        leaf.install(va, page, attrs).map_err(|_| "occupied")?;
         va += PAGE;
     }
     Ok(())
 }
 
-fn walk(table: &Table) -> u64 {
+fn map_folios(table: &Table, folios: &mut [Option<UserFrame>]) -> Result<(), Failure> {
     let stay = ();
     let section = HW.read_side(&stay);
-    let pages = (0..ENTRIES).map(|page| table.walk(VA + page * PAGE, &section));
-    pages
-        .filter(|walked| matches!(walked, Walked::Seen { .. }))
-        .count() as u64
+    let leaf = table.lock_leaf(VA, &section, || true);
+    let leaf = leaf.map_err(|_| "no table")?;
+    let (mut va, attrs) = (VA, attrs());
+    for folio in folios {
+        let folio = folio.take().ok_or("a folio is used twice")?;
+        let installed = leaf.install_folio(va, folio, BLOCK as usize, attrs, None);
+        installed.map_err(|_| "occupied")?;
+        va += BLOCK * PAGE;
+    }
+    Ok(())
 }
 
-fn protect(table: &Table) -> Result<(), Failure> {
+/// A walk of all entries, each of which translates `span` bytes.
+fn seen(name: &str, table: &Table, span: u64) -> Result<(), Failure> {
     let stay = ();
     let section = HW.read_side(&stay);
-    let leaf = table.lock_leaf(VA, &section).map_err(|_| "no table")?;
-    let changed = leaf.protect(VA, VA + ENTRIES * PAGE, Prot::READ);
-    drop(leaf);
-    let _flushed = tlb::flush(&HW, Invalidation::Asid(ASID));
+    let (count, cost) = measure(|| {
+        let mut count = 0;
+        table.walk_range(VA, VA + ENTRIES * PAGE, &section, |_, walked| {
+            count += u64::from(matches!(walked, Walked::Seen { span: s, .. } if s == span));
+        });
+        count
+    });
+    row(name, "entry", ENTRIES, cost);
+    (count == ENTRIES)
+        .then_some(())
+        .ok_or("a walk has not seen what it should")
+}
+
+/// Takes the right to write from all pages, and flushes.
+fn change(name: &str, table: &Table) -> Result<(), Failure> {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let whole = range(ENTRIES)?;
+    let (changed, cost) = measure(|| {
+        let mut gather = Gather::new();
+        table.protect(whole, Prot::READ, &mut gather, &section);
+        let changed = gather.needs_flush();
+        let _nothing_to_release = gather.flush(table);
+        changed
+    });
+    row(name, "entry", ENTRIES, cost);
     changed.then_some(()).ok_or("nothing was protected")
 }
 
-fn unmap(table: &Table, graves: &Graveyard) {
+/// Clears the accessed flag of all pages, and does not flush: reclaim does not either.
+fn age(name: &str, table: &Table) -> Result<(), Failure> {
     let stay = ();
     let section = HW.read_side(&stay);
-    let (range, mut torn) = (range(), Torn::new());
-    let mut at = range.start().raw();
-    while at < range.end().raw() {
-        let rest = match VaRange::new(VirtAddr::new(at), range.end()) {
-            Some(rest) => rest,
-            None => break,
-        };
-        at = table.zap(rest, &mut torn, &section);
-        let flushed = tlb::flush(&HW, Invalidation::Asid(ASID));
-        torn.release(frames(), graves, &flushed);
+    let whole = range(ENTRIES)?;
+    let mut gather = Gather::new();
+    let (young, cost) = measure(|| match table.cursor(whole, &section).visit() {
+        Some(Visit::Table(leaf)) => leaf.clear_young(&mut gather),
+        _ => false,
+    });
+    row(name, "entry", ENTRIES, cost);
+    let _nothing_to_release = gather.flush(table);
+    young.then_some(()).ok_or("nothing was young")
+}
+
+/// Takes everything out, flushes in batches and gives the frames back.
+fn unmap(name: &str, table: &mut Table) -> Result<(), Failure> {
+    let graves = Graveyard::new();
+    let (done, cost) = measure(|| zap(table, ENTRIES, &graves));
+    done?;
+    row(name, "entry", ENTRIES, cost);
+    end(table, &graves)
+}
+
+/// Takes out `pages` pages from [`VA`] on.
+fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<(), Failure> {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let (whole, mut gather) = (range(pages)?, Gather::new());
+    let mut at = whole.start();
+    while at != whole.end() {
+        let rest = VaRange::new(at, whole.end()).ok_or("no range")?;
+        at = VirtAddr::new(table.zap(rest, &mut gather, &section));
+        let flushed = gather.flush(table);
+        gather.release(&HW, graves, &flushed);
     }
+    Ok(())
 }
 
-fn end(table: &mut Table, graves: &Graveyard) {
-    let mut torn = Torn::new();
-    table.retire(&mut torn);
-    let flushed = tlb::flush(&HW, Invalidation::Asid(ASID));
-    torn.release(frames(), graves, &flushed);
-}
-
-/// Waits for the grace periods of what is buried: this is the only CPU.
-fn reap(graves: &Graveyard) -> Result<(), Failure> {
+/// Ends a space, and waits for its grace periods: this is the only CPU.
+fn end(table: &mut Table, graves: &Graveyard) -> Result<(), Failure> {
+    let mut gather = Gather::new();
+    table.retire(&mut gather);
+    let flushed = gather.flush(table);
+    gather.release(&HW, graves, &flushed);
     for _ in 0..16 {
         graves.reap(&HW, usize::MAX);
         if graves.is_empty() {
@@ -139,40 +215,35 @@ fn reap(graves: &Graveyard) -> Result<(), Failure> {
     Err("a grace period does not end")
 }
 
-/// A table page, beside clearing one.
-fn tables() -> Result<(), Failure> {
-    let mut zero = Cost::default();
-    let mut fresh = frames().alloc_fresh(0, false).map_err(|_| "no frame")?;
-    let mut made = Cost::default();
-    for _ in 0..ENTRIES {
-        zero.add(measure(|| fresh.zero_page(0)).1);
-        let (table, cost) = measure(|| frames().alloc_table());
-        made.add(cost);
-        let table: TableFrame = table.map_err(|_| "no table")?;
-        frames().free_table(table);
+/// The last page of a folded block becomes different, and the same again.
+fn conversions() -> Result<(), Failure> {
+    const ROUNDS: u64 = 64;
+    let mut table = table_with_leaf()?;
+    map_folios(&table, &mut [Some(new_folio()?)])?;
+    let last = VA + (BLOCK - 1) * PAGE;
+    let last = VaRange::new(VirtAddr::new(last), VirtAddr::new(last + PAGE));
+    let last = last.ok_or("no range")?;
+    let (mut apart, mut together) = (Cost::default(), Cost::default());
+    for _ in 0..ROUNDS {
+        apart.add(protect_one(&table, last, Prot::READ, PAGE)?);
+        together.add(protect_one(&table, last, Prot::RW, BLOCK * PAGE)?);
     }
-    row("zero_page", "page", ENTRIES, zero);
-    row("table_alloc", "table", ENTRIES, made);
-    Ok(())
+    row("unfold", "block", ROUNDS, apart);
+    row("fold", "block", ROUNDS, together);
+    let graves = Graveyard::new();
+    zap(&table, ENTRIES, &graves)?;
+    end(&mut table, &graves)
 }
 
-/// An empty space, from nothing to nothing.
-fn spaces() -> Result<(), Failure> {
-    const ROUNDS: u64 = 64;
-    let mut cost = Cost::default();
-    for _ in 0..ROUNDS {
-        let graves = Graveyard::new();
-        let (done, once) = measure(|| {
-            let mut table = table()?;
-            end(&mut table, &graves);
-            Ok::<_, Failure>(())
-        });
-        done?;
-        cost.add(once);
-        let (done, freed) = measure(|| reap(&graves));
-        done?;
-        cost.add(freed);
+/// Changes one page; afterwards it translates `span` bytes.
+fn protect_one(table: &Table, page: VaRange, prot: Prot, span: u64) -> Result<Cost, Failure> {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let mut gather = Gather::new();
+    let (_, cost) = measure(|| table.protect(page, prot, &mut gather, &section));
+    let _nothing_to_release = gather.flush(table);
+    match table.walk(page.start().raw(), &section) {
+        Walked::Seen { span: seen, .. } if seen == span => Ok(cost),
+        _ => Err("a block was not converted"),
     }
-    row("space_create_destroy", "space", ROUNDS, cost);
-    Ok(())
 }
