@@ -28,6 +28,7 @@ pub mod arena;
 pub mod slab;
 
 mod buddy;
+mod chunks;
 mod frames;
 mod fresh;
 mod kernel;
@@ -41,6 +42,7 @@ mod user;
 mod window;
 
 pub use buddy::MAX_ORDER;
+pub use chunks::{ChunkError, TableChunks};
 pub use frames::Frames;
 pub use fresh::FreshFrame;
 pub use kernel::KernelFrame;
