@@ -6,7 +6,8 @@ use sync::rank;
 
 const WORDS: usize = 1 << (16 - 6);
 
-/// The identifiers of the machine. Zero is never handed out: it belongs to the reserved root.
+/// The identifiers of the machine. Zero and one are never handed out: they belong to the reserved
+/// root and to the window on protected tables.
 #[derive(Debug)]
 pub struct Asids {
     used: SpinLock<Map, rank::Leaf>,
@@ -26,9 +27,9 @@ impl Asids {
         let mut map = Map {
             bits: [0; WORDS],
             limit: 1 << bits,
-            next: 1,
+            next: 2,
         };
-        map.bits[0] = 1;
+        map.bits[0] = 0b11;
         Self {
             used: SpinLock::new(map),
         }

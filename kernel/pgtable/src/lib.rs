@@ -13,6 +13,7 @@ pub mod dump;
 mod kernel_space;
 mod lock;
 pub mod machine;
+mod protect;
 pub mod slot;
 pub mod space;
 pub mod stats;

@@ -67,6 +67,20 @@ pub fn ptep_get(slot: &LockedSlot<'_>) -> Pte {
     Pte::from_raw(slot.cell.load(Ordering::Relaxed))
 }
 
+/// How stores open and close the window on protected tables.
+pub static WINDOW: sync::Once<(fn() -> usize, fn())> = sync::Once::new();
+
+fn through<T>(cell: &AtomicU64, store: impl FnOnce(&AtomicU64) -> T) -> T {
+    let Some((open, close)) = WINDOW.get() else {
+        return store(cell);
+    };
+    let at = core::ptr::from_ref(cell).addr().wrapping_add(open());
+    // SAFETY: D16: the window shows the entry at that distance until it is closed.
+    let result = store(unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>(at) });
+    close();
+    result
+}
+
 impl LockedSlot<'_> {
     /// The level of the table that the entry belongs to.
     pub fn level(&self) -> Level {
@@ -79,10 +93,9 @@ impl LockedSlot<'_> {
     /// The entry was not none; nothing was changed.
     #[inline]
     pub(crate) fn set_new(&self, new: Pte) -> Result<(), Pte> {
-        match self
-            .cell
-            .compare_exchange(0, new.raw(), Ordering::Release, Ordering::Relaxed)
-        {
+        match through(self.cell, |cell| {
+            cell.compare_exchange(0, new.raw(), Ordering::Release, Ordering::Relaxed)
+        }) {
             Ok(_) => Ok(()),
             Err(old) => Err(Pte::from_raw(old)),
         }
@@ -91,7 +104,7 @@ impl LockedSlot<'_> {
     /// Takes the entry out, leaving none (law 3: an exchange, so that no hardware update is lost).
     #[inline]
     pub(crate) fn take(&self) -> Pte {
-        Pte::from_raw(self.cell.swap(0, Ordering::AcqRel))
+        Pte::from_raw(through(self.cell, |cell| cell.swap(0, Ordering::AcqRel)))
     }
 
     /// Changes the entry in place by compare-and-exchange until it holds (law 3). `change`
@@ -103,12 +116,9 @@ impl LockedSlot<'_> {
             let Some(new) = change(Pte::from_raw(old)) else {
                 return Pte::from_raw(old);
             };
-            match self.cell.compare_exchange_weak(
-                old,
-                new.raw(),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
+            match through(self.cell, |cell| {
+                cell.compare_exchange_weak(old, new.raw(), Ordering::AcqRel, Ordering::Relaxed)
+            }) {
                 Ok(_) => return Pte::from_raw(old),
                 Err(now) => old = now,
             }

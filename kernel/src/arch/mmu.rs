@@ -16,7 +16,7 @@ use sync::Once;
 use sync::atomic::{AtomicU64, Ordering};
 use sync::grace::Grace;
 
-use super::memory_ops;
+use super::{memory_ops, table_window};
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
@@ -36,11 +36,16 @@ impl RootActivation {
     }
 }
 
-static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
+pub(super) static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// Names the empty table that TTBR0 holds while no space is loaded.
 pub fn set_reserved_root(root: PhysAddr) {
     RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
+}
+
+/// TTBR0 while no space is loaded.
+pub fn reserved_ttbr0() -> u64 {
+    RESERVED_ROOT.load(Ordering::Relaxed)
 }
 
 /// Loads a user space on this CPU, if another one (or none) is loaded. Identifiers are never
@@ -93,6 +98,11 @@ pub fn frames() -> &'static Frames {
         Some(frames) => frames,
         None => panic!("a frame was asked for before the allocator existed"),
     }
+}
+
+/// The frame allocator, if there is one yet: for reports.
+pub fn frames_if_there() -> Option<&'static Frames> {
+    FRAMES.get()
 }
 
 /// Grace periods of this machine.
@@ -166,11 +176,13 @@ impl Machine for Hw {
 
     #[inline]
     fn open_tables(&self) -> usize {
-        0
+        table_window::open()
     }
 
     #[inline]
-    fn close_tables(&self) {}
+    fn close_tables(&self) {
+        table_window::close();
+    }
 
     fn sync_instructions(&self, pa: PhysAddr) {
         memory_ops::sync_icache(self.frames().window().virt(pa).as_ptr(), 4096);
