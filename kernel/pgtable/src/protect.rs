@@ -6,12 +6,13 @@ use arm64::attrs::Attrs;
 use arm64::geometry::Level;
 
 use crate::TableError;
+use crate::gather::flush_kernel;
 use crate::machine::{Invalidation, Machine};
-use crate::slot::{LockedSlot, TableRef, ptep_get};
+use crate::slot::{LockedSlot, TableRef};
 use crate::space::{Kernel, Kind, PageTable, RootWord, SpaceKind, Special};
 use crate::table::link_under;
-use crate::tlb::{Flushed, flush};
 use crate::walk::step;
+use crate::writer::Writer;
 
 /// Bytes of the part of a mapping that is named to invalidate all of it: an entry goes with any
 /// address that it translates (Arm ARM, “TLB maintenance instructions”).
@@ -28,19 +29,14 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         va: u64,
         level: Level,
     ) -> Result<(TableRef<'l>, LockedSlot<'l>), TableError> {
-        let stay = ();
-        let section = self.machine().read_side(&stay);
-        let word = self.root(&section);
-        // SAFETY: law 8: the root lives as long as the space, which is borrowed for 'l.
-        let mut table = unsafe { TableRef::new(self.machine().frames(), word.pa(), word.level()) };
+        let mut table = self.root_of(self.root_word());
         loop {
-            let index = self.geometry().index(va, table.level());
             // SAFETY: by this function's contract.
-            let slot = unsafe { table.locked_slot(index) };
+            let slot = unsafe { table.locked_slot(table.index(va)) };
             if table.level() == level {
                 return Ok((table, slot));
             }
-            let next = step(self.machine(), table, ptep_get(&slot));
+            let next = step(self.machine(), table, slot.raw());
             table = next.ok_or(TableError::BadRange)?;
         }
     }
@@ -57,19 +53,19 @@ impl<M: Machine> PageTable<Kernel, M> {
     pub fn set_writable(&self, va: u64, level: Level, writable: bool) -> Result<(), TableError> {
         // SAFETY: by this function's contract; tables of `init_mm` are never freed.
         let (_table, slot) = unsafe { self.entry(va, level)? };
-        let old = slot.update(|old| {
-            let new = if writable {
-                old.mkwrite()
-            } else {
-                old.wrprotect()
+        let writer = Writer::open(self.machine());
+        let old = slot.update(&writer, |old| {
+            let new = match writable {
+                true => old.mkwrite(),
+                false => old.wrprotect(),
             };
             old.is_leaf(level).then_some(new)
         });
+        drop(writer);
         if !old.is_leaf(level) {
             return Err(TableError::BadRange);
         }
-        let (start, end) = (va, va + ANY_PAGE);
-        let _nothing_to_free = flush(self.machine(), Invalidation::Kernel { start, end });
+        let _nothing_to_free = flush_kernel(self.machine(), va, va + ANY_PAGE);
         Ok(())
     }
 }
@@ -87,12 +83,14 @@ impl<M: Machine> PageTable<Special, M> {
             let finer = at.finer().ok_or(TableError::BadRange)?;
             // SAFETY: nobody else changes a private space.
             let (_, slot) = unsafe { self.entry(va, at)? };
-            let pte = ptep_get(&slot);
+            let pte = slot.raw();
             if pte.is_none() {
-                let child = self.construct(finer)?;
+                let child = self.construct(self.geometry(), finer)?;
                 // SAFETY: as above.
                 let (table, slot) = unsafe { self.entry(va, at)? };
-                if let Err(child) = link_under(self.machine(), table, &slot, child) {
+                let writer = Writer::open(self.machine());
+                if let Err(child) = link_under(&writer, &table, &slot, child) {
+                    drop(writer);
                     self.discard(child, finer);
                     return Err(TableError::Occupied);
                 }
@@ -129,8 +127,11 @@ impl<M: Machine> PageTable<Special, M> {
     ) -> Result<(), TableError> {
         // SAFETY: callers take turns, by this function's contract; its tables are never freed.
         let (table, slot) = unsafe { self.entry(va, level)? };
+        if !slot.raw().is_none() {
+            return Err(TableError::Occupied);
+        }
         let pte = self.machine().format().leaf(pa, attrs, level);
-        slot.set_new(pte).map_err(|_| TableError::Occupied)?;
+        slot.put(&Writer::open(self.machine()), pte);
         table.add_entries(1);
         self.machine().publish(SpaceKind::Special);
         Ok(())
@@ -140,22 +141,23 @@ impl<M: Machine> PageTable<Special, M> {
     ///
     /// # Errors
     /// [`TableError::BadRange`] if no such block is mapped there.
-    pub fn hide(&self, va: u64, level: Level, asid: u16) -> Result<Flushed, TableError> {
+    pub fn hide(&self, va: u64, level: Level, asid: u16) -> Result<(), TableError> {
         // SAFETY: as in `show`.
         let (table, slot) = unsafe { self.entry(va, level)? };
-        if !ptep_get(&slot).is_leaf(level) {
+        if !slot.raw().is_leaf(level) {
             return Err(TableError::BadRange);
         }
-        slot.take();
+        slot.take(&Writer::open(self.machine()));
         table.add_entries(-1);
         let (start, end) = (va, va + level.size());
-        let what = Invalidation::Range {
+        self.machine().before_invalidate();
+        self.machine().invalidate(Invalidation::Range {
             asid,
             start,
             end,
             level,
             tables: false,
-        };
-        Ok(flush(self.machine(), what))
+        });
+        Ok(())
     }
 }

@@ -64,10 +64,6 @@ enum StartError {
 }
 
 fn try_start(info: &BootInfo) -> Result<(), StartError> {
-    pgtable::slot::WINDOW.call_once(|| {
-        let open = || table_window::open();
-        (open as fn() -> usize, table_window::close as fn())
-    });
     *BEFORE.lock() = Some(List::new());
     frames().set_aside_tables(RULES);
     boot::adopt_chunk(info.boot_tables).map_err(StartError::Chunk)?;
@@ -131,7 +127,7 @@ fn begin(first: Pfn) -> bool {
         let shown = show(window, chunk);
         let sealed = shown.and_then(|()| seal(chunk));
         if shown.is_ok() && sealed.is_err() {
-            let _flushed = window.hide(chunk, CHUNK, WINDOW_ASID);
+            let _it_is_there = window.hide(chunk, CHUNK, WINDOW_ASID);
         }
         sealed.is_ok()
     })
@@ -182,7 +178,7 @@ pub(super) fn is_sealed(table: &TableDesc) -> bool {
     let stay = ();
     let direct = boot::DIRECT_MAP + table.pa.raw();
     match init_mm().walk(direct, &HW.read_side(&stay)) {
-        Walked::Seen { pte, .. } => !pte.writable(),
+        Walked::Seen { value, .. } => !value.writable(),
         Walked::Miss { .. } => false,
     }
 }
