@@ -3,8 +3,9 @@
 use core::arch::asm;
 use core::mem::offset_of;
 
+use arm64::regs::USER_T0SZ;
 use sync::MAX_CPUS;
-use sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch::Context;
 
@@ -44,6 +45,10 @@ pub struct PerCpu {
     pub windows: AtomicU64,
     /// Affinity fields of MPIDR_EL1.
     pub mpidr: AtomicU64,
+    /// The root word of the space that TTBR0 holds; 0 with the reserved root.
+    pub root_word: AtomicU64,
+    /// T0SZ in this CPU's TCR_EL1.
+    pub t0sz: AtomicU8,
     /// How far the CPU has come: [`ABSENT`], [`ONLINE`] or [`LEFT_OUT`].
     pub state: AtomicU32,
 }
@@ -71,6 +76,8 @@ impl PerCpu {
             outside: AtomicU64::new(0),
             windows: AtomicU64::new(0),
             mpidr: AtomicU64::new(0),
+            root_word: AtomicU64::new(0),
+            t0sz: AtomicU8::new(USER_T0SZ),
             state: AtomicU32::new(ABSENT),
         }
     }

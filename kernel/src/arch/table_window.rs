@@ -13,7 +13,7 @@ use arm64::regs::{self, USER_T0SZ};
 use pgtable::{Machine, RootWord};
 use sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::memory_ops;
+use super::{events, memory_ops};
 use super::mmu::HW;
 use crate::early::layout::DIRECT_MAP;
 use crate::percpu;
@@ -88,6 +88,7 @@ pub fn is_open() -> bool {
 #[inline(always)]
 fn load(ttbr0: u64) {
     TTBR0_EL1.set(ttbr0);
+    events::isb();
     // SAFETY: a barrier, which the compiler moves no access across. What TTBR0 names is the
     // window's root, which lives for ever, or what it named before the window was opened.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };

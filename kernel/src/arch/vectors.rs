@@ -15,7 +15,7 @@
 
 use core::arch::global_asm;
 
-use super::{mmu, trap};
+use super::{activate, trap};
 use crate::{bug, percpu};
 
 // SAFETY: both labels are in the assembly below: code that is branched to, and a table of which
@@ -198,5 +198,5 @@ global_asm!(
     kernel_stack = const percpu::OFFSET_KERNEL_STACK,
     emergency_stack = const percpu::OFFSET_EMERGENCY_STACK,
     saved = const percpu::OFFSET_SAVED,
-    reserved_root = sym mmu::RESERVED_ROOT,
+    reserved_root = sym activate::RESERVED_ROOT,
 );

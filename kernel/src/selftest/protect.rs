@@ -13,7 +13,8 @@ use pgtable::{Kind, Machine, PageTable};
 
 use super::user_space::{Loaded, PAGE, VA, wait_for_graves};
 use super::{Outcome, check};
-use crate::arch::mmu::{self, HW, Hw};
+use crate::arch::activate;
+use crate::arch::mmu::{HW, Hw};
 use crate::arch::probe::{As, Store, translate, try_store};
 use crate::arch::table_window;
 use crate::memory::{self, frames, init_mm, protect};
@@ -36,7 +37,11 @@ fn stray(pa: PhysAddr) -> Outcome {
                 "tables are protected though they are not",
                 pa.raw(),
             )?;
-            check(ttbr0 == mmu::reserved_ttbr0(), "TTBR0 in a handler", ttbr0)
+            check(
+                ttbr0 == activate::reserved_ttbr0(),
+                "TTBR0 in a handler",
+                ttbr0,
+            )
         }
     }
 }
@@ -130,7 +135,7 @@ pub(super) fn an_exception_closes_the_window() -> Outcome {
     table_window::close();
     for fault in faults {
         let expected = Store::Faulted {
-            ttbr0: mmu::reserved_ttbr0(),
+            ttbr0: activate::reserved_ttbr0(),
         };
         check(fault == expected, "the window was open in a handler", 0)?;
     }
