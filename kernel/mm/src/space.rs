@@ -7,11 +7,9 @@ use alloc::vec::Vec;
 use arm64::attrs::Prot;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
-use pgtable::{
-    Flushed, Invalidation, Machine, PageTable, RootWord, TableError, TableStats, Torn, User, tlb,
-};
+use pgtable::{Gather, Machine, PageTable, RootWord, TableError, TableStats, User};
 use sync::SpinLock;
-use sync::atomic::AtomicBool;
+use sync::atomic::{AtomicBool, AtomicU64};
 use sync::rank;
 
 use crate::change::range;
@@ -27,16 +25,8 @@ pub struct Map {
     pub(crate) areas: VmaIndex,
     /// A change is under way: faults and other changes wait.
     pub(crate) owned: bool,
-    /// Counts changes begun, so that a fault notices one that came between its two looks.
-    pub(crate) sequence: u64,
     pub(crate) brk_start: u64,
     pub(crate) brk: u64,
-}
-
-impl Map {
-    pub(crate) fn is_still(&self, sequence: u64) -> bool {
-        !self.owned && self.sequence == sequence
-    }
 }
 
 /// An address space. Dropping it takes out what is left in it.
@@ -45,6 +35,9 @@ pub struct Space<M: Machine> {
     table: PageTable<User, M>,
     asid: u16,
     map: SpinLock<Map, rank::MapOwner>,
+    /// Counts changes begun: what a fault was planned from is retired when it moves on. It moves
+    /// before the first lock of a visit, and a fault reads it under the lock of its table (D5).
+    changes: AtomicU64,
     counters: Counters,
     first_fault_open: AtomicBool,
     first_fault: SpinLock<Option<FirstFault>, rank::Leaf>,
@@ -65,10 +58,10 @@ impl<M: Machine> Space<M> {
                 return Err(error.into());
             }
         };
+        table.asid_cell().set(asid);
         let map = Map {
             areas: VmaIndex::new(),
             owned: false,
-            sequence: 0,
             brk_start: 0,
             brk: 0,
         };
@@ -77,6 +70,7 @@ impl<M: Machine> Space<M> {
             table,
             asid,
             map: SpinLock::new(map),
+            changes: AtomicU64::new(0),
             counters: Counters::default(),
             first_fault_open: AtomicBool::new(true),
             first_fault: SpinLock::new(None),
@@ -169,18 +163,22 @@ impl<M: Machine> Space<M> {
             .map_err(|_| TableError::NoMemory)
     }
 
-    /// Invalidates everything of this space on all CPUs.
-    pub(crate) fn flush(&self) -> Flushed {
-        self.counters.flushes_asid.bump();
-        tlb::flush(self.machine(), Invalidation::Asid(self.asid))
+    /// How many changes have begun.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
-    /// Flushes and frees what was torn out, if anything was.
-    pub(crate) fn release(&self, torn: &mut Torn) {
-        if !torn.is_empty() {
-            self.counters.pages_unmapped.add(torn.frame_count() as u64);
-            let flushed = self.flush();
-            torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+    /// Retires what faults were planned from; the caller owns the map.
+    pub(crate) fn retire_plans(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Flushes what was changed and frees what was torn out, if anything was.
+    pub(crate) fn release(&self, gather: &mut Gather) {
+        if !gather.is_empty() {
+            self.counters.pages_unmapped.add(gather.page_count());
+            let flushed = gather.flush(&self.table);
+            gather.release(self.machine(), self.context.graveyard, &flushed);
         }
     }
 
@@ -257,17 +255,15 @@ impl<M: Machine> Space<M> {
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
         let stay = ();
-        let section = self.machine().read_side(&stay);
+        let section = self.context.machine.read_side(&stay);
+        let mut gather = Gather::new();
         let mut at = 0;
         while let Some(range) = range(at, TASK_SIZE) {
-            let mut torn = Torn::new();
-            at = self.table.zap(range, &mut torn, &section);
-            self.release(&mut torn);
+            at = self.table.zap(range, &mut gather, &section);
+            self.release(&mut gather);
         }
-        let mut torn = Torn::new();
-        self.table.retire(&mut torn);
-        let flushed = self.flush();
-        torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+        self.table.retire(&mut gather);
+        self.release(&mut gather);
         self.context.asids.give_back(self.asid);
     }
 }
