@@ -23,8 +23,6 @@ pub(crate) struct Table {
     /// Physical address of the entry that names it, or named it last.
     pub(crate) link: Option<u64>,
     pub(crate) linked: bool,
-    /// Some CPU has or had it as its root.
-    pub(crate) rooted: bool,
     /// The quiescent states of every CPU when it was unlinked.
     pub(crate) unlinked_at: Option<Vec<u64>>,
     pub(crate) entries: Box<[u64]>,
@@ -38,7 +36,6 @@ impl Table {
             kind: desc.owner.kind,
             link: None,
             linked: false,
-            rooted: false,
             unlinked_at: None,
             entries: (0..ENTRIES).map(entries).collect(),
         }

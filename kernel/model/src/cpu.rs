@@ -92,6 +92,11 @@ impl Cpu {
         self.loaded().any(|loaded| loaded.root == root)
     }
 
+    /// Whether walks from `root` go on, or their results may be cached.
+    pub(crate) fn knows_root(&self, root: PhysAddr) -> bool {
+        self.may_walk(root) || self.cached.values().any(|&(_, from)| from == root)
+    }
+
     pub(crate) fn root(&self) -> Option<PhysAddr> {
         self.ttbr.map(|loaded| loaded.root)
     }
@@ -173,13 +178,12 @@ impl Mmu {
     }
 
     fn load(&mut self, cpu: usize, root: PhysAddr, t0sz: u8, asid: u16) {
-        let Some(table) = self.tables.get_mut(&root.pfn().raw()) else {
+        let Some(table) = self.tables.get(&root.pfn().raw()) else {
             return self.broke(
                 Rule::TableLife,
                 format!("CPU {cpu} loads {root:?}, no table"),
             );
         };
-        table.rooted = true;
         let (space, level) = (table.owner, table.level);
         let state = &self.cpus[cpu];
         if !state.size_settled {

@@ -61,7 +61,10 @@ impl Mmu {
         let cpus = self.cpus.iter().enumerate();
         if table.kind == SpaceKind::Kernel {
             let context = |(cpu, _)| Context { cpu, asid: None };
-            return cpus.filter(|_| self.kernel_loaded).map(context).collect();
+            return cpus
+                .filter(|_| self.kernel_root.is_some())
+                .map(context)
+                .collect();
         }
         cpus.flat_map(|(cpu, state)| {
             let asids = state.identifiers_of(table.owner);
@@ -109,7 +112,7 @@ impl Mmu {
             let Some(table) = self.tables.get(&pfn) else {
                 return false;
             };
-            if table.rooted {
+            if self.is_root(pfn) {
                 return true;
             }
             let kept = Kept::Walk { table: pfn << 12 };
@@ -146,16 +149,22 @@ impl Mmu {
         })
     }
 
-    /// The root that the entry hangs under, if it does.
+    /// The root that the entry hangs under, loaded or not.
     fn root_above(&self, at: u64) -> Option<PhysAddr> {
         let mut pfn = at >> 12;
         loop {
             let table = self.tables.get(&pfn)?;
             match table.link {
                 Some(at) if table.linked => pfn = at >> 12,
-                _ if table.rooted => return Some(PhysAddr::new(pfn << 12)),
-                _ => return None,
+                Some(_) => return None,
+                None => return Some(PhysAddr::new(pfn << 12)),
             }
         }
+    }
+
+    /// Whether a CPU walks from the table, or may have cached what it found from there.
+    fn is_root(&self, pfn: u64) -> bool {
+        let root = PhysAddr::new(pfn << 12);
+        self.kernel_root == Some(root) || self.cpus.iter().any(|cpu| cpu.knows_root(root))
     }
 }

@@ -79,6 +79,11 @@ impl ModelMachine {
         self.host
     }
 
+    /// How many CPUs there are.
+    pub fn cpus(&self) -> usize {
+        self.cpus
+    }
+
     /// The MMU, to tell it of what the engine does not.
     pub fn mmu(&self) -> MutexGuard<'_, Mmu> {
         self.mmu.lock().expect("no panic while the model is held")
@@ -218,6 +223,10 @@ impl Machine for ModelMachine {
 
     fn repaints_without_flush(&self) -> bool {
         self.bbm2
+    }
+
+    fn records_access(&self) -> bool {
+        self.records.access && self.records.dirty
     }
 
     fn open_tables(&self) -> usize {

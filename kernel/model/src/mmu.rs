@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use arm64::addr::{Pfn, PhysAddr};
 use arm64::geometry::Level;
-use pgtable::{Invalidation, SpaceKind, TableDesc};
+use pgtable::{Invalidation, TableDesc};
 
 use crate::automaton::Table;
 use crate::cpu::Cpu;
@@ -45,7 +45,7 @@ pub struct Mmu {
     pub(crate) suspects: Vec<(u64, usize)>,
     /// Kernel entries that were taken away in this operation.
     pub(crate) broken: Vec<(u64, Leaf)>,
-    pub(crate) kernel_loaded: bool,
+    pub(crate) kernel_root: Option<PhysAddr>,
     /// Tables that an adopted one names and that are not known yet: the entry that does.
     pub(crate) promised: HashMap<u64, u64>,
     /// The identifier under which a space was loaded last.
@@ -65,7 +65,7 @@ impl Mmu {
             records: Vec::new(),
             suspects: Vec::new(),
             broken: Vec::new(),
-            kernel_loaded: false,
+            kernel_root: None,
             promised: HashMap::new(),
             identifiers: HashMap::new(),
             operations: vec![0],
@@ -218,7 +218,8 @@ impl Mmu {
         let Some(table) = self.tables.remove(&(pa >> 12)) else {
             return self.broke(Rule::TableLife, format!("{pa:#x} destructed, not a table"));
         };
-        if table.linked {
+        let above = table.link.filter(|_| table.linked);
+        if above.is_some_and(|at| self.walkable(at >> 12)) {
             self.broke(
                 Rule::TableStillLinked,
                 format!("{pa:#x} under {:x?}", table.link),
@@ -259,10 +260,9 @@ impl Mmu {
 
     /// The kernel's tables, which all CPUs walk from now on.
     pub fn load_kernel(&mut self, root: PhysAddr) {
-        self.kernel_loaded = true;
-        match self.tables.get_mut(&root.pfn().raw()) {
-            Some(table) => table.rooted = true,
-            None => self.broke(Rule::TableLife, format!("kernel root {root:?} is no table")),
+        self.kernel_root = Some(root);
+        if !self.tables.contains_key(&root.pfn().raw()) {
+            self.broke(Rule::TableLife, format!("kernel root {root:?} is no table"));
         }
     }
 
@@ -281,17 +281,10 @@ impl Mmu {
         });
         let mut found: Vec<_> = stale.collect();
         let root = match upper {
-            true => self.kernel_root(),
+            true => self.kernel_root,
             false => self.cpus[cpu].root(),
         };
         found.extend(root.into_iter().flat_map(|root| self.walk(root, va)));
         found
-    }
-
-    fn kernel_root(&self) -> Option<PhysAddr> {
-        let mut tables = self.tables.iter();
-        let kernel = |table: &Table| table.rooted && table.kind == SpaceKind::Kernel;
-        let (pfn, _) = tables.find(|(_, table)| kernel(table))?;
-        Some(Pfn::new(*pfn).start())
     }
 }
