@@ -345,7 +345,13 @@ impl<M: Machine> Leaf<'_, User, M> {
             let mut va = self.from;
             while va < self.to {
                 let (index, left) = (self.table.index(va), ((self.to - va) / PAGE) as usize);
-                let count = change.run(index, left, va, Fault::ProtectWithoutUnfold);
+                let mut count = change.run(index, left, va, Fault::ProtectWithoutUnfold);
+                if count > 1 && !change_to(self.guard.slot(&self.table, index).raw()).is_valid() {
+                    // An invalid entry is in no block: what one entry recorded for the others is
+                    // spread over them first (XC-02).
+                    change.unfold(index, va);
+                    count = 1;
+                }
                 let mut flush = false;
                 for i in 0..count {
                     let slot = self.guard.slot(&self.table, index + i);
