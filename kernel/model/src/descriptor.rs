@@ -17,6 +17,8 @@ const NO_EXEC_EL1: u64 = 1 << 53;
 const NO_EXEC_EL0: u64 = 1 << 54;
 const SOFTWARE_DIRTY: u64 = 1 << 55;
 const MARK: u64 = 1 << 57;
+/// The kernel's own: why an entry is invalid although it keeps its frame.
+const WITHHELD: u64 = 3 << 58;
 
 /// Bits of a right that a translation grants.
 pub mod right {
@@ -81,6 +83,13 @@ impl Desc {
             (true, Level::L0) if lpa2 => Self::leaf(word, level, lpa2),
             (true, _) => Self::Invalid,
         }
+    }
+
+    /// What an entry that is invalid for the hardware would map if it were valid: the kernel keeps
+    /// the frame of a page that nobody may access.
+    pub fn withheld(word: u64, level: Level, lpa2: bool) -> Option<Leaf> {
+        let withheld = word & VALID == 0 && word & WITHHELD != 0;
+        withheld.then(|| Self::leaf(word, level, lpa2).as_leaf())?
     }
 
     fn leaf(word: u64, level: Level, lpa2: bool) -> Self {

@@ -54,6 +54,11 @@ impl Tables {
         }
     }
 
+    /// What the entry would map, if it keeps a frame although it is invalid.
+    pub fn withheld(&self, found: &Found) -> Option<Leaf> {
+        Desc::withheld(found.word, found.level, self.lpa2)
+    }
+
     /// Where the walk of `va` from a root of `level` ends.
     pub fn walk(&self, root: PhysAddr, level: Level, va: u64) -> Found {
         let (mut table, mut level) = (root.raw(), level);
