@@ -7,7 +7,7 @@ use arm64::addr::PhysAddr;
 use arm64::geometry::Level;
 
 use crate::descriptor::{Desc, Leaf, right};
-use crate::walker::Tables;
+use crate::walker::{Found, Tables};
 
 /// One mapped page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +85,14 @@ impl Ghost {
     pub fn compare(&self, tables: &Tables, root: PhysAddr, level: Level) -> Result<(), String> {
         let mut expected = self.pages.iter();
         let mut wrong = None;
+        let mut gathered = Block::default();
         tables.each(root, level, &mut |va, found| {
             if wrong.is_some() || matches!(found.desc, Desc::Table(_)) {
                 return;
             }
             // A word that maps nothing is the business of nobody here.
-            let leaf = match found.desc.as_leaf() {
-                Some(leaf) => tables.leaf(root, level, va).unwrap_or(leaf),
+            let leaf = match gathered.leaf(tables, &found) {
+                Some(leaf) => leaf,
                 None => match tables.withheld(&found) {
                     Some(leaf) => Leaf { rights: 0, ..leaf },
                     None => return,
@@ -116,6 +117,34 @@ impl Ghost {
             (None, Some((page, state))) => Err(format!("{:#x} is lost: {state:x?}", page << 12)),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// The contiguous block that was looked at last: what its entries record belongs to all of them.
+#[derive(Default)]
+struct Block {
+    at: u64,
+    young: bool,
+    dirty: bool,
+}
+
+impl Block {
+    fn leaf(&mut self, tables: &Tables, found: &Found) -> Option<Leaf> {
+        let leaf = found.desc.as_leaf()?;
+        if !leaf.contiguous {
+            return Some(leaf);
+        }
+        let at = found.at & !(16 * 8 - 1);
+        if self.at != at {
+            let Leaf { young, dirty, .. } = tables.gathered(found)?;
+            *self = Self { at, young, dirty };
+        }
+        let Self { young, dirty, .. } = *self;
+        Some(Leaf {
+            young,
+            dirty,
+            ..leaf
+        })
     }
 }
 

@@ -72,14 +72,16 @@ impl Tables {
         }
     }
 
-    /// The leaf of `va` with the access flag and dirty state that the hardware goes by: of a
-    /// contiguous block, those of any of its entries.
-    pub fn leaf(&self, root: PhysAddr, level: Level, va: u64) -> Option<Leaf> {
-        let found = self.walk(root, level, va);
+    /// The leaf that was found, with the access flag and dirty state that the hardware goes by: of
+    /// a contiguous block, those of any of its entries.
+    pub fn gathered(&self, found: &Found) -> Option<Leaf> {
         let mut leaf = found.desc.as_leaf()?;
         if leaf.contiguous {
             let first = found.at & !(16 * 8 - 1);
             for entry in 0..16 {
+                if leaf.young && leaf.dirty {
+                    break;
+                }
                 let other = self.read(first + 8 * entry, found.level).desc.as_leaf();
                 leaf.young |= other.is_some_and(|other| other.young);
                 leaf.dirty |= other.is_some_and(|other| other.dirty);
@@ -94,11 +96,14 @@ impl Tables {
     }
 
     fn each_under(&self, table: u64, level: Level, va: u64, see: &mut dyn FnMut(u64, Found)) {
+        let cells = self.frames.cells(PhysAddr::new(table).pfn());
         for index in 0..512 {
-            let found = self.read(table + 8 * index, level);
-            if found.word == 0 {
+            // SAFETY: law 8: a table is a page of 512 entries, which only atomics touch.
+            let cell = unsafe { cells.add(index as usize).as_ref() };
+            if cell.load(Ordering::Acquire) == 0 {
                 continue;
             }
+            let found = self.read(table + 8 * index, level);
             let va = va + (index << level.shift());
             see(va, found);
             if let (Desc::Table(next), Some(finer)) = (found.desc, level.finer()) {

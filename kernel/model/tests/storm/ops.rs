@@ -426,10 +426,10 @@ impl World {
             .and_then(|leaf| leaf.take_moved(from, &mut gather));
         if let Some(moved) = moved {
             match table.lock_existing(to, &section) {
-                Some(leaf) => leaf.put_moved(to, moved).unwrap_or_else(|_| {
-                    drop(section);
-                    self.fail("the target was empty")
-                }),
+                Some(leaf) => {
+                    let put = leaf.put_moved(to, moved);
+                    put.unwrap_or_else(|_| self.fail("the target was empty"));
+                }
                 None => self.fail("the target's table went"),
             }
             let mut state = self.state();
