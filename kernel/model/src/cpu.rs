@@ -5,34 +5,10 @@ use std::collections::HashMap;
 use arm64::addr::PhysAddr;
 use arm64::geometry::Level;
 
+use pgtable::activation::{Activation, Step};
+
 use crate::mmu::Mmu;
 use crate::report::Rule;
-
-/// One step of a CPU towards another root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// TTBR0_EL1 := the reserved, empty root.
-    ReservedRoot,
-    /// ISB: what was written to the registers is in use from here on, and nothing else.
-    Isb,
-    /// TCR_EL1.T0SZ := this.
-    Tcr(u8),
-    /// TLBI ASIDE1: this CPU's translations of one identifier, walk caches included.
-    FlushAsid(u16),
-    /// TLBI VMALLE1: all of this CPU's translations.
-    FlushAll,
-    /// DSB NSH: the invalidation is complete on this CPU.
-    DsbNsh,
-    /// TTBR0_EL1 := a root with an identifier.
-    Root {
-        /// The root table.
-        root: PhysAddr,
-        /// T0SZ that belongs to it.
-        t0sz: u8,
-        /// The identifier.
-        asid: u16,
-    },
-}
 
 /// What TTBR0 holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +16,16 @@ struct Loaded {
     root: PhysAddr,
     asid: u16,
     space: u32,
+}
+
+/// What is known of the translations of one identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cached {
+    space: u32,
+    root: PhysAddr,
+    /// The space has another identifier since: nothing keeps these up to date, and whoever loads
+    /// the identifier next has to flush, the space itself included.
+    left: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +44,8 @@ pub(crate) struct Cpu {
     t0sz: u8,
     size_settled: bool,
     flushes: Vec<Flush>,
-    /// Translations of these identifiers may be cached: the space and the root they come from.
-    cached: HashMap<u16, (u32, PhysAddr)>,
+    /// Translations of these identifiers may be cached.
+    cached: HashMap<u16, Cached>,
     /// Takes part in grace periods.
     pub(crate) in_kernel: bool,
     pub(crate) quiescent_states: u64,
@@ -94,7 +80,7 @@ impl Cpu {
 
     /// Whether walks from `root` go on, or their results may be cached.
     pub(crate) fn knows_root(&self, root: PhysAddr) -> bool {
-        self.may_walk(root) || self.cached.values().any(|&(_, from)| from == root)
+        self.may_walk(root) || self.cached.values().any(|of| of.root == root && !of.left)
     }
 
     pub(crate) fn root(&self) -> Option<PhysAddr> {
@@ -104,7 +90,7 @@ impl Cpu {
     /// The identifiers under which translations of `space` may be cached.
     pub(crate) fn identifiers_of(&self, space: u32) -> impl Iterator<Item = u16> {
         let cached = self.cached.iter();
-        cached.filter_map(move |(&asid, &(of, _))| (of == space).then_some(asid))
+        cached.filter_map(move |(&asid, of)| (of.space == space && !of.left).then_some(asid))
     }
 
     /// All translations of `asid` are gone; those of a loaded root may come back at once.
@@ -155,7 +141,9 @@ impl Mmu {
                     self.flush_local(cpu, flush);
                 }
             }
-            Step::Root { root, t0sz, asid } => self.load(cpu, root, t0sz, asid),
+            // Stores are seen in order here; what matters of them is `before_invalidate`.
+            Step::DsbIsh => {}
+            Step::Root(target) => self.load(cpu, target),
         }
     }
 
@@ -177,7 +165,8 @@ impl Mmu {
         }
     }
 
-    fn load(&mut self, cpu: usize, root: PhysAddr, t0sz: u8, asid: u16) {
+    fn load(&mut self, cpu: usize, target: Activation) {
+        let Activation { root, t0sz, asid } = target;
         let Some(table) = self.tables.get(&root.pfn().raw()) else {
             return self.broke(
                 Rule::TableLife,
@@ -199,12 +188,12 @@ impl Mmu {
             self.broke(Rule::SizeMismatch, case);
         }
         match self.cpus[cpu].cached.get(&asid).copied() {
-            Some((other, _)) if other != space => {
-                let case = format!("CPU {cpu} may hold space {other} under {asid}, loads {space}");
+            Some(of) if of.space != space || of.left => {
+                let case = format!("CPU {cpu} may hold {of:?} under {asid}, loads {space}");
                 self.broke(Rule::AsidReused, case);
             }
-            Some((_, former)) if former != root => {
-                let case = format!("CPU {cpu}, space {space}: {former:?} became {root:?}");
+            Some(of) if of.root != root => {
+                let case = format!("CPU {cpu}, space {space}: {:?} became {root:?}", of.root);
                 self.broke(Rule::GrownWithoutFlush, case);
             }
             _ => {}
@@ -219,17 +208,50 @@ impl Mmu {
             let case = format!("{asid}: space {space} on CPU {cpu}, {theirs} on CPU {other}");
             self.broke(Rule::AsidShared, case);
         }
-        self.identifiers.insert(space, asid);
+        if let Some(former) = self.identifiers.insert(space, asid)
+            && former != asid
+        {
+            self.leave(space, former);
+        }
         let state = &mut self.cpus[cpu];
         state.former = state.former.or(state.ttbr);
         state.ttbr = Some(Loaded { root, asid, space });
-        state.cached.insert(asid, (space, root));
+        let left = false;
+        state.cached.insert(asid, Cached { space, root, left });
+    }
+
+    /// The space goes by another identifier: CPUs that do not run it under `former` now will not
+    /// use what they hold under that before they flush.
+    fn leave(&mut self, space: u32, former: u16) {
+        for (cpu, state) in self.cpus.iter_mut().enumerate() {
+            if state.may_use(former) {
+                continue;
+            }
+            if let Some(of) = state.cached.get_mut(&former)
+                && of.space == space
+            {
+                of.left = true;
+                let asid = Some(former);
+                for record in &mut self.records {
+                    let held = record.space == space;
+                    record
+                        .holders
+                        .retain(|by| !held || by.cpu != cpu || by.asid != asid);
+                }
+            }
+        }
+        self.records.retain(|record| !record.holders.is_empty());
     }
 
     /// Whether `cpu` is between entering and leaving the kernel, so that grace periods wait for it.
     pub fn set_in_kernel(&mut self, cpu: usize, inside: bool) {
         self.cpus[cpu].in_kernel = inside;
         self.cpus[cpu].quiescent_states += 1;
+    }
+
+    /// What TCR_EL1.T0SZ of `cpu` is.
+    pub fn t0sz(&self, cpu: usize) -> u8 {
+        self.cpus[cpu].t0sz
     }
 
     /// The root that walks of `cpu` start from, and its level.

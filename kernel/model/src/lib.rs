@@ -18,7 +18,6 @@ pub mod report;
 pub mod tlb;
 pub mod walker;
 
-pub use cpu::Step;
 pub use ghost::Ghost;
 pub use host::HostMachine;
 pub use machine::{ModelMachine, Touch};

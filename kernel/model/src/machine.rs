@@ -7,12 +7,14 @@ use arm64::addr::{Pfn, PhysAddr};
 use arm64::geometry::Level;
 use arm64::pte::{Format, Pte};
 use frame::Frames;
+use pgtable::activation::Needs;
+use pgtable::activation::{Activation, Step, steps};
 use pgtable::{
     Invalidation, Machine, Pause, ReadSide, SpaceKind, TableDesc, TableError, TableStats,
 };
+use pgtable::{PageTable, User};
 use sync::grace::Grace;
 
-use crate::cpu::Step;
 use crate::descriptor::{Desc, Leaf, right, touched};
 use crate::host::HostMachine;
 use crate::mmu::{Mmu, Setup, Translation};
@@ -116,6 +118,25 @@ impl ModelMachine {
     pub fn run(&self, cpu: usize, steps: &[Step]) {
         let mut mmu = self.mmu();
         steps.iter().for_each(|&step| mmu.step(cpu, step));
+    }
+
+    /// The CPU comes to the space as it is now, by the engine's steps. `needs` is what its new
+    /// identifier asks for.
+    pub fn activate(&self, cpu: usize, space: &PageTable<User, Self>, needs: Needs) {
+        let word = space.root_word();
+        let regrown = space.asid_cell().changes_levels(cpu, word.levels());
+        let needs = Needs {
+            regrown: needs.regrown || regrown,
+            ..needs
+        };
+        let target = Activation::new(word, space.asid());
+        let loaded = self.mmu().t0sz(cpu);
+        self.run(cpu, steps(loaded, &target, needs).as_slice());
+    }
+
+    /// The CPU is left with the reserved root.
+    pub fn deactivate(&self, cpu: usize) {
+        self.run(cpu, &[Step::ReservedRoot, Step::Isb]);
     }
 
     /// The CPU passes a quiescent state.

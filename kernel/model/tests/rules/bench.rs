@@ -4,7 +4,8 @@ use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use arm64::pte::{Format, Pte};
-use model::{Mmu, Rule, Setup, Step};
+use model::{Mmu, Rule, Setup};
+use pgtable::activation::{Activation, Step};
 use pgtable::{Invalidation, Owner, SpaceKind, TableDesc};
 
 pub const ROOT: u64 = 0x10_0000;
@@ -93,7 +94,7 @@ impl Bench {
             Step::Isb,
             Step::Tcr(t0sz),
             Step::Isb,
-            Step::Root { root, t0sz, asid },
+            Step::Root(Activation { root, t0sz, asid }),
             Step::Isb,
         ];
         steps.into_iter().for_each(|step| self.mmu.step(cpu, step));

@@ -222,10 +222,10 @@ fn an_inner_operation_does_not_answer_for_the_outer_one() {
 fn nothing_is_cached_of_a_space_that_is_loaded_nowhere() {
     let mut bench = Bench::new();
     for cpu in 0..2 {
-        bench.mmu.step(cpu, model::Step::ReservedRoot);
-        bench.mmu.step(cpu, model::Step::Isb);
-        bench.mmu.step(cpu, model::Step::FlushAll);
-        bench.mmu.step(cpu, model::Step::DsbNsh);
+        bench.mmu.step(cpu, pgtable::activation::Step::ReservedRoot);
+        bench.mmu.step(cpu, pgtable::activation::Step::Isb);
+        bench.mmu.step(cpu, pgtable::activation::Step::FlushAll);
+        bench.mmu.step(cpu, pgtable::activation::Step::DsbNsh);
     }
     bench.put(3, page(A));
     bench.put(3, Pte::NONE);

@@ -1,43 +1,25 @@
 //! CPUs that load and leave spaces, and run programs in them.
 
 use arm64::attrs::Prot;
-use model::{Step, Touch};
-use pgtable::{Accessed, Machine, RootWord};
+use model::Touch;
+use pgtable::activation::Needs;
+use pgtable::{Accessed, Machine};
 
 use crate::world::{Range, World};
 
-fn t0sz(word: RootWord) -> u8 {
-    match word.levels() {
-        5 => 64 - 52,
-        4 => 64 - 48,
-        3 => 64 - 39,
-        _ => 64 - 30,
-    }
-}
-
 impl World {
-    /// `cpu` loads `space` as it is now, by D12's steps.
+    /// `cpu` comes to `space` as it is now.
     pub fn activate(&self, cpu: usize, space: usize) {
         let table = &self.spaces[space].table;
-        let word = table.root_word();
-        let (root, t0sz, asid) = (word.root(), t0sz(word), table.asid());
-        let mut steps = vec![
-            Step::ReservedRoot,
-            Step::Isb,
-            Step::Tcr(t0sz),
-            Step::Isb,
-            Step::FlushAsid(asid),
-            Step::DsbNsh,
-            Step::Isb,
-        ];
-        steps.extend([Step::Root { root, t0sz, asid }, Step::Isb]);
-        self.machine.run(cpu, &steps);
-        self.state().loaded[cpu] = Some((space, word));
+        let switched = self.asids.switch_to(table.asid_cell(), cpu);
+        let needs = Needs::new(switched, false);
+        self.machine.activate(cpu, table, needs);
+        self.state().loaded[cpu] = Some((space, table.root_word()));
     }
 
     /// `cpu` is left with the reserved root.
     pub fn deactivate(&self, cpu: usize) {
-        self.machine.run(cpu, &[Step::ReservedRoot, Step::Isb]);
+        self.machine.deactivate(cpu);
         self.state().loaded[cpu] = None;
     }
 

@@ -9,7 +9,7 @@ use model::ghost::Page;
 use pgtable::{Gather, LockError, Machine, TableError, Visit};
 
 use crate::cpus::rights;
-use crate::world::{PAGE, Range, State, World};
+use crate::world::{PAGE, PLAYED, Range, State, World};
 
 const RIGHTS: [Prot; 4] = [Prot::READ, Prot::RW, Prot::RX, Prot::empty()];
 
@@ -31,28 +31,33 @@ impl World {
             }
         }
         self.random_operation(false);
-        self.machine.frames().fail_after(u64::MAX);
-        self.machine.host().refuse_after(u64::MAX);
+        self.end_of_shortage();
         self.check();
         self.between();
         self.state().done += 1;
     }
 
+    fn end_of_shortage(&self) {
+        self.machine.frames().fail_after(u64::MAX);
+        self.machine.host().refuse_after(u64::MAX);
+    }
+
     /// What CPUs do between operations.
     fn between(&self) {
+        let all = self.spaces.len() as u64;
         let (cpu, space, what) = self.random(|rng| {
-            let cpu = rng.below(self.cpus as u64) as usize;
+            let most = if rng.once_in(3) { all } else { PLAYED };
             (
-                cpu,
-                rng.below(self.spaces.len() as u64) as usize,
-                rng.below(16),
+                rng.below(self.cpus as u64) as usize,
+                rng.below(most),
+                rng.below(24),
             )
         });
         self.machine.quiescent(cpu);
         match what {
-            0 => self.activate(cpu, space),
-            1 => self.deactivate(cpu),
-            2..6 => {
+            0..3 => self.activate(cpu, space as usize),
+            3 => self.deactivate(cpu),
+            4..10 => {
                 self.graves.reap(self.machine, 4);
             }
             _ => (0..3).for_each(|_| self.touch(true)),
@@ -425,12 +430,14 @@ impl World {
             .lock_existing(from, &section)
             .and_then(|leaf| leaf.take_moved(from, &mut gather));
         if let Some(moved) = moved {
-            match table.lock_existing(to, &section) {
-                Some(leaf) => {
+            // Another CPU may have reclaimed the empty table meanwhile; the shortage is over.
+            self.end_of_shortage();
+            match table.lock_leaf(to, &section, || true) {
+                Ok(leaf) => {
                     let put = leaf.put_moved(to, moved);
                     put.unwrap_or_else(|_| self.fail("the target was empty"));
                 }
-                None => self.fail("the target's table went"),
+                Err(error) => self.fail(&format!("the target's table: {error:?}")),
             }
             let mut state = self.state();
             if let Some(page) = state.ghosts[space].unmap(from) {
@@ -490,7 +497,7 @@ impl World {
         if !self.random(|rng| rng.once_in(4)) {
             return self.touch(true);
         }
-        let space = self.random(|rng| rng.below(2)) as usize;
+        let space = self.random(|rng| rng.below(PLAYED)) as usize;
         match self.spaces[space].table.grow() {
             Ok(_) | Err(TableError::BadRange) => {}
             Err(error) => self.expect_shortage(error),

@@ -7,11 +7,18 @@ use arm64::geometry::Geometry;
 use frame::UserFrame;
 use model::ModelMachine;
 use model::ghost::{Ghost, Page};
+use pgtable::activation::Step;
+use pgtable::asid::{Asids, SET_ASIDE};
 use pgtable::{Gather, Graveyard, Machine, PageTable, RootWord, TableError, User};
 
 use crate::rng::Rng;
 
 pub const PAGE: u64 = 4096;
+/// More spaces than identifiers, so that generations follow each other. Most are only run in.
+const SPACES: u32 = 8;
+/// Spaces that operations play in.
+pub const PLAYED: u64 = 3;
+const ASID_BITS: u8 = 3;
 /// Range of the smaller of the two shapes that spaces begin with.
 const SMALL: u8 = 30;
 const LARGE: u8 = 39;
@@ -50,6 +57,7 @@ pub struct World {
     pub machine: &'static ModelMachine,
     pub spaces: Vec<Space>,
     pub graves: Graveyard,
+    pub asids: Asids<4>,
     pub cpus: usize,
     state: Mutex<State>,
     seed: u64,
@@ -59,12 +67,11 @@ pub struct World {
 impl World {
     pub fn new(machine: &'static ModelMachine, mut rng: Rng, seed: u64) -> Arc<Self> {
         let free_at_first = machine.host().free_frames();
-        let spaces: Vec<_> = (1..=2u16)
+        let spaces: Vec<_> = (0..SPACES)
             .map(|number| {
                 let first_bits = rng.pick(&[SMALL, LARGE]);
                 let geometry = Geometry::for_va_bits(first_bits);
-                let table = PageTable::new(machine, number.into(), geometry).expect("a root");
-                table.asid_cell().set(number);
+                let table = PageTable::new(machine, 2 + number, geometry).expect("a root");
                 Space { table, first_bits }
             })
             .collect();
@@ -83,6 +90,7 @@ impl World {
             machine,
             spaces,
             graves: Graveyard::new(),
+            asids: Asids::new(ASID_BITS, cpus, SET_ASIDE).expect("enough identifiers"),
             cpus,
             state: Mutex::new(state),
             seed,
@@ -134,7 +142,7 @@ impl World {
     /// until [`Self::finished`].
     pub fn claim(&self, most_pages: u64) -> Option<Range> {
         for _ in 0..8 {
-            let space = self.random(|rng| rng.below(self.spaces.len() as u64)) as usize;
+            let space = self.random(|rng| rng.below(PLAYED)) as usize;
             let grounds = self.playgrounds(space);
             let mut state = self.state();
             let (from, to) = state.rng.pick(&grounds);
@@ -161,7 +169,7 @@ impl World {
     /// The whole of a block of 2 MiB, or something around it.
     pub fn claim_block(&self) -> Option<Range> {
         let mut state = self.state();
-        let space = state.rng.below(self.spaces.len() as u64) as usize;
+        let space = state.rng.below(PLAYED) as usize;
         let (start, end) = (0x1000_0000, 0x1020_0000);
         let range = Range { space, start, end };
         state.take(range).then_some(range)
@@ -202,6 +210,9 @@ impl World {
                 gather.release(world.machine, &world.graves, &flushed);
             });
         }
+        // The next storm has identifiers of its own.
+        let flush = [Step::FlushAll, Step::DsbNsh];
+        (0..world.cpus).for_each(|cpu| world.machine.run(cpu, &flush));
         while !world.graves.is_empty() {
             world.graves.reap(world.machine, 99);
             world.machine.pass_grace_period();
