@@ -415,9 +415,15 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.write(|change| {
             while i < end {
                 let group = change.group_end(i, end);
-                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
-                let whole = contiguous
+                let raw = self.guard.slot(&self.table, i).raw();
+                let mut whole = raw.is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
+                if whole && !change_to(raw).is_valid() {
+                    // An invalid entry is in no block: what one entry recorded for the others is
+                    // spread over them first (XC-02).
+                    change.unfold(i, self.va_of(i));
+                    whole = false;
+                }
                 let changed = match whole {
                     true => change.change_block(i, &change_to),
                     false => change.change_alike(i, group, &change_to),
