@@ -96,7 +96,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
     /// are not none change.
     pub(crate) fn each_raw(&self, mut act: impl FnMut(&LockedSlot<'_>, &Writer<'_, M>) -> i32) {
         let writer = Writer::open(self.space.machine());
-        let pages = (self.to - self.from) / PAGE;
+        let pages = self.to.wrapping_sub(self.from) / PAGE;
         let delta = (0..pages).map(|i| act(&self.slot(self.from + i * PAGE), &writer));
         self.table.add_entries(delta.sum());
     }
@@ -302,7 +302,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         if first.is_valid() {
             gather.changed(va, va + count as u64 * PAGE, Level::L3);
         }
-        if first.maps_frame(Level::L3) {
+        if first.maps_frame(Level::L3) && !first.special() {
             let pfn = self.space.machine().format().pa(first, Level::L3).pfn();
             gather.tear_frames(pfn, count as u32, self.folio_of(pfn, count));
         }
