@@ -11,7 +11,7 @@ use crate::machine::{
     LoomMachine, PAGE, Space, alone, attrs, end, finish, hardware, map, map_block, pages, space,
     unmap, walk,
 };
-use crate::run::explore;
+use crate::run::{explore, explore_bounded};
 
 const FRAMES: u64 = 4;
 const SHAPE: &[u8] = &[1];
@@ -37,7 +37,7 @@ fn protect(space: &Space, from: u64, to: u64, prot: Prot) {
 /// The hardware reads or writes page number `page` on another CPU while this one does `change`;
 /// afterwards the entry must say so.
 fn keeps(page: u64, write: bool, prepare: fn(&Space, &'static LoomMachine), change: fn(&Space)) {
-    explore(3, FRAMES, 2, move |machine| {
+    explore(FRAMES, 2, move |machine| {
         let (space, graves) = (space(machine, SHAPE), Graveyard::new());
         prepare(&space, machine);
         let root = space.root_word().root();
@@ -46,8 +46,8 @@ fn keeps(page: u64, write: bool, prepare: fn(&Space, &'static LoomMachine), chan
         let recorded = agent.join().expect("the hardware walks");
         if recorded {
             let value = get(&space, page);
-            assert!(value.young(), "the access flag is lost");
             assert!(value.dirty() || !write, "the dirty state is lost");
+            assert!(value.young(), "the access flag is lost");
         }
         unmap(&space, &graves, pages(0, 2));
         end(space, &graves, FRAMES, 1);
@@ -79,7 +79,8 @@ fn fold_all(space: &Space) {
 
 fn unfold(space: &Space) {
     protect(space, 0, 1, Prot::READ);
-    assert_eq!(space.stats().events().unfolds.load(Ordering::Relaxed), 1);
+    let unfolds = space.stats().events().unfolds.load(Ordering::Relaxed);
+    assert_eq!(unfolds, 1, "a part of a block changed in it");
 }
 
 fn fold_keeps_dirty() {
@@ -137,7 +138,7 @@ fn marking_a_block_keeps_dirty() {
 
 /// One pass of aging: it clears accessed flags, never dirty state.
 fn aging_keeps_dirty() {
-    explore(3, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (space(machine, SHAPE), Graveyard::new());
         map_block(&space, 0, machine.folio(1), attrs());
         let root = space.root_word().root();
@@ -150,7 +151,10 @@ fn aging_keeps_dirty() {
         drop(leaf);
         finish(&space, &graves, &mut gather);
         assert!(agent.join().expect("the hardware walks"));
-        assert!(get(&space, 0).dirty() && get(&space, 1).dirty(), "the dirty state is lost");
+        assert!(
+            get(&space, 0).dirty() && get(&space, 1).dirty(),
+            "the dirty state is lost"
+        );
         unmap(&space, &graves, pages(0, 2));
         end(space, &graves, FRAMES, 1);
     });
@@ -159,7 +163,7 @@ fn aging_keeps_dirty() {
 /// A reader without a lock meets page 0 while its neighbour is replaced by a written page of another
 /// folio: it finds its page as it is, or for a moment nothing, and never the other's state.
 fn reader_against_repaint() {
-    explore(2, 8, 2, |machine| {
+    explore(8, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         let folio = machine.folio(1);
         let first = folio.pfn().start();
@@ -180,6 +184,10 @@ fn reader_against_repaint() {
         unmap(&space, &graves, pages(1, 2));
         map(&space, 1, machine.page(), attrs().with_dirty(true));
         reader.join().expect("a read ends");
+        for page in 0..2 {
+            let seen = matches!(walk(&space, page), Walked::Seen { span: PAGE, .. });
+            assert!(seen, "page {page} is in half a block");
+        }
         unmap(&space, &graves, pages(0, 2));
         end(alone(space), &graves, 8, 1);
     });
@@ -188,7 +196,7 @@ fn reader_against_repaint() {
 /// Fold, hardware and reader at once: a reader that sees the hardware's write never sees it
 /// taken back.
 fn reader_against_fold_and_hardware() {
-    explore(2, FRAMES, 2, |machine| {
+    explore_bounded(4, FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         two_pages(&space, machine);
         let root = space.root_word().root();
@@ -206,7 +214,10 @@ fn reader_against_fold_and_hardware() {
         fold_all(&space);
         let recorded = agent.join().expect("the hardware walks");
         reader.join().expect("a read ends");
-        assert!(get(&space, 1).dirty() || !recorded, "the dirty state is lost");
+        assert!(
+            get(&space, 1).dirty() || !recorded,
+            "the dirty state is lost"
+        );
         unmap(&space, &graves, pages(0, 2));
         end(alone(space), &graves, FRAMES, 1);
     });
@@ -223,7 +234,10 @@ models! {
         MakeWithoutBreak: "the dirty state is lost",
     }
     unfold_keeps_young { ConvertLosesYoung: "the access flag is lost" }
-    protect_keeps_dirty { StoreOverLive: "the dirty state is lost" }
+    protect_keeps_dirty {
+        StoreOverLive: "the dirty state is lost",
+        ProtectWithoutUnfold: "a part of a block changed in it",
+    }
     protect_of_a_block_keeps_dirty { StoreOverLive: "the dirty state is lost" }
     write_protect_keeps_dirty { StoreOverLive: "the dirty state is lost" }
     marking_a_page_keeps_dirty { StoreOverLive: "the dirty state is lost" }
@@ -232,6 +246,9 @@ models! {
         StoreOverLive: "the dirty state is lost",
         SkipGather: "the dirty state is lost",
     }
-    reader_against_repaint { SkipConsistency: "another page's state" }
-    reader_against_fold_and_hardware { ConvertLosesDirty: "is gone" }
+    reader_against_repaint {
+        SkipConsistency: "another page's state",
+        ZapWithoutUnfold: "is in half a block",
+    }
+    reader_against_fold_and_hardware { ConvertLosesDirty: "dirty state" }
 }

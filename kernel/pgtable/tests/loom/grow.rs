@@ -22,7 +22,7 @@ fn address(space: &Space) -> u64 {
 
 /// A walker with either word finds the same page.
 fn grow_against_walk() {
-    explore(3, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         let page = machine.page();
         let pa = page.pfn().start().raw();
@@ -41,7 +41,7 @@ fn grow_against_walk() {
 /// Two grow at once: each has a level more than it saw, both roots hang together, and the loser's
 /// new root is given back.
 fn grow_against_grow() {
-    explore(2, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         let page = machine.page();
         let pa = page.pfn().start().raw();
@@ -53,7 +53,10 @@ fn grow_against_grow() {
             assert!(after > before, "no level more than before");
             assert_eq!(address(&theirs), pa);
         });
-        assert!(space.grow().expect("a level").levels() > 1, "no level more than before");
+        assert!(
+            space.grow().expect("a level").levels() > 1,
+            "no level more than before"
+        );
         assert_eq!(address(&space), pa);
         other.join().expect("growing ends");
         let levels = u64::from(space.root_word().levels());
@@ -66,7 +69,7 @@ fn grow_against_grow() {
 /// A page mapped in the lower range with the old word is there with the new one, and the other way
 /// round.
 fn grow_against_fault() {
-    explore(2, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         let (low, theirs) = (machine.page(), space.clone());
         let pa = low.pfn().start().raw();
@@ -82,7 +85,10 @@ fn grow_against_fault() {
 }
 
 models! {
-    grow_against_walk { GrowBeforeLink: "does not translate" }
+    grow_against_walk {
+        GrowBeforeLink: "does not translate",
+        FreeFormerRoot: "in an empty space",
+    }
     grow_against_grow { GrowBeforeLink: "does not translate" }
     grow_against_fault {}
 }

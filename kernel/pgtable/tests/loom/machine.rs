@@ -127,7 +127,8 @@ pub fn map(space: &Space, page: u64, frame: UserFrame, attrs: Attrs) {
     let section = space.machine().read_side(&stay);
     let leaf = space.lock_leaf(page * PAGE, &section, || true);
     let leaf = leaf.expect("a leaf table");
-    leaf.install(page * PAGE, frame, attrs).expect("an empty slot");
+    leaf.install(page * PAGE, frame, attrs)
+        .expect("an empty slot");
 }
 
 /// Maps the two pages of a folio from page number `page` on: a contiguous block.
@@ -182,7 +183,13 @@ pub fn end(mut space: Space, graves: &Graveyard, pages: u64, roots: u64) {
 /// What the hardware does to the entry of page number `page` when it is accessed: it sets the access
 /// flag, and for a write takes the read-only bit away, if the entry is valid (and writable) at that
 /// moment. Whether it did. [ARM "Hardware management of the Access flag and dirty state"]
-pub fn hardware(machine: &LoomMachine, root: PhysAddr, bits: &[u8], page: u64, write: bool) -> bool {
+pub fn hardware(
+    machine: &LoomMachine,
+    root: PhysAddr,
+    bits: &[u8],
+    page: u64,
+    write: bool,
+) -> bool {
     let shape = Geometry::from_index_bits(bits).expect("a shape");
     let (mut table, mut level) = (root, shape.root_level());
     loop {
@@ -197,7 +204,11 @@ pub fn hardware(machine: &LoomMachine, root: PhysAddr, bits: &[u8], page: u64, w
             continue;
         }
         while old.is_leaf(level) && old.user() && (!write || old.writable()) {
-            let new = if write { old.mkyoung().mkdirty() } else { old.mkyoung() };
+            let new = if write {
+                old.mkyoung().mkdirty()
+            } else {
+                old.mkyoung()
+            };
             let (from, to) = (old.raw(), new.raw());
             match cell.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,

@@ -11,7 +11,7 @@ use pgtable::{Graveyard, Machine};
 use crate::machine::{
     LoomMachine, PAGE, Space, alone, attrs, end, map, map_block, pages, space, unmap,
 };
-use crate::run::explore;
+use crate::run::{explore, explore_bounded};
 
 const FRAMES: u64 = 4;
 
@@ -58,7 +58,7 @@ fn reuse(machine: &'static LoomMachine, order: u8, contents: &Contents) {
 }
 
 fn pin_against_unmap() {
-    explore(2, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, &[1])), Graveyard::new());
         let page = machine.page();
         let contents = Arc::new(Contents::new(page.pfn(), 1));
@@ -75,7 +75,7 @@ fn pin_against_unmap() {
 /// A page of a contiguous block: the pin keeps the folio while first the other page, which unfolds
 /// the block, and then its own is unmapped.
 fn pin_in_a_block_against_unmap() {
-    explore(2, FRAMES, 2, |machine| {
+    explore_bounded(2, FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, &[1])), Graveyard::new());
         let folio = machine.folio(1);
         let contents = Arc::new(Contents::new(folio.pfn(), 2));
@@ -95,6 +95,6 @@ models! {
     pin_against_unmap { PinWithoutRecheck: "somebody else's" }
     pin_in_a_block_against_unmap {
         PinWithoutRecheck: "somebody else's",
-        OneReferencePerBlock: "",
+        OneReferencePerBlock: "an entry owned a",
     }
 }

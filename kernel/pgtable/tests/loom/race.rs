@@ -6,9 +6,9 @@ use loom::thread;
 use pgtable::{Graveyard, LockError, Machine, Walked};
 
 use crate::machine::{PAGE, Space, alone, attrs, end, map, pages, space, unmap, walk};
-use crate::run::explore;
+use crate::run::{explore, explore_bounded};
 
-const FRAMES: u64 = 8;
+const FRAMES: u64 = 16;
 
 /// A fault on page number `page`: it was planned before the area was retired, or finds out.
 fn fault(space: &Space, page: u64, retired: &AtomicBool) {
@@ -18,7 +18,9 @@ fn fault(space: &Space, page: u64, retired: &AtomicBool) {
     let frame = machine.page();
     let still = || !retired.load(Ordering::Relaxed);
     match space.lock_leaf(page * PAGE, &section, still) {
-        Ok(leaf) => leaf.install(page * PAGE, frame, attrs()).expect("an empty slot"),
+        Ok(leaf) => leaf
+            .install(page * PAGE, frame, attrs())
+            .expect("an empty slot"),
         Err(error) => assert_eq!(error, LockError::Retired),
     }
 }
@@ -26,7 +28,8 @@ fn fault(space: &Space, page: u64, retired: &AtomicBool) {
 /// The unmapper announces, visits, flushes; afterwards nothing is mapped in the range, whatever the
 /// fault did, and no table is left of it.
 fn fault_against_unmap(shape: &'static [u8], with_table: bool) {
-    explore(2, FRAMES, 2, move |machine| {
+    let switches = (shape.len() > 2).then_some(4);
+    explore_bounded(switches, FRAMES, 2, move |machine| {
         let (space, graves) = (Arc::new(space(machine, shape)), Graveyard::new());
         if with_table {
             map(&space, 0, machine.page(), attrs());
@@ -59,7 +62,7 @@ fn fault_against_unmap_of_a_present_table() {
 
 /// Two faults on one page: one page is mapped, the other is given back.
 fn fault_against_fault() {
-    explore(2, FRAMES, 2, |machine| {
+    explore(FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, &[1, 1])), Graveyard::new());
         let theirs = space.clone();
         let install = |space: &Space| {

@@ -2,16 +2,25 @@
 
 use crate::machine::LoomMachine;
 
-/// Explores `check` on a fresh machine each time, with at most `switches` forced switches between
-/// threads: two show every race of two operations.
+/// Explores every execution of `check`, on a fresh machine each time.
 pub fn explore(
-    switches: usize,
+    pages: u64,
+    entries: usize,
+    check: impl Fn(&'static LoomMachine) + Send + Sync + 'static,
+) {
+    explore_bounded(None, pages, entries, check);
+}
+
+/// As [`explore`], but of the executions in which threads are interrupted at most `switches` times,
+/// where all would be too many.
+pub fn explore_bounded(
+    switches: impl Into<Option<usize>>,
     pages: u64,
     entries: usize,
     check: impl Fn(&'static LoomMachine) + Send + Sync + 'static,
 ) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(switches);
+    builder.preemption_bound = switches.into();
     builder.max_branches = 50_000;
     builder.check(move || check(LoomMachine::new(pages, entries)));
 }
@@ -23,7 +32,7 @@ macro_rules! models {
         mod $model {
             #[test]
             fn holds() {
-                crate::run::holds(super::$model);
+                super::$model();
             }
 
             $(
@@ -31,49 +40,28 @@ macro_rules! models {
                 #[test]
                 #[expect(non_snake_case, reason = "the fault's name")]
                 fn $fault() {
-                    use sync::planted::Fault;
-                    crate::run::sees(Fault::$fault, $report, super::$model);
+                    let fault = sync::planted::Fault::$fault;
+                    crate::run::sees(fault, concat!(module_path!(), "::holds"), $report);
                 }
             )*
         }
     )+};
 }
 
-/// Runs a model of the sources as they are.
-pub fn holds(model: fn()) {
-    #[cfg(feature = "planted")]
-    let _nothing_planted = planted::LOCK.read();
-    model();
-}
-
+/// Runs the test `holds` with `fault` planted. It has to fail with `report`: a model that cannot see
+/// the fault proves nothing. In a process of its own, since the choice of a fault is the whole
+/// program's, and what other threads of a failed model held cannot be dropped outside of it.
 #[cfg(feature = "planted")]
-pub use planted::sees;
-
-#[cfg(feature = "planted")]
-mod planted {
-    use std::panic::catch_unwind;
-    use std::sync::{PoisonError, RwLock};
-
-    use sync::planted::{Fault, plant};
-
-    /// The choice of a fault is the whole program's.
-    pub static LOCK: RwLock<()> = RwLock::new(());
-
-    /// Runs a model with `fault` planted, which has to fail with `report`: a model that cannot see
-    /// the fault proves nothing.
-    pub fn sees(fault: Fault, report: &str, model: fn()) {
-        let alone = LOCK.write().unwrap_or_else(PoisonError::into_inner);
-        let named = std::env::var("TESSERA_FAULT").ok();
-        plant(Some(fault));
-        let result = catch_unwind(model);
-        plant(named.as_deref().and_then(Fault::named));
-        drop(alone);
-        let panic = result.expect_err("the model holds with a fault in it");
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without words");
-        assert!(text.contains(report), "failed otherwise: {text}");
-    }
+pub fn sees(fault: sync::planted::Fault, holds: &str, report: &str) {
+    let (_this_crate, test) = holds.split_once("::").expect("a path");
+    let program = std::env::current_exe().expect("this program");
+    let mut run = std::process::Command::new(program);
+    run.args(["--exact", test, "--nocapture"]);
+    run.env("TESSERA_FAULT", format!("{fault:?}"));
+    let output = run.output().expect("this program can be run");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("running 1 test"), "no test is called {test}");
+    assert!(!output.status.success(), "holds with {fault:?}");
+    assert!(said.contains(report), "failed otherwise:\n{said}");
 }

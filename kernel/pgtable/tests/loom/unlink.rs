@@ -12,14 +12,18 @@ use pgtable::{Graveyard, Machine, Walked};
 use crate::machine::{LoomMachine, alone, attrs, end, map, pages, space, unmap, walk};
 use crate::run::explore;
 
-const FRAMES: u64 = 8;
+const FRAMES: u64 = 16;
 
 /// Makes the free frame that comes next a table full of entries which nothing in the model maps: what
 /// a walker must not meet in a table that was freed under it.
 fn poison(machine: &'static LoomMachine, elsewhere: Pfn) {
     let frames = machine.frames();
     let table = frames.alloc_table().expect("a free frame");
-    let pte = machine.format().leaf(elsewhere.start(), Attrs::user(arm64::attrs::Prot::RW), Level::L3);
+    let pte = machine.format().leaf(
+        elsewhere.start(),
+        Attrs::user(arm64::attrs::Prot::RW),
+        Level::L3,
+    );
     for index in 0..frames.cells_per_table() {
         // SAFETY: the table is ours, and has so many cells.
         let cell = unsafe { &*frames.cells(table.pfn()).add(index).as_ptr() };
@@ -31,7 +35,7 @@ fn poison(machine: &'static LoomMachine, elsewhere: Pfn) {
 /// A walk inside of a read-side section, while the tables on its way are emptied, unlinked, flushed,
 /// and given back as soon as the grace period allows.
 fn walk_against_unlink(shape: &'static [u8]) {
-    explore(2, FRAMES, 2, move |machine| {
+    explore(FRAMES, 2, move |machine| {
         let (space, graves) = (Arc::new(space(machine, shape)), Graveyard::new());
         let page = machine.page();
         let (pa, elsewhere) = (page.pfn().start(), page.pfn().add(1));
@@ -73,7 +77,7 @@ fn walk_against_unlink_of_two_tables() {
 /// Unmapping the only page of a table against a fault that maps the other page of the same table, or
 /// of the same table a level above: what the fault maps stays mapped.
 fn fault_against_unlink(shape: &'static [u8], page: u64) {
-    explore(2, FRAMES, 2, move |machine| {
+    explore(FRAMES, 2, move |machine| {
         let (space, graves) = (Arc::new(space(machine, shape)), Graveyard::new());
         map(&space, 0, machine.page(), attrs());
         let (theirs, frame) = (space.clone(), machine.page());
@@ -104,7 +108,7 @@ models! {
     walk_against_unlink_of_two_tables { DestructBeforeGrace: "walked through a freed table" }
     fault_in_a_table_against_its_unlink { UnlinkUnlocked: "is gone" }
     fault_under_a_table_against_its_unlink {
-        LinkUnderDeadParent: "a table is lost",
+        LinkUnderDeadParent: "tables are left",
         UnlinkUnlocked: "is gone",
     }
 }
