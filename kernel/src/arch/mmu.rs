@@ -1,73 +1,21 @@
-//! The MMU of this machine: which tables TTBR0 holds, TLB invalidation, and the [`Machine`] that
-//! the page-table engine runs on.
+//! The MMU of this machine: TLB invalidation, and the [`Machine`] that the page-table engine runs
+//! on. Which tables TTBR0 holds is in [`super::activate`].
 
 use core::arch::asm;
 
-use aarch64_cpu::registers::{Readable, TTBR0_EL1, Writeable};
 use arm64::addr::{PhysAddr, VirtAddr};
 use arm64::geometry::Level;
 use arm64::pte::Format;
-use arm64::{regs, tlbi};
+use arm64::tlbi;
 use frame::Frames;
-use pgtable::{
-    Invalidation, Machine, ReadSide, RootWord, SpaceKind, TableDesc, TableError, TableStats,
-};
+use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
 use sync::Once;
-use sync::atomic::{AtomicU64, Ordering};
 use sync::grace::Grace;
 
 use super::{events, memory_ops};
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
-
-/// A user space as TTBR0 takes it: root, levels and identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootActivation {
-    ttbr0: u64,
-}
-
-impl RootActivation {
-    /// The activation of the space with this root word and identifier.
-    pub fn new(word: RootWord, asid: u16) -> Self {
-        Self {
-            ttbr0: regs::ttbr(HW.format(), word.root(), asid),
-        }
-    }
-}
-
-static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
-
-/// Names the empty table that TTBR0 holds while no space is loaded.
-pub fn set_reserved_root(root: PhysAddr) {
-    RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
-}
-
-/// Loads a user space on this CPU, if another one (or none) is loaded. Identifiers are never
-/// shared by two spaces, so no invalidation is needed.
-#[inline]
-pub fn activate(root: RootActivation) {
-    if TTBR0_EL1.get() != root.ttbr0 {
-        load(root.ttbr0);
-    }
-}
-
-/// Loads the reserved root: from here on this CPU does not look at any user table. Before going
-/// idle, and before a space is torn down.
-pub fn deactivate() {
-    let reserved = RESERVED_ROOT.load(Ordering::Relaxed);
-    if TTBR0_EL1.get() != reserved {
-        load(reserved);
-    }
-}
-
-fn load(ttbr0: u64) {
-    TTBR0_EL1.set(ttbr0);
-    events::isb();
-    // SAFETY: a barrier. What TTBR0 names is a constructed root that outlives its activation
-    // (law 8: a root is freed after the grace period that follows its last deactivation).
-    unsafe { asm!("isb", options(nostack, preserves_flags)) };
-}
 
 /// The machine under every space of this kernel.
 #[derive(Debug)]
