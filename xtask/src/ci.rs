@@ -92,6 +92,20 @@ fn commands(workspace: &Workspace) -> Vec<(&'static str, Command)> {
         ("format", cargo(&["fmt", "--all", "--check"])),
         ("clippy, host", clippy(&["--workspace", "--all-targets"])),
         ("clippy, kernel", clippy(&kernel)),
+        (
+            "clippy, kernel with benchmarks",
+            clippy(&[&kernel[..], &["--features", "kernel/bench"]].concat()),
+        ),
+        (
+            "clippy, faults",
+            clippy(&[
+                "--package",
+                "sync",
+                "--all-targets",
+                "--features",
+                "planted",
+            ]),
+        ),
         ("clippy, programs", clippy(&user)),
         ("documentation", docs),
     ]
