@@ -12,11 +12,13 @@ use crate::runner::{Boot, Limits, Listener};
 use crate::{env, trial};
 
 /// Boot arguments each machine is booted with once: hardware AF and dirty state as the CPU has
-/// them, software's instead, and a bank of RAM that comes online later.
-const VARIANTS: [(&str, &[&str]); 3] = [
+/// them, software's instead, a bank of RAM that comes online later, and page tables that anybody
+/// can write.
+const VARIANTS: [(&str, &[&str]); 4] = [
     ("", &[]),
     ("-softaf", &["tessera.af=0"]),
     ("-hold", &["tessera.hold=64M"]),
+    ("-unprotected", &["tessera.protect_pgtables=off"]),
 ];
 
 /// The tests of this tier.

@@ -75,7 +75,7 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
 
     /// Whether the part is the whole block.
     pub fn is_whole(&self) -> bool {
-        self.to - self.from == self.level().size()
+        self.to.wrapping_sub(self.from) == self.level().size()
     }
 
     /// Changes the entry as a whole; whether it was valid and is different now.

@@ -106,7 +106,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
     /// are not none change.
     pub(crate) fn each_raw(&self, mut act: impl FnMut(&LockedSlot<'_>, &Writer<'_, M>) -> i32) {
         let writer = Writer::open(self.space.machine());
-        let pages = (self.to - self.from) / PAGE;
+        let pages = self.to.wrapping_sub(self.from) / PAGE;
         let delta = (0..pages).map(|i| act(&self.slot(self.from + i * PAGE), &writer));
         self.add_entries(delta.sum());
     }
@@ -347,7 +347,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             let pte = slot.take(change.writer);
             taken += 1;
             valid |= pte.is_valid();
-            if pte.maps_frame(Level::L3) {
+            if pte.maps_frame(Level::L3) && !pte.special() {
                 gather.tear_page(format.pa(pte, Level::L3).pfn());
             }
         }
@@ -376,7 +376,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn indices(&self) -> (usize, usize) {
         let first = self.table.index(self.from);
-        (first, first + ((self.to - self.from) / PAGE) as usize)
+        (first, first + (self.to.wrapping_sub(self.from) / PAGE) as usize)
     }
 
     /// The address of the entry `index`, which lies in the part or behind it.
@@ -415,9 +415,15 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.write(|change| {
             while i < end {
                 let group = change.group_end(i, end);
-                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
-                let whole = contiguous
+                let raw = self.guard.slot(&self.table, i).raw();
+                let mut whole = raw.is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
+                if whole && !change_to(raw).is_valid() {
+                    // An invalid entry is in no block: what one entry recorded for the others is
+                    // spread over them first (XC-02).
+                    change.unfold(i, self.va_of(i));
+                    whole = false;
+                }
                 let changed = match whole {
                     true => change.change_block(i, &change_to),
                     false => change.change_alike(i, group, &change_to),

@@ -99,6 +99,14 @@ pub(crate) fn step<'g, M: Machine>(
     }
     let next = table.level().finer()?;
     let pa = machine.format().table_pa(value);
+    debug_assert!(
+        machine
+            .frames()
+            .meta(pa.pfn())
+            .and_then(|meta| meta.table_level())
+            .is_none_or(|level| level == next),
+        "GUP-22: {pa:?} was linked as a table of {next:?} and made as another"
+    );
     // SAFETY: law 8 and law 12: `table` is live for 'g, its entry named this table, and a table
     // that is torn out meanwhile is not freed before the read-side section of 'g is over.
     Some(unsafe { TableRef::new(machine.frames(), table.shape(), pa, next) })

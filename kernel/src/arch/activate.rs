@@ -40,11 +40,16 @@ impl<'a> RootActivation<'a> {
     }
 }
 
-static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
+pub(super) static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// Names the empty table that TTBR0 holds while no space is loaded.
 pub fn set_reserved_root(root: PhysAddr) {
     RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
+}
+
+/// TTBR0 while no space is loaded.
+pub fn reserved_ttbr0() -> u64 {
+    RESERVED_ROOT.load(Ordering::Relaxed)
 }
 
 /// Loads a user space on this CPU, unless it is loaded with the levels that it has now. True: this
