@@ -14,7 +14,7 @@ use arm64::pte::{Entry, Invalid, Pte};
 use frame::FreshFrame;
 use pgtable::{Invalidation, Look, Machine, ReadSide, TableError};
 
-use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
+use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
 use crate::object::ImageObject;
 use crate::space::{Map, Space};
 use crate::stats::Counter;
@@ -189,7 +189,7 @@ impl<M: Machine> Space<M> {
 
     #[cold]
     fn grow_stack(&self, map: &mut Map, va: u64) -> Option<Vma> {
-        if va >= TASK_SIZE {
+        if va >= map.task_size {
             return None;
         }
         let (before, above) = map.areas.find_above(va);
