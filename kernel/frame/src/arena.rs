@@ -36,6 +36,31 @@ pub const fn range(pages: u64) -> core::ops::Range<Pfn> {
 
 /// An allocator over `pages` pages of zeroed memory, with records, that knows no bank yet.
 pub fn offline(pages: u64) -> &'static Frames {
+    keep(make(pages))
+}
+
+/// An allocator over `pages` pages of zeroed memory, all of it free.
+pub fn frames(pages: u64) -> &'static Frames {
+    online(offline(pages), pages)
+}
+
+/// Like [`frames`], with tables of `entries` entries each: loom's atomics are made one by one
+/// ([`Frames::cells`]), and a model that has few of them is explored sooner.
+#[cfg(loom)]
+pub fn frames_with_tables(pages: u64, entries: usize) -> &'static Frames {
+    let mut made = make(pages);
+    made.frames.table_cells = crate::cells::Cells::new(BASE.pfn(), pages, entries);
+    online(keep(made), pages)
+}
+
+/// An allocator, and what it was made from.
+struct Made {
+    frames: Frames,
+    memory: *mut u8,
+    first: *mut FrameMeta,
+}
+
+fn make(pages: u64) -> Made {
     let bytes = pages * PAGE_SIZE;
     let layout = Layout::from_size_align(bytes as usize, ALIGN).expect("an arena that fits");
     // SAFETY: an arena has at least one page.
@@ -54,15 +79,21 @@ pub fn offline(pages: u64) -> &'static Frames {
     };
     // SAFETY: the memory and the records are never given back.
     let frames = unsafe { Frames::new(window, frame_zero, PageOps::PORTABLE) };
-    let frames: &'static Frames = Box::leak(Box::new(frames));
+    Made {
+        frames,
+        memory,
+        first,
+    }
+}
+
+fn keep(made: Made) -> &'static Frames {
+    let frames: &'static Frames = Box::leak(Box::new(made.frames));
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    kept.push(Kept((memory, first, frames)));
+    kept.push(Kept((made.memory, made.first, frames)));
     frames
 }
 
-/// An allocator over `pages` pages of zeroed memory, all of it free.
-pub fn frames(pages: u64) -> &'static Frames {
-    let frames = offline(pages);
+fn online(frames: &'static Frames, pages: u64) -> &'static Frames {
     // SAFETY: the records exist, zeroed, and nothing uses the memory.
     unsafe {
         frames.add_bank(range(pages)).expect("the first bank");

@@ -26,6 +26,9 @@ pub struct Frames {
     by_hand: [AtomicU64; CLASSES],
     /// One bit for each CPU that has been asked to give its list back.
     drain_wanted: AtomicU64,
+    /// Where tables are, since loom's atomics are not memory.
+    #[cfg(loom)]
+    pub(crate) table_cells: crate::cells::Cells,
     /// Allocations that still succeed.
     #[cfg(any(test, feature = "inject"))]
     patience: AtomicU64,
@@ -63,6 +66,8 @@ impl Frames {
                 cpus,
                 by_hand,
                 drain_wanted: AtomicU64::new(0),
+                #[cfg(loom)]
+                table_cells: crate::cells::Cells::default(),
                 #[cfg(any(test, feature = "inject"))]
                 patience: AtomicU64::new(u64::MAX),
             }

@@ -28,6 +28,7 @@ pub mod arena;
 pub mod slab;
 
 mod buddy;
+mod cells;
 mod frames;
 mod fresh;
 mod kernel;

@@ -19,6 +19,28 @@ impl Frames {
         let mut table = TableFrame { frames: self, pfn };
         // SAFETY: a whole page that nobody else has.
         unsafe { (self.page_ops().zero_page)(table.bytes().as_ptr()) }
+        #[cfg(loom)]
+        self.clear_cells(pfn);
+        table.set_state(TableState::Allocated);
+        Ok(table)
+    }
+
+    /// Allocates 2^`order` cleared frames for one translation table: shapes of more than 512 entries
+    /// per table, which the hardware has not, but tests do.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn alloc_wide_table(&'static self, order: u8) -> Result<TableFrame, OutOfMemory> {
+        if order == 0 {
+            return self.alloc_table();
+        }
+        let pfn = self.take(order, Class::Table)?;
+        for page in 0..1 << order {
+            let at = self.window().virt(pfn.add(page).start());
+            // SAFETY: a whole page that nobody else has.
+            unsafe { (self.page_ops().zero_page)(at.as_ptr()) }
+        }
+        let mut table = TableFrame { frames: self, pfn };
         table.set_state(TableState::Allocated);
         Ok(table)
     }
@@ -40,9 +62,10 @@ impl Frames {
             None,
             "a table freed while locked"
         );
+        let order = meta.order();
         meta.clear_table();
-        meta.set_allocated(Class::Table, 0, 0);
-        self.give_back(table.into_entry(), 0, Class::Table);
+        meta.set_allocated(Class::Table, order, 0);
+        self.give_back(table.into_entry(), order, Class::Table);
     }
 
     /// Makes a table that was built before the allocator existed a table frame like any other

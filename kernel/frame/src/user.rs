@@ -36,6 +36,27 @@ impl Frames {
         frame
     }
 
+    /// Drops `count` references that entries for frames of one block owned; `pfn` is any frame of it.
+    /// The last reference frees the block.
+    ///
+    /// # Panics
+    /// If the frame is not a user frame with so many references.
+    ///
+    /// # Safety
+    /// As [`Self::from_entry`], for each of them.
+    #[inline]
+    pub unsafe fn drop_entries(&'static self, pfn: Pfn, count: u32) {
+        // SAFETY: passed on.
+        let frame = unsafe { self.from_entry(pfn) };
+        let head = frame.head();
+        if count > 1 {
+            // One is left for `frame` to drop.
+            let last = head.refs.sub(count - 1);
+            assert!(!last, "more references given back than taken");
+        }
+        drop(frame);
+    }
+
     /// Takes a reference to a frame seen in a table entry, if it has any: the walker then loads the
     /// entry again, and drops the reference if it has changed (DESIGN §4).
     #[inline]
@@ -127,6 +148,23 @@ impl UserFrame {
         let pfn = self.pfn;
         core::mem::forget(self);
         pfn
+    }
+
+    /// As [`Self::into_entry`] for `count` entries, for this frame and those behind it in the block.
+    ///
+    /// # Panics
+    /// If the block has not so many.
+    #[inline]
+    pub fn into_entries(self, count: u32) -> Pfn {
+        let meta = self.meta();
+        assert!(
+            meta.head_offset() + u64::from(count) <= 1 << meta.order(),
+            "{count} entries beyond the end of a block"
+        );
+        if count > 1 {
+            self.head().refs.add(count - 1);
+        }
+        self.into_entry()
     }
 
     /// Copies out of the page, from byte `offset` on.

@@ -6,6 +6,7 @@
 use frame::{Class, Frames, arena};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
 const PAGES: u64 = 8;
@@ -105,4 +106,46 @@ fn two_cpus_never_get_the_same_frame() {
         drop((mine, theirs));
         assert_eq!(frames.stats().free, PAGES);
     });
+}
+
+/// A table that one CPU fills and publishes, and another reads through what was published.
+fn read_published_table(publish: Ordering) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(2);
+    builder.check(move || {
+        let frames = arena::frames_with_tables(2, 4);
+        assert_eq!(frames.cells_per_table(), 4);
+        let table = frames.alloc_table().unwrap();
+        let pfn = table.pfn();
+        let cell = move |index: usize| {
+            // SAFETY: the frame is a table for the whole of this run, and the index is below 4.
+            unsafe { &*frames.cells(pfn).add(index).as_ptr() }
+        };
+        let root = Arc::new(AtomicU64::new(0));
+        let theirs = root.clone();
+        let walker = thread::spawn(move || {
+            if theirs.load(Ordering::Acquire) != 0 {
+                assert_eq!(cell(3).load(Ordering::Relaxed), 7, "an entry was missed");
+                assert_eq!(cell(2).load(Ordering::Relaxed), 0);
+            }
+        });
+        cell(3).store(7, Ordering::Relaxed);
+        root.store(1, publish);
+        walker.join().unwrap();
+        frames.free_table(table);
+        let again = frames.alloc_table().unwrap();
+        assert_eq!((again.pfn(), cell(3).load(Ordering::Relaxed)), (pfn, 0));
+        frames.free_table(again);
+    });
+}
+
+#[test]
+fn entries_of_a_published_table_are_seen() {
+    read_published_table(Ordering::Release);
+}
+
+#[test]
+#[should_panic(expected = "an entry was missed")]
+fn the_model_sees_a_table_published_too_early() {
+    read_published_table(Ordering::Relaxed);
 }

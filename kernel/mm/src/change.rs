@@ -3,7 +3,7 @@
 
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::Prot;
-use pgtable::{Machine, ReadSide, Torn};
+use pgtable::{Gather, Machine, ReadSide};
 
 use crate::error::MmError;
 use crate::space::Space;
@@ -84,7 +84,6 @@ pub(crate) enum Work {
         at: u64,
         end: u64,
         prot: Prot,
-        changed: bool,
     },
     /// Move entries.
     Move(Move),
@@ -147,10 +146,9 @@ impl Change {
                     at,
                     end,
                     prot,
-                    changed,
                 } => {
                     left = left.saturating_sub(64);
-                    protect::step(space, start, at, end, prot, changed, &section)
+                    protect::step(space, start, at, end, prot, &section)
                 }
                 Work::Move(state) => {
                     left = left.saturating_sub(MOVE_COST - 1);
@@ -180,9 +178,9 @@ impl Change {
         let Some(range) = range(at, stop) else {
             return after(space, end, then);
         };
-        let mut torn = Torn::new();
-        let at = space.table().zap(range, &mut torn, section);
-        space.release(&mut torn);
+        let mut gather = Gather::new();
+        let at = space.table().zap(range, &mut gather, section);
+        space.release(&mut gather);
         match at < stop {
             true => Work::Zap { at, end, then },
             false => after(space, end, then),
@@ -253,7 +251,7 @@ impl<M: Machine> Space<M> {
             Verb::DontNeed { addr, len } => dontneed::begin(&mut map, addr, len),
         }?;
         map.owned = true;
-        map.sequence += 1;
+        self.retire_plans();
         self.counters().map_changes.bump();
         Ok(change)
     }
@@ -269,7 +267,7 @@ impl<M: Machine> Space<M> {
         }
         // Splitting at the ends of the space cuts nothing, so this needs no reservation.
         map.owned = true;
-        map.sequence += 1;
+        self.retire_plans();
         Ok(Change::new(
             Work::Zap {
                 at: 0,

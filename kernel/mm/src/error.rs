@@ -1,7 +1,7 @@
 //! What a verb can answer instead of a result, and the errno it is.
 
 use linux_raw_sys::errno;
-use pgtable::TableError;
+use pgtable::{LockError, TableError};
 
 /// Why a change of a map was refused. Every case but [`MmError::Busy`] is the caller's to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,15 @@ impl From<TableError> for MmError {
         match error {
             TableError::NoMemory | TableError::Refused => Self::NoMemory,
             TableError::BadRange | TableError::Occupied => Self::Invalid,
+        }
+    }
+}
+
+impl From<LockError> for MmError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Table(error) => error.into(),
+            LockError::Retired => Self::Busy,
         }
     }
 }

@@ -7,12 +7,9 @@ use alloc::vec::Vec;
 use arm64::attrs::Prot;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
-use pgtable::asid::AsidCell;
-use pgtable::{
-    Flushed, Invalidation, Machine, PageTable, RootWord, TableError, TableStats, Torn, User, tlb,
-};
+use pgtable::{AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User};
 use sync::SpinLock;
-use sync::atomic::AtomicBool;
+use sync::atomic::{AtomicBool, AtomicU64};
 use sync::rank;
 
 use crate::change::range;
@@ -28,26 +25,20 @@ pub struct Map {
     pub(crate) areas: VmaIndex,
     /// A change is under way: faults and other changes wait.
     pub(crate) owned: bool,
-    /// Counts changes begun, so that a fault notices one that came between its two looks.
-    pub(crate) sequence: u64,
     pub(crate) brk_start: u64,
     pub(crate) brk: u64,
     /// First address behind the largest that the space can become.
     pub(crate) task_size: u64,
 }
 
-impl Map {
-    pub(crate) fn is_still(&self, sequence: u64) -> bool {
-        !self.owned && self.sequence == sequence
-    }
-}
-
 /// An address space. Dropping it takes out what is left in it.
 pub struct Space<M: Machine> {
     context: &'static MmContext<M>,
     table: PageTable<User, M>,
-    asid: AsidCell,
     map: SpinLock<Map, rank::MapOwner>,
+    /// Counts changes begun: what a fault was planned from is retired when it moves on. It moves
+    /// before the first lock of a visit, and a fault reads it under the lock of its table (D5).
+    changes: AtomicU64,
     counters: Counters,
     first_fault_open: AtomicBool,
     first_fault: SpinLock<Option<FirstFault>, rank::Leaf>,
@@ -64,7 +55,6 @@ impl<M: Machine> Space<M> {
         let map = Map {
             areas: VmaIndex::new(),
             owned: false,
-            sequence: 0,
             brk_start: 0,
             brk: 0,
             task_size: task_size(context.machine.format()),
@@ -72,8 +62,8 @@ impl<M: Machine> Space<M> {
         Ok(Self {
             context,
             table,
-            asid: AsidCell::new(),
             map: SpinLock::new(map),
+            changes: AtomicU64::new(0),
             counters: Counters::default(),
             first_fault_open: AtomicBool::new(true),
             first_fault: SpinLock::new(None),
@@ -88,7 +78,7 @@ impl<M: Machine> Space<M> {
     /// What TLBs know it by: for CPUs that change to it, and for invalidations.
     #[inline]
     pub fn asid_cell(&self) -> &AsidCell {
-        &self.asid
+        self.table.asid_cell()
     }
 
     /// What all spaces share.
@@ -124,7 +114,6 @@ impl<M: Machine> Space<M> {
     pub(crate) fn reach(&self, end: u64) -> Result<(), MmError> {
         while self.end() < end {
             self.table.grow()?;
-            self.counters.levels_grown.bump();
         }
         Ok(())
     }
@@ -195,22 +184,22 @@ impl<M: Machine> Space<M> {
             .map_err(|_| TableError::NoMemory)
     }
 
-    /// Invalidates everything of this space on all CPUs.
-    pub(crate) fn flush(&self) -> Flushed {
-        self.counters.flushes_asid.bump();
-        let machine = self.machine();
-        // The identifier is read once the tables are complete (see `pgtable::asid`); `flush`
-        // begins with the same barrier, which has nothing left to wait for then.
-        machine.before_invalidate();
-        tlb::flush(machine, Invalidation::Asid(self.asid.current()))
+    /// How many changes have begun.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
-    /// Flushes and frees what was torn out, if anything was.
-    pub(crate) fn release(&self, torn: &mut Torn) {
-        if !torn.is_empty() {
-            self.counters.pages_unmapped.add(torn.frame_count() as u64);
-            let flushed = self.flush();
-            torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+    /// Retires what faults were planned from; the caller owns the map.
+    pub(crate) fn retire_plans(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Flushes what was changed and frees what was torn out, if anything was.
+    pub(crate) fn release(&self, gather: &mut Gather) {
+        if !gather.is_empty() {
+            self.counters.pages_unmapped.add(gather.page_count());
+            let flushed = gather.flush(&self.table);
+            gather.release(self.machine(), self.context.graveyard, &flushed);
         }
     }
 
@@ -287,17 +276,15 @@ impl<M: Machine> Space<M> {
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
         let stay = ();
-        let section = self.machine().read_side(&stay);
+        let section = self.context.machine.read_side(&stay);
+        let mut gather = Gather::new();
         let mut at = 0;
         while let Some(range) = range(at, self.end()) {
-            let mut torn = Torn::new();
-            at = self.table.zap(range, &mut torn, &section);
-            self.release(&mut torn);
+            at = self.table.zap(range, &mut gather, &section);
+            self.release(&mut gather);
         }
-        let mut torn = Torn::new();
-        self.table.retire(&mut torn);
-        let flushed = self.flush();
-        torn.release(self.machine().frames(), self.context.graveyard, &flushed);
+        self.table.retire(&mut gather);
+        self.release(&mut gather);
         // The identifier goes with its cell. Nobody is told: it is handed out again only in another
         // generation, which every CPU begins with a flush of its own. What this space had in a TLB
         // is gone already, by the flushes above, each before its frames were freed.
@@ -308,7 +295,7 @@ impl<M: Machine> fmt::Debug for Space<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Space")
             .field("id", &self.id())
-            .field("asid", &self.asid.current())
+            .field("asid", &self.table.asid())
             .finish()
     }
 }

@@ -68,14 +68,14 @@ counters! {
     pages_unmapped,
     /// Pages moved by a remap.
     pages_moved,
-    /// Invalidations of the space's whole identifier.
-    flushes_asid,
-    /// Invalidations of one page: a CPU may hold fewer rights than the entry gives by now.
-    flushes_page,
+    /// Of the faults answered with zeros, those that mapped a folio of sixteen pages.
+    faults_folio,
+    /// Folios wished for and not to be had: single pages were mapped.
+    folios_missed,
+    /// Invalidations because a CPU may hold fewer rights than the entry gives by now.
+    flushes_stale,
     /// Changes of the map.
     map_changes,
-    /// Levels added to the space.
-    levels_grown,
     /// Times a CPU found that it had loaded the space with fewer levels.
     root_reloads,
 }

@@ -52,10 +52,7 @@ impl<M: Machine> Space<M> {
         self.with_page(va, Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            let leaf = self
-                .table()
-                .lock_existing(va, &section)
-                .map_err(|_| NotAllowed)?;
+            let leaf = self.table().lock_existing(va, &section).ok_or(NotAllowed)?;
             leaf.write_user(va, bytes).map(|()| bytes.len())
         })
     }
@@ -80,10 +77,7 @@ impl<M: Machine> Space<M> {
         self.with_page(va, Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            let leaf = self
-                .table()
-                .lock_existing(va, &section)
-                .map_err(|_| NotAllowed)?;
+            let leaf = self.table().lock_existing(va, &section).ok_or(NotAllowed)?;
             leaf.cas_user_u32(va, old, new)
         })
     }

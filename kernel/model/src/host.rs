@@ -6,7 +6,7 @@ use arm64::addr::PhysAddr;
 use arm64::pte::Format;
 use frame::{Class, Frames, arena};
 use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
-use sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sync::grace::Grace;
 
 /// Memory, hooks and a record of what the engine asked for. Lives until the test program ends.
@@ -21,6 +21,7 @@ pub struct HostMachine {
     patience: AtomicU64,
     invalidations: Mutex<Vec<Invalidation>>,
     synced: AtomicU64,
+    records_access: AtomicBool,
 }
 
 impl HostMachine {
@@ -55,6 +56,7 @@ impl HostMachine {
             patience: AtomicU64::new(u64::MAX),
             invalidations: Mutex::new(Vec::new()),
             synced: AtomicU64::new(0),
+            records_access: AtomicBool::new(false),
         }))
     }
 
@@ -69,6 +71,11 @@ impl HostMachine {
     /// Lets the constructor hook refuse after `more` further tables.
     pub fn refuse_after(&self, more: u64) {
         self.patience.store(more, Ordering::Relaxed);
+    }
+
+    /// Says that the hardware sets access flag and dirty state by itself.
+    pub fn set_records_access(&self, on: bool) {
+        self.records_access.store(on, Ordering::Relaxed);
     }
 
     /// The invalidations since the last call.
@@ -112,6 +119,10 @@ impl Machine for HostMachine {
 
     fn repaints_without_flush(&self) -> bool {
         false
+    }
+
+    fn records_access(&self) -> bool {
+        self.records_access.load(Ordering::Relaxed)
     }
 
     fn open_tables(&self) -> usize {

@@ -7,7 +7,7 @@ use arm64::geometry::Level;
 use arm64::pte::Pte;
 
 use crate::machine::Machine;
-use crate::slot::{ENTRIES, ReadSide, TableRef, ptep_get_lockless};
+use crate::slot::{Loaded, ReadSide, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
 use crate::walk::step;
 
@@ -35,12 +35,13 @@ struct Dumper<'o> {
 }
 
 impl Dumper<'_> {
-    fn leaf(&mut self, va: u64, level: Level, pte: Pte) -> fmt::Result {
+    fn leaf(&mut self, va: u64, level: Level, loaded: Loaded) -> fmt::Result {
+        let pte: Pte = loaded.value.pte();
         let look = Look {
             prot: pte.prot(),
             mem: pte.mem_type(),
             level,
-            contiguous: pte.is_contiguous(),
+            contiguous: loaded.contiguous,
             valid: pte.is_valid(),
         };
         let end = va.wrapping_add(level.size());
@@ -135,13 +136,13 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         section: &ReadSide<'_>,
     ) -> fmt::Result {
         let level = table.level();
-        for index in 0..self.geometry().entries(level).min(ENTRIES) {
-            let va = base.wrapping_add((index as u64) << level.shift());
-            let pte = ptep_get_lockless(&table.slot(index), section);
-            if let Some(next) = step(self.machine(), table, pte) {
+        for index in 0..table.entries() {
+            let va = base.wrapping_add((index as u64) << table.shape().shift(level));
+            let loaded = load_lockless(&table.slot(index), section);
+            if let Some(next) = step(self.machine(), table, loaded.value.pte()) {
                 self.dump_table(dumper, next, va, section)?;
-            } else if !pte.is_none() {
-                dumper.leaf(va, level, pte)?;
+            } else if !loaded.value.is_none() {
+                dumper.leaf(va, level, loaded)?;
             }
         }
         Ok(())

@@ -2,17 +2,21 @@
 //! token that serialises kernel tables (they have no split lock: CTOR-05, CTOR-09).
 
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
-use arm64::attrs::Attrs;
+use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
+use arm64::pte::Pte;
 use sync::{SpinGuard, rank};
 
 use crate::TableError;
-use crate::machine::{Invalidation, Machine};
-use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
+use crate::cursor::{Cursor, Visit};
+use crate::gather::{Flushed, flush_kernel};
+use crate::leaf::Leaf;
+use crate::machine::Machine;
+use crate::slot::{LockedSlot, ReadSide, TableRef};
 use crate::space::{Kernel, PageTable, SpaceKind};
 use crate::table::link_under;
-use crate::tlb::{Flushed, flush};
 use crate::walk::step;
+use crate::writer::Writer;
 
 /// The right to change the kernel's tables: one holder at a time.
 pub struct KernelEdit<'s, M: Machine> {
@@ -74,24 +78,57 @@ impl<M: Machine> KernelEdit<'_, M> {
             false => Level::L3,
         };
         let stay = ();
-        let section = self.space.machine().read_side(&stay);
+        let machine = self.space.machine();
+        let section = machine.read_side(&stay);
         let table = self.table(va, level, &section)?;
-        let slot = self.slot(table, va);
-        let pte = self.space.machine().format().leaf(pa, attrs, level);
-        slot.set_new(pte).map_err(|_| TableError::Occupied)?;
+        let slot = self.slot(&table, va);
+        if !slot.raw().is_none() {
+            return Err(TableError::Occupied);
+        }
+        let pte = machine.format().leaf(pa, attrs, level);
+        slot.put(&Writer::open(machine), pte);
         table.add_entries(1);
         Ok(level.size())
     }
 
-    fn slot<'l>(&'l self, table: TableRef<'l>, va: u64) -> LockedSlot<'l> {
-        let index = self.space.geometry().index(va, table.level());
+    fn slot<'l>(&'l self, table: &TableRef<'l>, va: u64) -> LockedSlot<'l> {
         // SAFETY: law 3 and CTOR-09: `self` holds the edit token of the space.
-        unsafe { table.locked_slot(index) }
+        unsafe { table.locked_slot(table.index(va)) }
+    }
+
+    /// Visits `range`; the token serialises all tables of the space.
+    pub fn cursor<'g>(
+        &'g mut self,
+        range: VaRange,
+        section: &'g ReadSide<'g>,
+    ) -> Cursor<'g, Kernel, M> {
+        // SAFETY: CTOR-09: the token is held, and borrowed as long as the cursor lives.
+        unsafe { Cursor::new(self.space, range, section) }
+    }
+
+    /// Gives what is mapped in `range` other rights, in place, and flushes. Blocks must lie inside
+    /// the range as a whole. Never folds or unfolds anything (XC-13).
+    pub fn protect(&mut self, range: VaRange, prot: Prot) -> Flushed {
+        let space = self.space;
+        let stay = ();
+        let section = space.machine().read_side(&stay);
+        let prot = prot.difference(Prot::USER);
+        let mut cursor = self.cursor(range, &section);
+        while let Some(visit) = cursor.visit() {
+            match visit {
+                Visit::Table(leaf) => leaf.protect_kernel(prot),
+                Visit::Block(block) => {
+                    let _flushed_below = block.change(|pte| kernel_prot(pte, prot));
+                }
+                Visit::Absent(_) => {}
+            }
+        }
+        flush_kernel(space.machine(), range.start().raw(), range.end().raw())
     }
 
     /// The table of `level` above `va`, made where it is missing.
     fn table<'g>(
-        &self,
+        &'g self,
         va: u64,
         level: Level,
         section: &ReadSide<'g>,
@@ -99,8 +136,8 @@ impl<M: Machine> KernelEdit<'_, M> {
         let space = self.space;
         let mut table = space.root(section);
         while table.level() != level {
-            let slot = self.slot(table, va);
-            let pte = ptep_get(&slot);
+            let slot = self.slot(&table, va);
+            let pte = slot.raw();
             if let Some(next) = step(space.machine(), table, pte) {
                 table = next;
                 continue;
@@ -109,8 +146,10 @@ impl<M: Machine> KernelEdit<'_, M> {
                 return Err(TableError::Occupied);
             }
             let finer = table.level().finer().ok_or(TableError::BadRange)?;
-            let child = space.construct(finer)?;
-            if let Err(child) = link_under(space.machine(), table, &slot, child) {
+            let child = space.construct(table.shape(), finer)?;
+            let writer = Writer::open(space.machine());
+            if let Err(child) = link_under(&writer, &table, &slot, child) {
+                drop(writer);
                 space.discard(child, finer);
                 return Err(TableError::Occupied);
             }
@@ -124,24 +163,49 @@ impl<M: Machine> KernelEdit<'_, M> {
         let space = self.space;
         let stay = ();
         let section = space.machine().read_side(&stay);
-        let (start, end) = (range.start().raw(), range.end().raw());
-        let mut va = start;
-        while va < end {
-            let mut table = space.root(&section);
-            let slot = loop {
-                let slot = self.slot(table, va);
-                match step(space.machine(), table, ptep_get(&slot)) {
-                    Some(next) => table = next,
-                    None => break slot,
+        let mut cursor = self.cursor(range, &section);
+        while let Some(visit) = cursor.visit() {
+            match visit {
+                Visit::Table(leaf) => leaf.empty_kernel(),
+                Visit::Block(block) => {
+                    debug_assert!(block.is_whole(), "a block cut in two");
+                    let _frame_is_the_callers = block.take();
                 }
-            };
-            if !ptep_get(&slot).is_none() {
-                debug_assert!(end - va >= table.level().size(), "a block cut in two");
-                slot.take();
-                table.add_entries(-1);
+                Visit::Absent(_) => {}
             }
-            va = space.geometry().addr_end(va, end, table.level());
         }
-        flush(space.machine(), Invalidation::Kernel { start, end })
+        flush_kernel(space.machine(), range.start().raw(), range.end().raw())
+    }
+}
+
+/// A kernel entry with other rights: dirty from birth where writable, since the kernel never faults
+/// on its own memory.
+fn kernel_prot(pte: Pte, prot: Prot) -> Pte {
+    let new = pte.with_prot(prot);
+    match prot.contains(Prot::WRITE) {
+        true => new.mkdirty(),
+        false => new.mkclean(),
+    }
+}
+
+impl<M: Machine> Leaf<'_, Kernel, M> {
+    fn protect_kernel(&self, prot: Prot) {
+        self.each_raw(|slot, writer| {
+            slot.update(writer, |pte| {
+                let new = kernel_prot(pte, prot);
+                (pte.maps_frame(Level::L3) && new != pte).then_some(new)
+            });
+            0
+        });
+    }
+
+    fn empty_kernel(&self) {
+        self.each_raw(|slot, writer| match slot.raw().is_none() {
+            true => 0,
+            false => {
+                slot.take(writer);
+                -1
+            }
+        });
     }
 }

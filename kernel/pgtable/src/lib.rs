@@ -3,7 +3,9 @@
 //! Generic code outside this crate never sees a pointer to a table entry (law 2): it holds a
 //! [`Slot`] or a [`LockedSlot`], made only by a guard and borrowing it, and reads it as a value.
 //! Every table page, at every level and in every kind of space, is made by
-//! one constructor and ends in [`Graveyard::reap`] (law 8).
+//! one constructor and ends in [`Graveyard::reap`] (law 8). Entries of a range change through a
+//! [`Cursor`], whose operations fold and unfold contiguous blocks behind the caller's back, and what
+//! they owe is collected in a [`Gather`].
 //!
 //! The engine runs unchanged over the kernel's direct map and over a host arena: what differs is
 //! the [`Machine`] that a space is given.
@@ -11,26 +13,39 @@
 
 pub mod activation;
 pub mod asid;
+mod block;
+mod contpte;
+mod cursor;
 pub mod dump;
+mod gather;
+mod grow;
 mod kernel_space;
+mod leaf;
 mod lock;
 pub mod machine;
+mod pin;
+mod reclaim;
 pub mod slot;
 pub mod space;
 pub mod stats;
 pub mod table;
-pub mod tlb;
-mod user_space;
+mod value;
 pub mod walk;
+mod writer;
 
+pub use asid::AsidCell;
+pub use block::Block;
+pub use cursor::{Absent, Cursor, LockError, Visit};
+pub use gather::{Flushed, Gather};
 pub use kernel_space::KernelEdit;
+pub use leaf::{Accessed, BlockLevel, Leaf, Moved, NotAllowed, PageLevel};
+pub use lock::Guard;
 pub use machine::{Invalidation, Machine, Pause};
 pub use slot::{LockedSlot, ReadSide, Slot, ptep_get, ptep_get_lockless};
 pub use space::{Kernel, Kind, Owner, PageTable, RootWord, SpaceKind, Special, User};
-pub use stats::{LevelCounts, TableStats};
+pub use stats::{Events, LevelCounts, TableStats};
 pub use table::{Graveyard, TableDesc};
-pub use tlb::{Flushed, Torn};
-pub use user_space::{Leaf, NotAllowed};
+pub use value::Value;
 pub use walk::{Look, Walked};
 
 /// Why a table operation could not be done.

@@ -1,26 +1,61 @@
 //! The split lock of a user table: one word in the metadata of the table's frame.
 //!
-//! Only user tables have it to take (CTOR-05): [`TableLock::take`] is reachable through
+//! Only user tables have it to take (CTOR-05): [`Guard::lock`] is reachable through
 //! `PageTable<User, _>` alone, and the word of a kernel table stays zero for ever.
 
+use core::marker::PhantomData;
+
+use arm64::addr::PhysAddr;
 use sync::{WordGuard, rank};
 
-use crate::slot::TableRef;
+use crate::slot::{LockedSlot, TableRef};
 
-/// The held lock of one user table.
-pub(crate) struct TableLock {
-    _guard: WordGuard<'static, rank::Table>,
+/// Proof that the serialiser of a table is held: its split lock, or for kernel and special spaces
+/// whatever serialises the whole space (CTOR-09).
+pub struct Guard<'l> {
+    lock: Option<WordGuard<'static, rank::Table>>,
+    /// The one table it covers; none: every table of the space.
+    table: Option<PhysAddr>,
+    _held: PhantomData<&'l ()>,
 }
 
-impl TableLock {
+impl Guard<'_> {
     /// Spins until the table's lock is ours. Order (D15): parent before child, tables of a level
     /// by physical address; both together are the key.
     #[inline]
-    pub(crate) fn take(table: &TableRef<'_>) -> Self {
+    pub(crate) fn lock(table: &TableRef<'_>) -> Self {
         let depth = table.level().position() as u64;
         let key = depth << 56 | table.pa().raw() >> 12;
         Self {
-            _guard: table.meta().table_lock().lock(key),
+            lock: Some(table.meta().table_lock().lock(key)),
+            table: Some(table.pa()),
+            _held: PhantomData,
         }
+    }
+
+    /// The guard of a space that one holder changes at a time.
+    ///
+    /// # Safety
+    /// The caller holds what serialises the space, for as long as the guard lives.
+    pub(crate) unsafe fn whole_space() -> Self {
+        Self {
+            lock: None,
+            table: None,
+            _held: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn covers(&self, table: &TableRef<'_>) -> bool {
+        debug_assert_eq!(self.lock.is_some(), self.table.is_some());
+        self.table.is_none_or(|pa| pa == table.pa())
+    }
+
+    /// The entry `index` of `table`, for changing.
+    #[inline(always)]
+    pub(crate) fn slot<'s>(&'s self, table: &TableRef<'s>, index: usize) -> LockedSlot<'s> {
+        debug_assert!(self.covers(table), "CTOR-09: an entry under the wrong lock");
+        // SAFETY: law 3 and CTOR-09: the table's serialiser is held as long as `self` is borrowed.
+        unsafe { table.locked_slot(index) }
     }
 }

@@ -46,8 +46,6 @@ pub enum Invalidation {
 pub enum Pause {
     /// A walk has loaded an entry that names a table and goes on to that table.
     WalkStep,
-    /// A lockless read of a contiguous block has read some of its entries.
-    GatherLockless,
     /// A pin has loaded the leaf and is about to take a reference.
     PinBeforeReference,
     /// A pin has its reference and is about to load the leaf again.
@@ -91,6 +89,10 @@ pub trait Machine: Sync + 'static {
     /// Whether a contiguous block may be made and unmade without an invalidation in between:
     /// FEAT_BBM level 2 on CPUs known never to take a TLB conflict abort for it.
     fn repaints_without_flush(&self) -> bool;
+
+    /// Whether the hardware sets the access flag and the dirty state of an entry by itself
+    /// (FEAT_HAFDBS, in use): what a batch maps beside the page touched is then born old and clean.
+    fn records_access(&self) -> bool;
 
     /// Gives this CPU the right to write table pages until [`Self::close_tables`]: the distance
     /// (wrapping) from where a table is read to where it is written; 0 where tables are not

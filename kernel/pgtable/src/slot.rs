@@ -1,16 +1,21 @@
 //! Opaque handles to table entries, and the two getters with their two contracts (PTE-03).
 
 use core::marker::PhantomData;
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 use arm64::addr::PhysAddr;
-use arm64::geometry::Level;
+use arm64::geometry::{Geometry, Level};
 use arm64::pte::Pte;
 use frame::{FrameMeta, Frames};
 use sync::atomic::AtomicU64;
+use sync::planted::{self, Fault};
 
-/// Entries of a full table page with the 4 KiB granule.
-pub const ENTRIES: usize = 512;
+use crate::Machine;
+use crate::contpte;
+use crate::lock::Guard;
+use crate::value::Value;
+use crate::writer::Writer;
 
 /// Proof of being inside a read-side section: no table seen through it is freed before it ends.
 ///
@@ -35,92 +40,154 @@ impl<'g> ReadSide<'g> {
 /// One entry of a live table, seen without a lock. It has no address to look at: it cannot be
 /// dereferenced, compared, cast or stepped.
 pub struct Slot<'g> {
-    cell: &'g AtomicU64,
-    level: Level,
+    table: TableRef<'g>,
+    index: usize,
 }
 
 impl Slot<'_> {
     /// The level of the table that the entry belongs to.
     pub fn level(&self) -> Level {
-        self.level
+        self.table.level
     }
 }
 
 /// One entry of a table whose serialiser (split lock, or the kernel space's edit token) is held
 /// for `'l`: the only handle through which entries change.
 pub struct LockedSlot<'l> {
-    cell: &'l AtomicU64,
-    level: Level,
+    pub(crate) table: TableRef<'l>,
+    pub(crate) index: usize,
 }
 
-/// Reads an entry once, without a lock: one acquire load, so that what the entry points to is
-/// seen at least as new as the entry (GUP-01).
-#[inline]
-pub fn ptep_get_lockless(slot: &Slot<'_>, _section: &ReadSide<'_>) -> Pte {
-    Pte::from_raw(slot.cell.load(Ordering::Acquire))
+/// Reads an entry without a lock: one acquire load, so that what the entry points to is seen at
+/// least as new as the entry (GUP-01). Of a contiguous block the sixteen entries are read, until
+/// they are of one moment: accessed and dirty are the block's (PTE-04).
+#[inline(always)]
+pub fn ptep_get_lockless(slot: &Slot<'_>, section: &ReadSide<'_>) -> Value {
+    load_lockless(slot, section).value
 }
 
-/// Reads an entry under its lock: one load. Hardware may still set the access flag and the dirty
-/// state behind the value.
-#[inline]
-pub fn ptep_get(slot: &LockedSlot<'_>) -> Pte {
-    Pte::from_raw(slot.cell.load(Ordering::Relaxed))
+/// What one lockless read brings: the value, and whether it stands for a contiguous block, which is
+/// all that anybody but this crate learns of that.
+#[derive(Clone, Copy)]
+pub(crate) struct Loaded {
+    pub(crate) value: Value,
+    pub(crate) contiguous: bool,
+}
+
+impl Loaded {
+    pub(crate) const NONE: Self = Self {
+        value: Value::NONE,
+        contiguous: false,
+    };
+}
+
+#[inline(always)]
+pub(crate) fn load_lockless(slot: &Slot<'_>, _section: &ReadSide<'_>) -> Loaded {
+    let pte = slot.table.load(slot.index, Ordering::Acquire);
+    if !pte.is_contiguous() {
+        return Loaded {
+            value: Value::new(pte),
+            contiguous: false,
+        };
+    }
+    contpte::get_lockless(&slot.table, slot.index)
+}
+
+/// Reads an entry under its lock: one load, or of a contiguous block sixteen. Hardware may still
+/// set the access flag and the dirty state behind the value.
+#[inline(always)]
+pub fn ptep_get(slot: &LockedSlot<'_>, guard: &Guard<'_>) -> Value {
+    debug_assert!(
+        guard.covers(&slot.table),
+        "PTE-03: an entry read under the lock of another table"
+    );
+    let pte = slot.raw();
+    if !pte.is_contiguous() {
+        return Value::new(pte);
+    }
+    contpte::get_locked(&slot.table, slot.index)
 }
 
 impl LockedSlot<'_> {
     /// The level of the table that the entry belongs to.
     pub fn level(&self) -> Level {
-        self.level
+        self.table.level
     }
 
-    /// Stores into an entry that is none; the caller publishes.
-    ///
-    /// # Errors
-    /// The entry was not none; nothing was changed.
-    #[inline]
-    pub(crate) fn set_new(&self, new: Pte) -> Result<(), Pte> {
-        match self
-            .cell
-            .compare_exchange(0, new.raw(), Ordering::Release, Ordering::Relaxed)
-        {
-            Ok(_) => Ok(()),
-            Err(old) => Err(Pte::from_raw(old)),
-        }
+    /// The entry as it is, contiguous or not (law 7).
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> Pte {
+        self.table.load(self.index, Ordering::Relaxed)
+    }
+
+    /// Stores into an entry that the hardware does not use: none, or invalid. The serialiser is
+    /// held, and hardware never changes an invalid entry, so no exchange is needed.
+    #[inline(always)]
+    pub(crate) fn put<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
+        let old = self.raw();
+        debug_assert!(!old.is_valid(), "law 3: a store over a live entry");
+        writer
+            .cell(self.table.cell(self.index))
+            .store(new.raw(), Ordering::Release);
+        self.told(writer, old, new);
     }
 
     /// Takes the entry out, leaving none (law 3: an exchange, so that no hardware update is lost).
-    #[inline]
-    pub(crate) fn take(&self) -> Pte {
-        Pte::from_raw(self.cell.swap(0, Ordering::AcqRel))
+    #[inline(always)]
+    pub(crate) fn take<M: Machine>(&self, writer: &Writer<'_, M>) -> Pte {
+        let cell = writer.cell(self.table.cell(self.index));
+        let old = Pte::from_raw(cell.swap(0, Ordering::AcqRel));
+        self.told(writer, old, Pte::NONE);
+        old
     }
 
     /// Changes the entry in place by compare-and-exchange until it holds (law 3). `change`
     /// answers `None` to leave it alone. Returns the value found.
-    #[inline]
-    pub(crate) fn update(&self, mut change: impl FnMut(Pte) -> Option<Pte>) -> Pte {
-        let mut old = self.cell.load(Ordering::Relaxed);
+    #[inline(always)]
+    pub(crate) fn update<M: Machine>(
+        &self,
+        writer: &Writer<'_, M>,
+        mut change: impl FnMut(Pte) -> Option<Pte>,
+    ) -> Pte {
+        let cell = writer.cell(self.table.cell(self.index));
+        let mut old = self.raw();
         loop {
-            let Some(new) = change(Pte::from_raw(old)) else {
-                return Pte::from_raw(old);
+            let Some(new) = change(old) else {
+                return old;
             };
-            match self.cell.compare_exchange_weak(
-                old,
+            if planted::is(Fault::StoreOverLive) {
+                cell.store(new.raw(), Ordering::Release);
+                self.told(writer, old, new);
+                return old;
+            }
+            match cell.compare_exchange_weak(
+                old.raw(),
                 new.raw(),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Pte::from_raw(old),
-                Err(now) => old = now,
+                Ok(_) => {
+                    self.told(writer, old, new);
+                    return old;
+                }
+                Err(now) => old = Pte::from_raw(now),
             }
         }
+    }
+
+    #[inline(always)]
+    fn told<M: Machine>(&self, writer: &Writer<'_, M>, old: Pte, new: Pte) {
+        let at = PhysAddr::new(self.table.pa.raw() + 8 * self.index as u64);
+        writer.machine().stored(at, self.table.level, old, new);
     }
 }
 
 /// A live table, seen for `'g`.
 #[derive(Clone, Copy)]
 pub(crate) struct TableRef<'g> {
-    entries: &'g [AtomicU64; ENTRIES],
+    cells: NonNull<AtomicU64>,
     frames: &'static Frames,
+    shape: &'g Geometry,
     pa: PhysAddr,
     level: Level,
 }
@@ -129,27 +196,62 @@ impl<'g> TableRef<'g> {
     /// Looks at the table at `pa`.
     ///
     /// # Safety
-    /// `pa` is a constructed table page of `level` that is not freed during `'g`: it was reached
-    /// from a live root inside a read-side section, or is owned by the caller.
+    /// `pa` is a constructed table page of `level` in a space of `shape`, and is not freed during
+    /// `'g`: it was reached from a live root inside a read-side section, or is owned by the caller.
     #[inline(always)]
-    pub(crate) unsafe fn new(frames: &'static Frames, pa: PhysAddr, level: Level) -> Self {
-        let memory = frames.window().virt(pa).cast::<[AtomicU64; ENTRIES]>();
-        // SAFETY: law 8: a constructed table page is a whole, aligned page of entries which only
-        // atomics touch, and stays one for 'g by this function's contract.
-        let entries = unsafe { memory.as_ref() };
+    pub(crate) unsafe fn new(
+        frames: &'static Frames,
+        shape: &'g Geometry,
+        pa: PhysAddr,
+        level: Level,
+    ) -> Self {
         Self {
-            entries,
+            cells: frames.cells(pa.pfn()),
             frames,
+            shape,
             pa,
             level,
         }
     }
 
+    /// The entry `index` of the table.
+    #[inline(always)]
+    fn cell(&self, index: usize) -> &'g AtomicU64 {
+        debug_assert!(
+            index < self.shape.entries(self.level),
+            "an index beyond the table"
+        );
+        // SAFETY: law 8: the table has as many entries as its shape says (its frame was allocated
+        // by that), only atomics touch them, and it stays a table for 'g by `new`'s contract.
+        // Indices come from the shape, which masks them.
+        unsafe { self.cells.add(index).as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self, index: usize, order: Ordering) -> Pte {
+        Pte::from_raw(self.cell(index).load(order))
+    }
+
+    #[inline(always)]
+    pub(crate) fn index(&self, va: u64) -> usize {
+        self.shape.index(va, self.level)
+    }
+
+    #[inline(always)]
+    pub(crate) fn entries(&self) -> usize {
+        self.shape.entries(self.level)
+    }
+
+    #[inline(always)]
+    pub(crate) fn shape(&self) -> &'g Geometry {
+        self.shape
+    }
+
     #[inline(always)]
     pub(crate) fn slot(&self, index: usize) -> Slot<'g> {
         Slot {
-            cell: &self.entries[index % ENTRIES],
-            level: self.level,
+            table: *self,
+            index,
         }
     }
 
@@ -163,8 +265,8 @@ impl<'g> TableRef<'g> {
         'g: 'l,
     {
         LockedSlot {
-            cell: &self.entries[index % ENTRIES],
-            level: self.level,
+            table: *self,
+            index,
         }
     }
 
@@ -175,6 +277,11 @@ impl<'g> TableRef<'g> {
             Some(meta) => meta,
             None => no_metadata(self.pa),
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn frames(&self) -> &'static Frames {
+        self.frames
     }
 
     #[inline(always)]

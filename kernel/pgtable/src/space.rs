@@ -4,18 +4,21 @@ use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
 use arm64::addr::PhysAddr;
-use arm64::geometry::{Geometry, Level};
+use arm64::geometry::{Geometry, Level, MAX_LEVELS};
 use frame::TableFrame;
 use sync::SpinLock;
 use sync::atomic::AtomicU64;
+use sync::planted::{self, Fault};
 use sync::rank;
 
 use crate::TableError;
+use crate::asid::AsidCell;
+use crate::gather::Gather;
+use crate::lock::Guard;
 use crate::machine::Machine;
 use crate::slot::{ReadSide, TableRef};
 use crate::stats::TableStats;
 use crate::table;
-use crate::tlb::Torn;
 
 pub use frame::SpaceKind;
 
@@ -91,6 +94,11 @@ impl RootWord {
         Self(root.raw() | levels as u64)
     }
 
+    /// The word.
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+
     /// Physical address of the root table.
     pub const fn root(self) -> PhysAddr {
         PhysAddr::new(self.0 & !0xfff)
@@ -112,12 +120,19 @@ impl RootWord {
     }
 }
 
+/// How many numbers of levels there are to have a shape for, 0 included.
+const SHAPES: usize = MAX_LEVELS + 1;
+
 /// The translation tables of one space: owns every table under its root.
 pub struct PageTable<K: Kind, M: Machine> {
     machine: &'static M,
     owner: Owner,
-    geometry: Geometry,
+    /// The shape that the space has with so many levels: a space that grows keeps its lower ones.
+    shapes: [Geometry; SHAPES],
+    /// Levels at the beginning. Roots of fewer levels than now are tables like others, but stay.
+    first_levels: u8,
     word: AtomicU64,
+    asid: AsidCell,
     stats: TableStats,
     serial: K::Serial,
     _kind: PhantomData<K>,
@@ -131,19 +146,26 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     pub fn new(machine: &'static M, id: u32, geometry: Geometry) -> Result<Self, TableError> {
         let space = Self::empty(machine, id, geometry, RootWord::new(PhysAddr::new(0), 0));
         let level = geometry.root_level();
-        let root = table::construct(machine, level, space.owner)?;
-        space.stats.count_made(level);
+        let root = space.construct(&geometry, level)?;
         let word = RootWord::new(table::link(root), geometry.levels() as u8);
         space.word.store(word.0, Ordering::Release);
         Ok(space)
     }
 
     fn empty(machine: &'static M, id: u32, geometry: Geometry, word: RootWord) -> Self {
+        let mut shapes = [geometry; SHAPES];
+        let mut next = Some(geometry);
+        while let Some(shape) = next {
+            shapes[shape.levels()] = shape;
+            next = shape.grown();
+        }
         Self {
             machine,
             owner: Owner { id, kind: K::KIND },
-            geometry,
+            shapes,
+            first_levels: geometry.levels() as u8,
             word: AtomicU64::new(word.0),
+            asid: AsidCell::new(),
             stats: TableStats::new(),
             serial: K::serial(),
             _kind: PhantomData,
@@ -173,14 +195,9 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         );
         // SAFETY: law 8, passed on from this function's contract.
         unsafe {
-            table::adopt_tree(
-                machine,
-                &space.stats,
-                space.owner,
-                root,
-                geometry.root_level(),
-            )?
-        };
+            let level = geometry.root_level();
+            table::adopt_tree(machine, &space.stats, &geometry, space.owner, root, level)?;
+        }
         Ok(space)
     }
 
@@ -194,15 +211,37 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         self.owner
     }
 
-    /// Index widths and range.
+    /// Index widths and range, with the levels that the space has now.
+    #[inline]
     pub fn geometry(&self) -> &Geometry {
-        &self.geometry
+        self.shape(self.root_word())
+    }
+
+    #[inline(always)]
+    pub(crate) fn shape(&self, word: RootWord) -> &Geometry {
+        &self.shapes[usize::from(word.levels()) % SHAPES]
     }
 
     /// Root and levels, read together.
     #[inline]
     pub fn root_word(&self) -> RootWord {
         RootWord(self.word.load(Ordering::Acquire))
+    }
+
+    /// The word, for the one who grows the space.
+    pub(crate) fn word(&self) -> &AtomicU64 {
+        &self.word
+    }
+
+    /// The identifier under which the space's translations are in the TLB.
+    pub fn asid_cell(&self) -> &AsidCell {
+        &self.asid
+    }
+
+    /// The identifier as it is now; read after [`Machine::before_invalidate`] where it matters.
+    #[inline]
+    pub fn asid(&self) -> u16 {
+        self.asid.current()
     }
 
     /// Tables made and detached in this space.
@@ -214,16 +253,26 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         &self.serial
     }
 
+    /// The root and its shape, by one load of the word.
     #[inline(always)]
-    pub(crate) fn root<'g>(&self, _section: &ReadSide<'g>) -> TableRef<'g> {
-        let word = self.root_word();
-        // SAFETY: law 8: the root lives as long as its space, and the caller borrows the space
-        // during a read-side section, which a root's destructor waits for.
-        unsafe { TableRef::new(self.machine.frames(), word.root(), word.root_level()) }
+    pub(crate) fn root<'g>(&'g self, _section: &ReadSide<'g>) -> TableRef<'g> {
+        self.root_of(self.root_word())
     }
 
-    pub(crate) fn construct(&self, level: Level) -> Result<TableFrame, TableError> {
-        let frame = table::construct(self.machine, level, self.owner)?;
+    #[inline(always)]
+    pub(crate) fn root_of(&self, word: RootWord) -> TableRef<'_> {
+        let (frames, shape) = (self.machine.frames(), self.shape(word));
+        // SAFETY: law 8: a root, former ones included, lives as long as its space, and the caller
+        // borrows the space during a read-side section, which a root's destructor waits for.
+        unsafe { TableRef::new(frames, shape, word.root(), shape.root_level()) }
+    }
+
+    pub(crate) fn construct(
+        &self,
+        shape: &Geometry,
+        level: Level,
+    ) -> Result<TableFrame, TableError> {
+        let frame = table::construct(self.machine, shape, level, self.owner)?;
         self.stats.count_made(level);
         Ok(frame)
     }
@@ -233,19 +282,53 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         self.stats.count_freed(level);
         table::destruct(self.machine, frame);
     }
+
+    /// Whether `table` is, or was before the space grew, the root: CPUs may have it loaded, so it
+    /// is unlinked only with the space.
+    pub(crate) fn was_root(&self, table: &TableRef<'_>, va: u64) -> bool {
+        let first = self.shapes[usize::from(self.first_levels)];
+        let old = table.level() <= first.root_level() && first.contains(va);
+        old && !planted::is(Fault::FreeFormerRoot) || table.pa() == self.root_word().root()
+    }
+}
+
+/// The guard of `table` for a holder of the space's serialiser: the split lock of a user table,
+/// nothing more for the others.
+///
+/// # Safety
+/// In a kernel or special space the caller holds what serialises the space.
+#[inline(always)]
+pub(crate) unsafe fn guard<'l, K: Kind>(table: &TableRef<'_>) -> Guard<'l> {
+    match K::KIND {
+        SpaceKind::User => Guard::lock(table),
+        // SAFETY: by this function's contract.
+        SpaceKind::Kernel | SpaceKind::Special => unsafe { Guard::whole_space() },
+    }
 }
 
 impl<M: Machine> PageTable<User, M> {
-    /// Ends the space: its root, the last table, goes the way of every table. The space must be
-    /// empty (all ranges zapped) and loaded on no CPU.
-    pub fn retire(&mut self, torn: &mut Torn) {
-        let stay = ();
-        let section = self.machine.read_side(&stay);
-        let root = self.root(&section);
-        debug_assert_eq!(root.entry_count(), 0, "law 8: a root is retired empty");
-        self.stats.count_freed(root.level());
-        // SAFETY: law 8: the space owns its root, and `&mut self` says that it ends here.
-        torn.push_table(unsafe { table::detach(self.machine, root.pa()) });
+    /// Ends the space: its root, and the former ones under it, go the way of every table. The
+    /// space must be empty (all ranges zapped) and loaded on no CPU.
+    pub fn retire(&mut self, gather: &mut Gather) {
+        let mut table = self.root_of(self.root_word());
+        loop {
+            let first = table.load(0, Ordering::Relaxed);
+            let below = crate::walk::step(self.machine, table, first);
+            debug_assert_eq!(
+                table.entry_count(),
+                u32::from(below.is_some()),
+                "law 8: a root is retired empty"
+            );
+            self.stats.count_freed(table.level());
+            // SAFETY: law 8: the space owns its roots, and `&mut self` says that it ends here.
+            gather.tear_table(unsafe { table::detach(self.machine, table.pa()) });
+            match below {
+                Some(below) => table = below,
+                None => break,
+            }
+        }
+        gather.drop_all();
+        self.machine.stats().events().absorb(self.stats.events());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Counters of table pages by level.
+//! Counters of table pages by level, and of what happened to entries.
 
 use arm64::geometry::Level;
 use core::sync::atomic::Ordering;
@@ -15,21 +15,89 @@ pub struct LevelCounts {
     pub adopted: u64,
 }
 
+macro_rules! by_level {
+    () => {
+        [
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+            AtomicU64::new(0),
+        ]
+    };
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $name:ident = $count:ident),+ $(,)?) => {
+        /// What happened to the entries of a space, or of all spaces that have ended.
+        #[derive(Debug)]
+        pub struct Events { $($(#[$doc])* pub $name: AtomicU64,)+ }
+
+        impl Events {
+            sync::const_fn! {
+                const fn new() -> Self {
+                    Self { $($name: AtomicU64::new(0),)+ }
+                }
+            }
+
+            /// Calls `see` with the name and value of each counter.
+            pub fn each(&self, mut see: impl FnMut(&'static str, u64)) {
+                $(see(stringify!($name), self.$name.load(Ordering::Relaxed));)+
+            }
+
+            /// Adds what `other` has counted.
+            pub(crate) fn absorb(&self, other: &Self) {
+                $(self.$name.fetch_add(other.$name.load(Ordering::Relaxed), Ordering::Relaxed);)+
+            }
+        }
+
+        impl TableStats {
+            $(#[inline]
+            pub(crate) fn $count(&self) {
+                self.events.$name.fetch_add(1, Ordering::Relaxed);
+            })+
+        }
+    };
+}
+
+events! {
+    /// Contiguous blocks made, by folding or by mapping a folio at once.
+    folds = count_fold,
+    /// Contiguous blocks taken apart because a part of them changed.
+    unfolds = count_unfold,
+    /// Blocks of level 1 or 2 replaced by a table.
+    splits = count_split,
+    /// Tables replaced by a block.
+    collapses = count_collapse,
+    /// Empty tables unlinked while the space lived on.
+    reclaimed = count_reclaimed,
+    /// Levels added above a root.
+    levels_grown = count_grown,
+    /// Invalidations of ranges.
+    flushes_range = count_flush_range,
+    /// Invalidations of a whole identifier.
+    flushes_asid = count_flush_asid,
+}
+
 /// Table counters of one space or of the whole machine. Relaxed: exact once operations are over.
 #[derive(Debug)]
 pub struct TableStats {
     made: [AtomicU64; 5],
     freed: [AtomicU64; 5],
     adopted: [AtomicU64; 5],
+    events: Events,
 }
 
 impl TableStats {
-    /// All zero.
-    pub const fn new() -> Self {
-        Self {
-            made: [const { AtomicU64::new(0) }; 5],
-            freed: [const { AtomicU64::new(0) }; 5],
-            adopted: [const { AtomicU64::new(0) }; 5],
+    sync::const_fn! {
+        /// All zero.
+        pub const fn new() -> Self {
+            Self {
+                made: by_level!(),
+                freed: by_level!(),
+                adopted: by_level!(),
+                events: Events::new(),
+            }
         }
     }
 
@@ -43,6 +111,18 @@ impl TableStats {
 
     pub(crate) fn count_adopted(&self, level: Level) {
         self.adopted[level.position()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_flush(&self, whole: bool) {
+        match whole {
+            true => self.count_flush_asid(),
+            false => self.count_flush_range(),
+        }
+    }
+
+    /// What happened to entries. For a machine: in spaces that have ended.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// The counters of `level`.

@@ -9,18 +9,22 @@
 use core::sync::atomic::Ordering;
 
 use arm64::addr::{Pfn, PhysAddr};
-use arm64::geometry::Level;
-use arm64::pte::Pte;
+use arm64::geometry::{Geometry, Level};
 use frame::{Frames, TableFrame, TableState};
 use sync::SpinLock;
 use sync::grace::{Grace, Ticket};
+use sync::planted::{self, Fault};
 use sync::rank;
 
 use crate::TableError;
 use crate::machine::Machine;
-use crate::slot::{ENTRIES, LockedSlot, TableRef};
+use crate::slot::{LockedSlot, TableRef};
 use crate::space::Owner;
 use crate::stats::TableStats;
+use crate::writer::Writer;
+
+/// Entries of a table page.
+const ENTRIES_PER_PAGE: usize = 512;
 
 /// What a hook learns about a table page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +40,22 @@ pub struct TableDesc {
 /// The one constructor: a zeroed frame, described, counted and passed to the hook.
 pub(crate) fn construct<M: Machine>(
     machine: &M,
+    shape: &Geometry,
     level: Level,
     owner: Owner,
 ) -> Result<TableFrame, TableError> {
-    let frame = machine
-        .frames()
-        .alloc_table()
-        .map_err(|_| TableError::NoMemory)?;
-    describe(machine, frame, level, owner)
+    let frames = machine.frames();
+    // The hardware's tables are pages; only shapes of tests have larger ones.
+    let frame = match shape.entries(level) / ENTRIES_PER_PAGE {
+        0 | 1 => frames.alloc_table(),
+        pages => frames.alloc_wide_table(pages.ilog2() as u8),
+    };
+    describe(
+        machine,
+        frame.map_err(|_| TableError::NoMemory)?,
+        level,
+        owner,
+    )
 }
 
 fn describe<M: Machine>(
@@ -60,7 +72,10 @@ fn describe<M: Machine>(
         owner,
     };
     if let Err(error) = machine.on_construct(&desc) {
-        machine.frames().free_table(frame);
+        match planted::is(Fault::LeakOnRefusal) {
+            true => drop(frame.into_entry()),
+            false => machine.frames().free_table(frame),
+        }
         return Err(error);
     }
     frame.set_state(TableState::Constructed);
@@ -114,10 +129,13 @@ impl TableRef<'_> {
     /// Adjusts the number of entries; the table's serialiser is held.
     #[inline]
     pub(crate) fn add_entries(&self, delta: i32) {
+        if planted::is(Fault::MiscountEntries) && delta < 0 {
+            return;
+        }
         let count = self.meta().table_live();
         let now = count.load(Ordering::Relaxed).wrapping_add_signed(delta);
         debug_assert!(
-            now as usize <= ENTRIES,
+            now as usize <= self.entries(),
             "law 8: entry count of a table ran out of range"
         );
         count.store(now, Ordering::Relaxed);
@@ -132,16 +150,16 @@ impl TableRef<'_> {
 
 /// Links `child` under `slot` of `parent`, whose serialiser is held and whose slot is none.
 pub(crate) fn link_under<M: Machine>(
-    machine: &M,
-    parent: TableRef<'_>,
+    writer: &Writer<'_, M>,
+    parent: &TableRef<'_>,
     slot: &LockedSlot<'_>,
     child: TableFrame,
 ) -> Result<(), TableFrame> {
-    let pa = child.pfn().start();
-    if slot.set_new(machine.format().table(pa)).is_err() {
+    if !slot.raw().is_none() {
         return Err(child);
     }
-    let _now_the_entrys = link(child);
+    let pa = link(child);
+    slot.put(writer, writer.machine().format().table(pa));
     parent.add_entries(1);
     Ok(())
 }
@@ -162,14 +180,16 @@ struct Lists {
 }
 
 impl Graveyard {
-    /// Empty.
-    pub const fn new() -> Self {
-        Self {
-            lists: SpinLock::new(Lists {
-                fresh: None,
-                waiting: None,
-                ticket: None,
-            }),
+    sync::const_fn! {
+        /// Empty.
+        pub const fn new() -> Self {
+            Self {
+                lists: SpinLock::new(Lists {
+                    fresh: None,
+                    waiting: None,
+                    ticket: None,
+                }),
+            }
         }
     }
 
@@ -229,6 +249,7 @@ impl Default for Graveyard {
 pub(crate) unsafe fn adopt_tree<M: Machine>(
     machine: &M,
     space: &TableStats,
+    shape: &Geometry,
     owner: Owner,
     pa: PhysAddr,
     level: Level,
@@ -246,19 +267,22 @@ pub(crate) unsafe fn adopt_tree<M: Machine>(
     }
     space.count_made(level);
     // SAFETY: constructed just now; nobody frees it while boot is single-threaded.
-    let table = unsafe { TableRef::new(frames, pa, level) };
+    let table = unsafe { TableRef::new(frames, shape, pa, level) };
     let mut entries = 0;
-    for index in 0..ENTRIES {
-        // SAFETY: boot is single-threaded: nobody else writes these tables.
-        let pte: Pte = crate::ptep_get(&unsafe { table.locked_slot(index) });
+    for index in 0..ENTRIES_PER_PAGE {
+        let pte = table.load(index, Ordering::Relaxed);
         if pte.is_none() {
             continue;
         }
         entries += 1;
+        if planted::is(Fault::AdoptRootOnly) {
+            continue;
+        }
         if let (true, Some(finer)) = (pte.is_table(level), level.finer()) {
             // SAFETY: a table entry of a well-formed boot tree names a boot table.
             unsafe {
-                adopt_tree(machine, space, owner, machine.format().table_pa(pte), finer)?;
+                let pa = machine.format().table_pa(pte);
+                adopt_tree(machine, space, shape, owner, pa, finer)?;
             }
         }
     }

@@ -1,12 +1,16 @@
 //! Lockless walks: one load per level, and everything derived from the value loaded (law 4).
 
-use arm64::addr::PhysAddr;
-use arm64::geometry::Level;
-use arm64::pte::Pte;
+use core::sync::atomic::Ordering;
 
-use crate::machine::Machine;
-use crate::slot::{ENTRIES, ReadSide, TableRef, ptep_get_lockless};
+use arm64::addr::PhysAddr;
+use arm64::geometry::{Level, MAX_LEVELS};
+use arm64::pte::{Format, Pte};
+use sync::planted::{self, Fault};
+
+use crate::machine::{Machine, Pause};
+use crate::slot::{Loaded, ReadSide, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
+use crate::value::Value;
 
 /// What a walk found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,26 +18,68 @@ pub enum Walked {
     /// A valid leaf.
     Seen {
         /// The value loaded.
-        pte: Pte,
+        value: Value,
         /// Its level: the leaf maps `level.size()` bytes.
         level: Level,
+        /// Bytes that one translation may cover: those of the leaf, or of its contiguous block.
+        span: u64,
     },
     /// No valid leaf: none, a marker, or an entry that is present to software only.
     Miss {
         /// The value loaded; none where the address lies outside the space.
-        pte: Pte,
+        value: Value,
         /// Where the walk ended.
         level: Level,
     },
 }
 
+impl Walked {
+    /// Where `va`, which was walked, is in memory.
+    pub fn address(&self, va: u64, format: Format) -> Option<PhysAddr> {
+        let Self::Seen { value, level, .. } = self else {
+            return None;
+        };
+        let into = va & (level.size() - 1);
+        Some(PhysAddr::new(format.pa(value.pte(), *level).raw() + into))
+    }
+
+    #[inline(always)]
+    fn of(loaded: Loaded, table: &TableRef<'_>) -> Self {
+        let (value, level) = (loaded.value, table.level());
+        let entries = match loaded.contiguous {
+            true => table.shape().cont_entries() as u64,
+            false => 1,
+        };
+        match value.is_leaf(level) {
+            true => Self::Seen {
+                value,
+                level,
+                span: level.size() * entries,
+            },
+            false => Self::Miss { value, level },
+        }
+    }
+}
+
 /// Where a walk ended, and the leaf table if it came that far.
 pub struct Look<'g> {
     /// The value loaded last.
-    pub pte: Pte,
+    pub value: Value,
     /// Its level.
     pub level: Level,
     pub(crate) leaf: Option<TableRef<'g>>,
+}
+
+impl Look<'_> {
+    /// Whether the `count` entries around `va` that such a block would take are empty, as far as
+    /// can be seen without the lock. `count` is a power of two, within a table.
+    pub fn is_empty_around(&self, va: u64, count: usize) -> bool {
+        let Some(table) = &self.leaf else {
+            return self.value.is_none();
+        };
+        let first = table.index(va) & !(count - 1);
+        (first..first + count).all(|i| table.load(i, Ordering::Relaxed).is_none())
+    }
 }
 
 /// The one step: from a table and the value that was read in it to the next table. It takes the
@@ -51,82 +97,163 @@ pub(crate) fn step<'g, M: Machine>(
     let pa = machine.format().table_pa(value);
     // SAFETY: law 8 and law 12: `table` is live for 'g, its entry named this table, and a table
     // that is torn out meanwhile is not freed before the read-side section of 'g is over.
-    Some(unsafe { TableRef::new(machine.frames(), pa, next) })
+    Some(unsafe { TableRef::new(machine.frames(), table.shape(), pa, next) })
+}
+
+/// As [`step`], for a walk that holds no lock: other CPUs may do anything in between.
+#[inline(always)]
+fn step_lockless<'g, M: Machine>(
+    machine: &M,
+    table: TableRef<'g>,
+    index: usize,
+    value: Pte,
+) -> Option<TableRef<'g>> {
+    machine.pause(Pause::WalkStep);
+    let value = match planted::is(Fault::ReloadInWalk) {
+        true => table.load(index, Ordering::Acquire),
+        false => value,
+    };
+    step(machine, table, value)
 }
 
 impl<K: Kind, M: Machine> PageTable<K, M> {
-    /// Whether `va` lies in the half of the address space that this kind translates.
+    /// Whether `va` lies in the half of the address space that this kind translates, and in the
+    /// range of `root`.
     #[inline(always)]
-    fn contains(&self, va: u64) -> bool {
+    pub(crate) fn contains(&self, root: &TableRef<'_>, va: u64) -> bool {
         match K::KIND {
-            SpaceKind::Kernel => self.geometry().contains_upper(va),
-            SpaceKind::User | SpaceKind::Special => self.geometry().contains(va),
+            SpaceKind::Kernel => root.shape().contains_upper(va),
+            SpaceKind::User | SpaceKind::Special => root.shape().contains(va),
         }
     }
 
     /// Walks to the leaf of `va` without a lock.
     #[inline(always)]
     pub fn walk(&self, va: u64, section: &ReadSide<'_>) -> Walked {
-        let mut table = self.root(section);
-        if !self.contains(va) {
-            return Walked::Miss {
-                pte: Pte::from_raw(0),
-                level: table.level(),
-            };
-        }
-        loop {
-            let level = table.level();
-            let pte = ptep_get_lockless(&table.slot(self.geometry().index(va, level)), section);
-            match step(self.machine(), table, pte) {
-                Some(next) => table = next,
-                None if pte.is_leaf(level) => return Walked::Seen { pte, level },
-                None => return Walked::Miss { pte, level },
-            }
-        }
+        let (loaded, table) = self.descend(va, section);
+        Walked::of(loaded, &table)
     }
 
     /// As [`Self::walk`], remembering the leaf table where the walk got that far: the place to lock
     /// for a change at `va`, found without a second walk.
     #[inline(always)]
-    pub fn look<'g>(&self, va: u64, section: &ReadSide<'g>) -> Look<'g> {
+    pub fn look<'g>(&'g self, va: u64, section: &ReadSide<'g>) -> Look<'g> {
+        let (loaded, table) = self.descend(va, section);
+        let level = table.level();
+        Look {
+            value: loaded.value,
+            level,
+            leaf: (level == Level::L3).then_some(table),
+        }
+    }
+
+    /// What was loaded where the way down ends, and the table it is in.
+    #[inline(always)]
+    fn descend<'g>(&'g self, va: u64, section: &ReadSide<'g>) -> (Loaded, TableRef<'g>) {
         let mut table = self.root(section);
-        if !self.contains(va) {
-            return Look {
-                pte: Pte::from_raw(0),
-                level: table.level(),
-                leaf: None,
-            };
+        if !self.contains(&table, va) {
+            return (Loaded::NONE, table);
         }
         loop {
-            let level = table.level();
-            let pte = ptep_get_lockless(&table.slot(self.geometry().index(va, level)), section);
-            match step(self.machine(), table, pte) {
+            let index = table.index(va);
+            let loaded = load_lockless(&table.slot(index), section);
+            if !loaded.value.pte().is_table(table.level()) {
+                return (loaded, table);
+            }
+            match step_lockless(self.machine(), table, index, loaded.value.pte()) {
                 Some(next) => table = next,
-                None => {
-                    let leaf = if level == Level::L3 {
-                        Some(table)
-                    } else {
-                        None
-                    };
-                    return Look { pte, level, leaf };
-                }
+                None => return (loaded, table),
             }
         }
     }
 
-    /// The values met on the way to `va`, root first, for people to look at.
+    /// The entries met on the way to `va`, root first, as they are in memory: for people to look
+    /// at, like [`PageTable::dump`].
     pub fn trace(&self, va: u64, section: &ReadSide<'_>, mut see: impl FnMut(Level, usize, Pte)) {
-        if !self.contains(va) {
-            return;
-        }
-        let mut next = Some(self.root(section));
+        let mut next = Some(self.root(section)).filter(|root| self.contains(root, va));
         while let Some(table) = next {
-            let index = self.geometry().index(va, table.level());
-            let pte = ptep_get_lockless(&table.slot(index), section);
+            let index = table.index(va);
+            let pte = table.load(index, Ordering::Acquire);
             see(table.level(), index, pte);
             next = step(self.machine(), table, pte);
         }
     }
+
+    /// Calls `see` for every entry of `[start, end)` that is where a walk of its address ends,
+    /// lowest address first: with the first address of the range that it translates, and what is
+    /// there. Each entry is loaded once; upper levels are not looked at again for a neighbour
+    /// (GUP-20). `end` 0 is the top of the address space (GUP-24).
+    #[inline(always)]
+    pub fn walk_range(
+        &self,
+        start: u64,
+        end: u64,
+        section: &ReadSide<'_>,
+        mut see: impl FnMut(u64, Walked),
+    ) {
+        let root = self.root(section);
+        let mut path = [root; MAX_LEVELS];
+        let mut depth = root.level().position();
+        let mut va = start;
+        while va != end && self.contains(&root, va) {
+            let table = path[depth];
+            let level = table.level();
+            let last = last_of(&table, va, end);
+            let mut index = table.index(va);
+            loop {
+                debug_assert_eq!(
+                    index,
+                    table.index(va),
+                    "GUP-04: a slot that is not its address's"
+                );
+                let loaded = load_lockless(&table.slot(index), section);
+                if loaded.value.pte().is_table(level)
+                    && let Some(next) =
+                        step_lockless(self.machine(), table, index, loaded.value.pte())
+                {
+                    depth += 1;
+                    path[depth] = next;
+                    break;
+                }
+                see(va, Walked::of(loaded, &table));
+                va = table.shape().addr_end(va, end, level);
+                if index == last {
+                    depth = climb(&path, depth, root.level().position(), va);
+                    break;
+                }
+                index += 1;
+            }
+        }
+    }
+}
+
+/// The last index of `table` that `[va, end)` reaches.
+fn last_of(table: &TableRef<'_>, va: u64, end: u64) -> usize {
+    let coarser = table.level().coarser();
+    let table_end = match coarser {
+        Some(up) if table.shape().root_level() < table.level() => {
+            table.shape().addr_end(va, end, up)
+        }
+        _ => end,
+    };
+    table.index(table_end.wrapping_sub(1))
+}
+
+/// How far up the way to `va` is another one than that to the address before: only so far.
+#[cold]
+fn climb(path: &[TableRef<'_>; MAX_LEVELS], mut depth: usize, root: usize, va: u64) -> usize {
+    while depth > root {
+        depth -= 1;
+        let crossed_root = depth == root && planted::is(Fault::StaleSlotAcrossBoundary);
+        if crossed_root {
+            return depth + 1;
+        }
+        // Index 0 at this level: the address has entered another table here too.
+        if path[depth].index(va) != 0 {
+            break;
+        }
+    }
+    depth
 }
 
 impl<K: Kind, M: Machine> PageTable<K, M> {
@@ -142,9 +269,9 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         see: &mut dyn FnMut(Level, PhysAddr),
     ) {
         see(table.level(), table.pa());
-        for index in 0..ENTRIES {
-            let pte = ptep_get_lockless(&table.slot(index), section);
-            if let Some(next) = step(self.machine(), table, pte) {
+        for index in 0..table.entries() {
+            let loaded = load_lockless(&table.slot(index), section);
+            if let Some(next) = step(self.machine(), table, loaded.value.pte()) {
                 self.each_table_under(next, section, see);
             }
         }

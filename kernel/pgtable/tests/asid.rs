@@ -258,7 +258,7 @@ fn the_fast_path_assigns_and_flushes_nothing() {
     }
     // Another CPU's first change takes the slow path to the same identifier.
     let first = asids.switch_to(&a, 1);
-    assert_eq!((first.asid, first.assigned), (a.asid(), false));
+    assert_eq!((first.asid, first.assigned), (a.current(), false));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use arm64::pte::Format;
 use frame::{Class, Frames, SpaceKind, TableState, arena};
 use model::HostMachine;
 use pgtable::{
-    Graveyard, Invalidation, Kernel, Machine, PageTable, TableError, Torn, User, Walked, tlb,
+    Gather, Graveyard, Invalidation, Kernel, LockError, Machine, PageTable, TableError, User,
+    Walked,
 };
 use proptest::prelude::*;
 
@@ -36,7 +37,11 @@ fn fill(space: &PageTable<User, HostMachine>, va: u64) -> Result<(), TableError>
         .frames()
         .alloc_fresh(0, true)
         .map_err(|_| TableError::NoMemory)?;
-    let leaf = space.lock_leaf(va, &section)?;
+    let leaf = match space.lock_leaf(va, &section, || true) {
+        Ok(leaf) => leaf,
+        Err(LockError::Table(error)) => return Err(error),
+        Err(LockError::Retired) => unreachable!("nobody retires anything"),
+    };
     leaf.install(va, frame.into_user(), Attrs::user(RW).with_young(true))
         .map_err(|_| TableError::Occupied)
 }
@@ -48,11 +53,29 @@ fn zap(space: &PageTable<User, HostMachine>, graves: &Graveyard, start: u64, end
     let section = machine.read_side(&stay);
     let mut at = start;
     while at < end {
-        let mut torn = Torn::new();
-        at = space.zap(range(at, end), &mut torn, &section);
-        let flushed = tlb::flush(machine, Invalidation::Asid(7));
-        torn.release(machine.frames(), graves, &flushed);
+        let mut gather = Gather::new();
+        at = space.zap(range(at, end), &mut gather, &section);
+        settle_gather(space, graves, &mut gather);
     }
+}
+
+fn settle_gather(space: &PageTable<User, HostMachine>, graves: &Graveyard, gather: &mut Gather) {
+    let flushed = gather.flush(space);
+    gather.release(space.machine(), graves, &flushed);
+}
+
+/// Protects, flushes; returns whether there was anything to flush.
+fn protect(space: &PageTable<User, HostMachine>, start: u64, end: u64, prot: Prot) -> bool {
+    let stay = ();
+    let section = space.machine().read_side(&stay);
+    let (mut at, mut changed) = (start, false);
+    while at < end {
+        let mut gather = Gather::new();
+        at = space.protect(range(at, end), prot, &mut gather, &section);
+        changed |= gather.needs_flush();
+        settle_gather(space, &Graveyard::new(), &mut gather);
+    }
+    changed
 }
 
 /// Starts a grace period for what is buried, lets it pass, destructs.
@@ -71,10 +94,10 @@ fn walk(space: &PageTable<User, HostMachine>, va: u64) -> Walked {
 fn end(mut space: PageTable<User, HostMachine>, graves: &Graveyard) {
     let machine = space.machine();
     zap(&space, graves, 0, 1 << 39);
-    let mut torn = Torn::new();
-    space.retire(&mut torn);
-    let flushed = tlb::flush(machine, Invalidation::Asid(7));
-    torn.release(machine.frames(), graves, &flushed);
+    let mut gather = Gather::new();
+    space.retire(&mut gather);
+    let flushed = gather.flush(&space);
+    gather.release(machine, graves, &flushed);
 }
 
 #[test]
@@ -234,7 +257,9 @@ fn user_memory_is_written_only_through_writable_entries_which_turn_dirty() {
     assert!(!leaf.get(PAGE).dirty());
     leaf.write_user(PAGE + 8, b"tessera").unwrap();
     assert!(leaf.get(PAGE).dirty());
-    assert!(leaf.protect(PAGE, 2 * PAGE, Prot::READ));
+    drop(leaf);
+    assert!(protect(&space, PAGE, 2 * PAGE, Prot::READ));
+    let leaf = space.lock_existing(PAGE, &section).unwrap();
     assert!(leaf.write_user(PAGE + 8, b"denied!").is_err());
     assert!(
         leaf.get(PAGE).dirty(),
@@ -244,11 +269,9 @@ fn user_memory_is_written_only_through_writable_entries_which_turn_dirty() {
     let mut bytes = [0; 7];
     space.read_user(PAGE + 8, &mut bytes, &section).unwrap();
     assert_eq!(&bytes, b"tessera");
-    let leaf = space.lock_existing(PAGE, &section).unwrap();
-    leaf.protect(PAGE, 2 * PAGE, Prot::empty());
-    drop(leaf);
+    protect(&space, PAGE, 2 * PAGE, Prot::empty());
     assert!(space.read_user(PAGE + 8, &mut bytes, &section).is_err());
-    assert!(matches!(walk(&space, PAGE), Walked::Miss { pte, .. } if !pte.is_none()));
+    assert!(matches!(walk(&space, PAGE), Walked::Miss { value, .. } if !value.is_none()));
     end(space, &Graveyard::new());
 }
 
@@ -295,7 +318,10 @@ fn kernel_ranges_use_blocks_where_they_fit_and_pages_at_the_edges() {
     let stay = ();
     let section = machine.read_side(&stay);
     let level = |va| match space.walk(va, &section) {
-        Walked::Seen { pte, level } => Some((level, machine.format().pa(pte, level))),
+        seen @ Walked::Seen { level, .. } => {
+            let base = va & !(level.size() - 1);
+            Some((level, seen.address(base, machine.format()).unwrap()))
+        }
         Walked::Miss { .. } => None,
     };
     assert_eq!(level(KVA - PAGE), Some((Level::L3, pa)));
@@ -451,10 +477,8 @@ fn apply(
             model.retain(|page, _| !(from..to).contains(page));
         }
         Op::Protect(from, to, prot) => {
+            protect(space, from * PAGE, to * PAGE, prot);
             for page in from..to {
-                if let Ok(leaf) = space.lock_existing(page * PAGE, &section) {
-                    leaf.protect(page * PAGE, (page + 1) * PAGE, prot);
-                }
                 model.entry(page).and_modify(|p| *p = prot);
             }
         }
@@ -462,12 +486,14 @@ fn apply(
             if !model.contains_key(&from) || model.contains_key(&to) {
                 return;
             }
-            drop(space.lock_leaf(to * PAGE, &section).unwrap());
+            drop(space.lock_leaf(to * PAGE, &section, || true).ok().unwrap());
+            let mut gather = Gather::new();
             let moved = space
                 .lock_existing(from * PAGE, &section)
                 .unwrap()
-                .take_moved(from * PAGE);
-            let leaf = space.lock_leaf(to * PAGE, &section).unwrap();
+                .take_moved(from * PAGE, &mut gather);
+            settle_gather(space, graves, &mut gather);
+            let leaf = space.lock_leaf(to * PAGE, &section, || true).ok().unwrap();
             leaf.put_moved(to * PAGE, moved.unwrap()).unwrap();
             let prot = model.remove(&from).unwrap();
             model.insert(to, prot);
@@ -493,8 +519,8 @@ proptest! {
         for page in (0..8).chain(505..520).chain((1 << 18) - 8..(1 << 18) + 8) {
             let want = model.get(&page).copied();
             match walk(&space, page * PAGE) {
-                Walked::Seen { pte, .. } => prop_assert_eq!(Some(pte.prot() - Prot::USER), want),
-                Walked::Miss { pte, .. } if !pte.is_none() => prop_assert_eq!(Some(Prot::empty()), want),
+                Walked::Seen { value, .. } => prop_assert_eq!(Some(value.prot() - Prot::USER), want),
+                Walked::Miss { value, .. } if !value.is_none() => prop_assert_eq!(Some(Prot::empty()), want),
                 Walked::Miss { .. } => prop_assert_eq!(None, want),
             }
         }

@@ -114,6 +114,11 @@ impl Machine for Hw {
     }
 
     #[inline]
+    fn records_access(&self) -> bool {
+        super::cpu::features().hafdbs == 2
+    }
+
+    #[inline]
     fn open_tables(&self) -> usize {
         0
     }

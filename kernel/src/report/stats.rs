@@ -128,12 +128,14 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
     write!(out, ",\"memory\":{{")?;
     let mut separator = "";
     let mut failed = Ok(());
-    space.counters().each(|name, value| {
+    let mut counter = |name, value| {
         if failed.is_ok() {
             failed = write!(out, "{separator}\"{name}\":{value}");
         }
         separator = ",";
-    });
+    };
+    space.counters().each(&mut counter);
+    space.table_stats().events().each(&mut counter);
     failed?;
     write!(out, "}}")?;
     match space.first_fault() {

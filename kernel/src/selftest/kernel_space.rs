@@ -118,13 +118,13 @@ pub(super) fn data_and_direct_map_cannot_be_executed() -> Outcome {
         image_address(&image.rodata),
         direct,
     ] {
-        if let Walked::Seen { pte, .. } = init_mm().walk(va, &section) {
-            check(!pte.prot().contains(Prot::EXEC), "executable", va)?;
+        if let Walked::Seen { value, .. } = init_mm().walk(va, &section) {
+            check(!value.prot().contains(Prot::EXEC), "executable", va)?;
         }
     }
     let text = image_address(&image.text);
     let executable = matches!(init_mm().walk(text, &section),
-        Walked::Seen { pte, .. } if pte.prot().contains(Prot::EXEC));
+        Walked::Seen { value, .. } if value.prot().contains(Prot::EXEC));
     check(executable, "text is not executable", text)
 }
 

@@ -68,7 +68,7 @@ impl Loaded {
     fn young_and_dirty(&self, va: u64) -> Option<(bool, bool)> {
         let stay = ();
         match self.0.table().walk(va, &HW.read_side(&stay)) {
-            Walked::Seen { pte, .. } => Some((pte.young(), pte.dirty())),
+            Walked::Seen { value, .. } => Some((value.young(), value.dirty())),
             Walked::Miss { .. } => None,
         }
     }

@@ -43,6 +43,16 @@ impl<T> DerefMut for CachePadded<T> {
     }
 }
 
+/// Whether the running test is failing already, so that a destructor should not complain as well.
+/// The kernel ends at its first panic.
+#[inline(always)]
+pub fn panicking() -> bool {
+    #[cfg(not(target_os = "none"))]
+    return std::thread::panicking();
+    #[cfg(target_os = "none")]
+    false
+}
+
 /// Tells the CPU (or loom, or the host) that this is a wait loop.
 #[inline(always)]
 pub fn relax() {

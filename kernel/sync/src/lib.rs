@@ -34,7 +34,7 @@ mod refcount;
 mod seqcount;
 mod word;
 
-pub use cpu::{CachePadded, MAX_CPUS, cpu_index, relax};
+pub use cpu::{CachePadded, MAX_CPUS, cpu_index, panicking, relax};
 pub use lock::{SpinGuard, SpinLock};
 pub use once::{Once, Relax};
 pub use ownership::{OwnedBy, OwnerId, Ownership};

@@ -44,8 +44,14 @@ impl RefCount {
     /// One more reference, by a holder of one.
     #[inline]
     pub fn inc(&self) {
-        // Relaxed: the new reference derives from one that already keeps the object alive.
-        let old = self.count.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// `more` references, by a holder of one.
+    #[inline]
+    pub fn add(&self, more: u32) {
+        // Relaxed: the new references derive from one that already keeps the object alive.
+        let old = self.count.fetch_add(more, Ordering::Relaxed);
         if old >= LIMIT {
             self.count.store(STUCK, Ordering::Relaxed);
         }
@@ -78,15 +84,25 @@ impl RefCount {
     #[inline]
     #[must_use = "the last holder has to free the object"]
     pub fn dec(&self) -> bool {
-        let old = self.count.fetch_sub(1, Ordering::Release);
-        if old == 1 {
+        self.sub(1)
+    }
+
+    /// Gives `less` references back at once, as [`Self::dec`].
+    ///
+    /// # Panics
+    /// If there were not as many.
+    #[inline]
+    #[must_use = "the last holder has to free the object"]
+    pub fn sub(&self, less: u32) -> bool {
+        let old = self.count.fetch_sub(less, Ordering::Release);
+        if old == less {
             fence(Ordering::Acquire);
             return true;
         }
         if old >= LIMIT {
             self.count.store(STUCK, Ordering::Relaxed);
         }
-        assert_ne!(old, 0, "more references given back than taken");
+        assert!(old > less, "more references given back than taken");
         false
     }
 }
@@ -123,6 +139,16 @@ mod tests {
             assert!(!count.dec());
         }
         assert_eq!(count.get(), STUCK);
+    }
+
+    #[test]
+    fn many_references_come_and_go_at_once() {
+        let count = RefCount::new(0);
+        count.publish();
+        count.add(15);
+        assert!(!count.sub(7));
+        assert!(count.sub(9));
+        assert!(!count.try_get());
     }
 
     #[test]

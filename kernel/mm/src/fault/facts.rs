@@ -78,6 +78,9 @@ pub struct FaultFacts {
     pub entry: EntryFacts,
     /// The access.
     pub access: Access,
+    /// The aligned block of sixteen pages around the address lies in the area, nothing is mapped
+    /// in it, and there was a folio for it when last asked.
+    pub block: bool,
     /// Taken by the kernel on the program's behalf (D4): same decision, no signal.
     pub kernel: bool,
 }

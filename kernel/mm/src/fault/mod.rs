@@ -1,18 +1,21 @@
 //! The fault path: facts, plan, prepare, apply (DESIGN §4).
 //!
 //! In this form a change of the map owns the whole space: a fault is turned away (parked by the
-//! caller) while one is under way, and the application of its plan excludes the beginning of one
-//! by holding the map's spin lock for the few instructions that link and install.
+//! caller) while one is under way. A change that begins between the plan of a fault and its
+//! application retires the plan: the application finds that out under the lock of the table that it
+//! links or installs in, which the change visits afterwards (D5).
 
 pub mod facts;
 pub mod plan;
 
-use arm64::addr::PAGE_SIZE;
+use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use arm64::pte::{Entry, Invalid, Pte};
 use frame::FreshFrame;
-use pgtable::{Invalidation, Look, Machine, ReadSide, TableError};
+use pgtable::{
+    Accessed, Gather, Invalidation, LockError, Look, Machine, ReadSide, TableError, Visit,
+};
 
 use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
 use crate::object::ImageObject;
@@ -78,24 +81,42 @@ pub struct FirstFault {
     pub cost: u64,
 }
 
+/// Pages of the folio that a fault tries for, and bytes.
+const BLOCK_PAGES: usize = 16;
+const BLOCK_ORDER: u8 = 4;
+const BLOCK_SIZE: u64 = PAGE_SIZE * BLOCK_PAGES as u64;
+
+/// Why a plan was not carried out.
+enum Undone {
+    /// The map changed: look again.
+    Retired,
+    /// There is no folio, or no room for one any more: plan again without.
+    NoFolio,
+}
+
 /// What the first half of the fault learned under the map's lock.
 struct Found {
     area: AreaFacts,
     /// Where the page's bytes come from, for an area over an image.
     image: Option<(ImageObject, u64)>,
-    sequence: u64,
+    /// The aligned block around the address lies in the area, which is anonymous.
+    block: bool,
+    /// What [`Space::changes`] was.
+    changes: u64,
 }
 
 impl Found {
     #[inline(always)]
-    fn at(area: &Vma, va: u64, sequence: u64) -> Self {
+    fn at(area: &Vma, va: u64, changes: u64) -> Self {
         let prot = area.prot;
+        let block_start = va & !(BLOCK_SIZE - 1);
         let Backing::Image { object, offset } = area.backing else {
             let content = Content::Zero;
             return Self {
                 area: AreaFacts::Area { prot, content },
                 image: None,
-                sequence,
+                block: area.start <= block_start && block_start + BLOCK_SIZE <= area.end,
+                changes,
             };
         };
         let offset = offset + (va & !(PAGE_SIZE - 1)) - area.start;
@@ -106,7 +127,8 @@ impl Found {
         Self {
             area: AreaFacts::Area { prot, content },
             image: Some((object, offset)),
-            sequence,
+            block: false,
+            changes,
         }
     }
 
@@ -173,16 +195,17 @@ impl<M: Machine> Space<M> {
     /// The area of the fault; a stack below which it falls is grown first.
     #[inline(always)]
     fn find(&self, map: &mut Map, input: FaultInput) -> Found {
-        let sequence = map.sequence;
+        let changes = self.changes();
         if let Some(area) = map.areas.find(input.va) {
-            return Found::at(area, input.va, sequence);
+            return Found::at(area, input.va, changes);
         }
         match self.grow_stack(map, input.va) {
-            Some(area) => Found::at(&area, input.va, sequence),
+            Some(area) => Found::at(&area, input.va, changes),
             None => Found {
                 area: AreaFacts::Hole,
                 image: None,
-                sequence,
+                block: false,
+                changes,
             },
         }
     }
@@ -219,18 +242,37 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
         let look = self.table().look(input.va, section);
-        let facts = FaultFacts {
+        let mut facts = FaultFacts {
             area: found.area,
             entry: self.entry_facts(&look),
             access: input.access,
+            block: found.block && look.is_empty_around(input.va, BLOCK_PAGES),
             kernel: input.kernel,
         };
+        loop {
+            match self.carry_out(plan(&facts), input, found, &look, section) {
+                Ok(outcome) => return Some(outcome),
+                Err(Undone::Retired) => return None,
+                Err(Undone::NoFolio) => facts.block = false,
+            }
+        }
+    }
+
+    fn carry_out<'g>(
+        &'g self,
+        plan: Plan,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<FaultOutcome, Undone> {
         let counters = self.counters();
-        let (done, counter): (Option<bool>, &Counter) = match plan(&facts) {
-            Plan::Refuse(refusal) => return Some(self.refuse(refusal)),
+        let (done, counter): (Result<bool, LockError>, &Counter) = match plan {
+            Plan::Refuse(refusal) => return Ok(self.refuse(refusal)),
             Plan::Spurious => {
-                self.drop_stale(input.va);
-                (Some(true), &counters.faults_spurious)
+                let page = input.va & !(PAGE_SIZE - 1);
+                self.drop_stale(page, page + PAGE_SIZE);
+                (Ok(true), &counters.faults_spurious)
             }
             Plan::SetAccess { dirty } => (
                 self.apply_access(input.va, dirty, found, section),
@@ -246,33 +288,34 @@ impl<M: Machine> Space<M> {
                 } else {
                     &counters.faults_anon
                 };
-                match self.fill(input, found, &look, section) {
-                    Ok(done) => (done, counter),
-                    Err(_) => {
-                        counters.faults_oom.bump();
-                        return Some(FaultOutcome::OutOfMemory);
-                    }
-                }
+                (self.fill(input, found, look, section), counter)
             }
+            Plan::FillBlock => (
+                self.fill_block(input, found, look, section)?,
+                &counters.faults_anon,
+            ),
         };
-        if done? {
-            counter.bump();
-        } else {
-            counters.faults_spurious.bump();
+        match done {
+            Ok(true) => counter.bump(),
+            Ok(false) => counters.faults_spurious.bump(),
+            Err(LockError::Retired) => return Err(Undone::Retired),
+            Err(LockError::Table(_)) => {
+                counters.faults_oom.bump();
+                return Ok(FaultOutcome::OutOfMemory);
+            }
         }
-        Some(FaultOutcome::Done)
+        Ok(FaultOutcome::Done)
     }
 
     /// An entry allows more than this CPU believes: the translation that it keeps must go, or the
     /// access faults for ever where hardware does not walk again before a permission fault.
-    fn drop_stale(&self, va: u64) {
-        self.counters().flushes_page.bump();
-        let start = va & !(PAGE_SIZE - 1);
+    fn drop_stale(&self, start: u64, end: u64) {
+        self.counters().flushes_stale.bump();
         self.machine().before_invalidate();
         self.machine().invalidate(Invalidation::Range {
-            asid: self.asid_cell().current(),
+            asid: self.table().asid(),
             start,
-            end: start + PAGE_SIZE,
+            end,
             level: Level::L3,
             tables: false,
         });
@@ -296,7 +339,7 @@ impl<M: Machine> Space<M> {
 
     #[inline(always)]
     fn entry_facts(&self, look: &Look<'_>) -> EntryFacts {
-        let (pte, level) = (look.pte, look.level);
+        let (pte, level) = (look.value, look.level);
         if pte.is_none() {
             return EntryFacts::None;
         }
@@ -304,7 +347,7 @@ impl<M: Machine> Space<M> {
             let (prot, young, dirty) = (pte.prot(), pte.young(), pte.dirty());
             return EntryFacts::Page { prot, young, dirty };
         }
-        match self.machine().format().decode(pte, level) {
+        match pte.decode(self.machine().format(), level) {
             Entry::PresentInvalid {
                 reason: Invalid::ProtNone,
                 ..
@@ -313,29 +356,57 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Prepares a page with no lock held, then installs it. `Ok(None)`: the map changed;
-    /// `Ok(Some(false))`: somebody else had installed one, ours is dropped.
+    /// Prepares a page with no lock held, then installs it. `Ok(false)`: somebody else had installed
+    /// one, ours is dropped.
     fn fill<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
         look: &Look<'g>,
         section: &ReadSide<'g>,
-    ) -> Result<Option<bool>, TableError> {
+    ) -> Result<bool, LockError> {
         let Some(prot) = found.prot() else {
-            return Ok(None);
+            return Err(LockError::Retired);
         };
         let frame = self.prepare(found.image, prot)?;
         let write = input.access == Access::Write;
         let attrs = Attrs::user(prot).with_young(true).with_dirty(write);
-        let map = self.map().lock();
-        if !map.is_still(found.sequence) {
-            return Ok(None);
+        let still = || self.changes() == found.changes;
+        let leaf = self.table().lock_seen(input.va, look, section, still)?;
+        Ok(leaf.install(input.va, frame.into_user(), attrs).is_ok())
+    }
+
+    /// As [`Self::fill`], with a folio over the whole block around the address. The error says that
+    /// there was no folio to be had: a page will do.
+    fn fill_block<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Result<bool, LockError>, Undone> {
+        let prot = found.prot().ok_or(Undone::Retired)?;
+        let Ok(folio) = self.machine().frames().alloc_fresh(BLOCK_ORDER, true) else {
+            self.counters().folios_missed.bump();
+            return Err(Undone::NoFolio);
+        };
+        let write = input.access == Access::Write;
+        let attrs = Attrs::user(prot).with_young(true).with_dirty(write);
+        let still = || self.changes() == found.changes;
+        let leaf = match self.table().lock_seen(input.va, look, section, still) {
+            Ok(leaf) => leaf,
+            Err(error) => return Ok(Err(error)),
+        };
+        let start = input.va & !(BLOCK_SIZE - 1);
+        let touched = self.machine().records_access().then_some(input.va);
+        let folio = folio.into_user();
+        match leaf.install_folio(start, folio, BLOCK_PAGES, attrs, touched) {
+            Ok(()) => self.counters().faults_folio.bump(),
+            // Something is there by now; perhaps not at the address itself.
+            Err(_ours) if leaf.get(input.va).is_none() => return Err(Undone::NoFolio),
+            Err(_ours) => return Ok(Ok(false)),
         }
-        let leaf = self.table().lock_seen(input.va, look, section)?;
-        Ok(Some(
-            leaf.install(input.va, frame.into_user(), attrs).is_ok(),
-        ))
+        Ok(Ok(true))
     }
 
     fn prepare(
@@ -359,28 +430,56 @@ impl<M: Machine> Space<M> {
         dirty: bool,
         found: &Found,
         section: &ReadSide<'_>,
-    ) -> Option<bool> {
-        let map = self.map().lock();
-        if !map.is_still(found.sequence) {
-            return None;
+    ) -> Result<bool, LockError> {
+        let Some(leaf) = self.table().lock_existing(va, section) else {
+            return Ok(false);
+        };
+        if self.changes() != found.changes {
+            return Err(LockError::Retired);
         }
-        let leaf = self.table().lock_existing(va, section).ok();
-        let marked = leaf.is_some_and(|leaf| leaf.mark_accessed(va, dirty));
-        if marked && dirty {
-            self.drop_stale(va);
+        match leaf.mark_accessed(va, dirty) {
+            Accessed::NotAllowed => Ok(false),
+            Accessed::Already => {
+                drop(leaf);
+                let page = va & !(PAGE_SIZE - 1);
+                self.drop_stale(page, page + PAGE_SIZE);
+                Ok(false)
+            }
+            Accessed::Recorded { start, end } => {
+                drop(leaf);
+                if dirty {
+                    self.drop_stale(start, end);
+                }
+                Ok(true)
+            }
         }
-        Some(marked)
     }
 
-    fn apply_reprotect(&self, va: u64, found: &Found, section: &ReadSide<'_>) -> Option<bool> {
-        let prot = found.prot()?;
-        let page = va & !(PAGE_SIZE - 1);
-        let map = self.map().lock();
-        if !map.is_still(found.sequence) {
-            return None;
-        }
-        let leaf = self.table().lock_existing(va, section).ok();
-        // Rights are only added here, so no stale translation can be too generous.
-        Some(leaf.is_some_and(|leaf| leaf.protect(page, page + PAGE_SIZE, prot)))
+    fn apply_reprotect(
+        &self,
+        va: u64,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Result<bool, LockError> {
+        let Some(prot) = found.prot() else {
+            return Err(LockError::Retired);
+        };
+        let page = VirtAddr::new(va & !(PAGE_SIZE - 1));
+        let Some(range) = VaRange::from_len(page, PAGE_SIZE) else {
+            return Ok(false);
+        };
+        let mut gather = Gather::new();
+        let changed = match self.table().cursor(range, section).visit() {
+            Some(Visit::Table(leaf)) => {
+                if self.changes() != found.changes {
+                    return Err(LockError::Retired);
+                }
+                leaf.protect(prot, &mut gather);
+                true
+            }
+            _ => false,
+        };
+        self.release(&mut gather);
+        Ok(changed)
     }
 }

@@ -21,6 +21,8 @@ pub enum Plan {
         /// From an image; else zeros.
         image: bool,
     },
+    /// Map a fresh folio of sixteen pages of zeros, around the address.
+    FillBlock,
     /// Not allowed.
     Refuse(Refusal),
 }
@@ -47,7 +49,7 @@ pub fn plan(facts: &FaultFacts) -> Plan {
         return Plan::Refuse(Refusal::NoRight);
     }
     match facts.entry {
-        EntryFacts::None => fill(content),
+        EntryFacts::None => fill(content, facts.block),
         EntryFacts::ProtNone => Plan::Reprotect,
         EntryFacts::Foreign => Plan::Refuse(Refusal::Foreign),
         EntryFacts::Page {
@@ -68,8 +70,9 @@ pub fn plan(facts: &FaultFacts) -> Plan {
     }
 }
 
-fn fill(content: Content) -> Plan {
+fn fill(content: Content, block: bool) -> Plan {
     match content {
+        Content::Zero if block => Plan::FillBlock,
         Content::Zero => Plan::Fill { image: false },
         Content::Image => Plan::Fill { image: true },
         Content::BeyondEnd => Plan::Refuse(Refusal::BeyondEnd),
@@ -107,12 +110,13 @@ mod tests {
         for &area in &areas {
             for &entry in &entries {
                 for access in [Access::Read, Access::Write, Access::Exec] {
-                    for kernel in [false, true] {
+                    for flags in 0..4 {
                         all.push(FaultFacts {
                             area,
                             entry,
                             access,
-                            kernel,
+                            block: flags & 1 == 1,
+                            kernel: flags & 2 == 2,
                         });
                     }
                 }
@@ -128,7 +132,7 @@ mod tests {
         };
         let write = facts.access == Access::Write;
         match (plan, facts.entry) {
-            (Plan::Fill { .. }, _) => EntryFacts::Page {
+            (Plan::Fill { .. } | Plan::FillBlock, _) => EntryFacts::Page {
                 prot: area | Prot::USER,
                 young: true,
                 dirty: write,
@@ -196,6 +200,18 @@ mod tests {
             {
                 assert_eq!(prot, area | Prot::USER, "{facts:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_folio_is_planned_for_zeros_where_there_is_room_and_nowhere_else() {
+        for facts in every_fact() {
+            let zeros = matches!(
+                facts.area,
+                AreaFacts::Area { prot, content: Content::Zero } if prot.contains(facts.access.right())
+            );
+            let wanted = zeros && facts.block && facts.entry == EntryFacts::None;
+            assert_eq!(plan(&facts) == Plan::FillBlock, wanted, "{facts:?}");
         }
     }
 

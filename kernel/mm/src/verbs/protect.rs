@@ -2,11 +2,10 @@
 
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::Prot;
-use arm64::geometry::Level;
-use pgtable::{Machine, ReadSide};
+use pgtable::{Gather, Machine, ReadSide};
 
 use super::range_end;
-use crate::change::{Change, Work};
+use crate::change::{Change, Work, range};
 use crate::error::MmError;
 use crate::space::{Map, Space};
 
@@ -28,7 +27,6 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
         at: addr,
         end: covered,
         prot,
-        changed: false,
     };
     let change = Change::new(work, 0);
     match covered == end {
@@ -37,41 +35,27 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
     }
 }
 
-/// Changes the entries of one leaf table, or skips a range without tables.
+/// Changes and flushes the entries of one table, or passes a range without tables.
 pub(crate) fn step<M: Machine>(
     space: &Space<M>,
     start: u64,
     at: u64,
     end: u64,
     prot: Prot,
-    changed: bool,
     section: &ReadSide<'_>,
 ) -> Work {
-    if at < end {
-        let (next, changed) = match space.table().lock_existing(at, section) {
-            Ok(leaf) => {
-                let next = leaf.end(at, end);
-                (next, leaf.protect(at, next, prot) | changed)
-            }
-            Err(level) => (space.table().geometry().addr_end(at, end, level), changed),
-        };
-        debug_assert!(next > at && Level::L3.size() == PAGE_SIZE);
-        return Work::Protect {
-            start,
-            at: next,
-            end,
-            prot,
-            changed,
-        };
+    let Some(range) = range(at, end) else {
+        let mut map = space.map().lock();
+        map.areas.change(start, end, |area| area.prot = prot);
+        return Work::Finish;
+    };
+    let mut gather = Gather::new();
+    let next = space.table().protect(range, prot, &mut gather, section);
+    space.release(&mut gather);
+    Work::Protect {
+        start,
+        at: next,
+        end,
+        prot,
     }
-    if changed {
-        // The flush frees nothing: its proof is not needed.
-        let _flushed = space.flush();
-    }
-    space
-        .map()
-        .lock()
-        .areas
-        .change(start, end, |area| area.prot = prot);
-    Work::Finish
 }

@@ -2,11 +2,11 @@
 
 use arm64::addr::PAGE_SIZE;
 use bitflags::bitflags;
-use pgtable::{Machine, ReadSide};
+use pgtable::{Gather, Machine, ReadSide, Visit};
 
 use super::map::anywhere;
 use super::round_up;
-use crate::change::{After, Change, Work};
+use crate::change::{After, Change, Work, range};
 use crate::error::MmError;
 use crate::layout::MMAP_MIN_ADDR;
 use crate::space::{Map, Space};
@@ -189,29 +189,31 @@ pub(crate) fn step<M: Machine>(
         return Ok(next_phase(space, state));
     }
     let (from, to) = (state.from + state.done, state.to + state.done);
-    let leaf = match space.table().lock_existing(from, section) {
-        Ok(leaf) => leaf,
-        Err(level) => {
-            let hole = space
-                .table()
-                .geometry()
-                .addr_end(from, state.from + state.len, level);
-            state.done = hole - state.from;
+    let Some(range) = range(from, state.from + state.len) else {
+        return Ok(next_phase(space, state));
+    };
+    let leaf = match space.table().cursor(range, section).visit() {
+        Some(Visit::Table(leaf)) => leaf,
+        Some(Visit::Absent(absent)) => {
+            state.done = absent.to() - state.from;
             return Ok(Work::Move(state));
         }
+        Some(Visit::Block(_)) | None => return Err(MmError::Invalid),
     };
     if state.tables_ready {
-        let entry = leaf.take_moved(from);
+        let mut gather = Gather::new();
+        let entry = leaf.take_moved(from, &mut gather);
         drop(leaf);
+        space.release(&mut gather);
         if let Some(entry) = entry {
-            let target = space.table().lock_leaf(to, section)?;
+            let target = space.table().lock_leaf(to, section, || true)?;
             let put = target.put_moved(to, entry);
             debug_assert!(put.is_ok(), "the target of a move was emptied and is owned");
             space.counters().pages_moved.bump();
         }
     } else {
         drop(leaf);
-        drop(space.table().lock_leaf(to, section)?);
+        drop(space.table().lock_leaf(to, section, || true)?);
     }
     state.done += PAGE_SIZE;
     Ok(Work::Move(state))
@@ -225,8 +227,7 @@ fn next_phase<M: Machine>(space: &Space<M>, state: Move) -> Work {
             ..state
         });
     }
-    // Zapping the old range, now empty, takes its empty tables; the flush covers the moved pages.
-    let _flushed = space.flush();
+    // Zapping the old range, now empty, takes its empty tables.
     space.map().lock().areas.insert(state.area);
     let end = state.from + state.old_len;
     Work::Zap {

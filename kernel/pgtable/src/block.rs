@@ -1,0 +1,359 @@
+//! Blocks: entries of level 1 or 2 that map memory; splitting them into a table and collapsing a
+//! table into one, each by break before make (law 5).
+
+use core::marker::PhantomData;
+
+use arm64::addr::{PhysAddr, VaRange, VirtAddr};
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use arm64::pte::Pte;
+use frame::UserFrame;
+use sync::planted::{self, Fault};
+
+use crate::TableError;
+use crate::cursor::{LockError, Visit};
+use crate::gather::Gather;
+use crate::leaf::{BlockLevel, Moved};
+use crate::lock::Guard;
+use crate::machine::{Machine, Pause};
+use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
+use crate::space::{Kind, PageTable, SpaceKind, User};
+use crate::table::{detach, link};
+use crate::value::Value;
+use crate::walk::step;
+use crate::writer::Writer;
+
+/// The part of a range that one block translates, its table's serialiser held.
+pub struct Block<'g, K: Kind, M: Machine> {
+    space: &'g PageTable<K, M>,
+    table: TableRef<'g>,
+    guard: Guard<'g>,
+    from: u64,
+    to: u64,
+}
+
+impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
+    pub(crate) fn new(
+        space: &'g PageTable<K, M>,
+        table: TableRef<'g>,
+        guard: Guard<'g>,
+        from: u64,
+        to: u64,
+    ) -> Self {
+        Self {
+            space,
+            table,
+            guard,
+            from,
+            to,
+        }
+    }
+
+    /// First byte of the part.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// First byte behind it.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// The level of the entry.
+    pub fn level(&self) -> Level {
+        self.table.level()
+    }
+
+    fn slot(&self) -> LockedSlot<'_> {
+        self.guard.slot(&self.table, self.table.index(self.from))
+    }
+
+    /// The entry.
+    pub fn get(&self) -> Value {
+        ptep_get(&self.slot(), &self.guard)
+    }
+
+    /// Whether the part is the whole block.
+    pub fn is_whole(&self) -> bool {
+        self.to - self.from == self.level().size()
+    }
+
+    /// Changes the entry as a whole; whether it was valid and is different now.
+    pub(crate) fn change(&self, change_to: impl Fn(Pte) -> Pte) -> bool {
+        debug_assert!(self.is_whole(), "law 5: a part of a block is split first");
+        let writer = Writer::open(self.space.machine());
+        let mut flush = false;
+        self.slot().update(&writer, |pte| {
+            let new = change_to(pte);
+            flush |= new != pte && pte.is_valid();
+            (new != pte).then_some(new)
+        });
+        flush
+    }
+
+    /// Takes the entry out.
+    pub(crate) fn take(&self) -> Pte {
+        let writer = Writer::open(self.space.machine());
+        self.table.add_entries(-1);
+        self.slot().take(&writer)
+    }
+}
+
+impl<M: Machine> Block<'_, User, M> {
+    /// Takes the block, which the part covers, out.
+    pub fn zap(&self, gather: &mut Gather) {
+        let (pte, level) = (self.take(), self.level());
+        if pte.is_valid() {
+            gather.changed(self.from, self.to, level);
+        }
+        if pte.maps_frame(level) && !pte.special() {
+            let pfn = self.space.machine().format().pa(pte, level).pfn();
+            gather.tear_frames(pfn, (level.size() >> 12) as u32, pfn);
+        }
+    }
+
+    /// Gives the block, which the part covers, other rights.
+    pub fn protect(&self, prot: Prot, gather: &mut Gather) {
+        if self.change(|pte| pte.with_prot(prot | Prot::USER)) {
+            gather.changed(self.from, self.to, self.level());
+        }
+    }
+
+    /// Takes the right to write from the block, which the part covers.
+    pub fn write_protect(&self, gather: &mut Gather) {
+        if self.change(Pte::wrprotect) {
+            gather.changed(self.from, self.to, self.level());
+        }
+    }
+
+    /// Takes the entry out as it is, for [`PageTable::put_moved_block`].
+    pub fn take_moved(&self, gather: &mut Gather) -> Moved<BlockLevel> {
+        let pte = self.take();
+        gather.changed(self.from, self.to, self.level());
+        Moved(pte, PhantomData)
+    }
+}
+
+impl<M: Machine> PageTable<User, M> {
+    /// Maps a folio of the size of a block of `level` at `va`: each of its pages takes a reference.
+    /// With `Attrs::special` the memory is not counted, and `frame` is none.
+    ///
+    /// # Errors
+    /// As [`Self::lock_leaf`]; [`TableError::BadRange`] for an address or frame that is not
+    /// aligned, or a folio of another size. The frame is dropped then.
+    pub fn map_block(
+        &self,
+        va: u64,
+        level: Level,
+        pa: PhysAddr,
+        frame: Option<UserFrame>,
+        attrs: Attrs,
+        section: &ReadSide<'_>,
+    ) -> Result<(), LockError> {
+        let pages = level.size() >> 12;
+        let counted = frame.as_ref().map(|frame| frame.pfn().start());
+        let fits = match &frame {
+            Some(frame) => counted == Some(pa) && 1 << frame.order() >= pages,
+            None => attrs.special,
+        };
+        let machine = self.machine();
+        if (va | pa.raw()) & (level.size() - 1) != 0 || !fits || !machine.format().has_leaf(level) {
+            return Err(TableError::BadRange.into());
+        }
+        let (table, guard) = self.lock_table(va, level, section, &|| true)?;
+        let slot = guard.slot(&table, table.index(va));
+        if !slot.raw().is_none() {
+            return Err(TableError::Occupied.into());
+        }
+        if let Some(frame) = frame {
+            let _now_the_entrys = frame.into_entries(pages as u32);
+        }
+        slot.put(
+            &Writer::open(machine),
+            machine.format().leaf(pa, attrs, level),
+        );
+        table.add_entries(1);
+        machine.publish(SpaceKind::User);
+        Ok(())
+    }
+
+    /// Puts a moved block at `va`, where there is nothing.
+    ///
+    /// # Errors
+    /// As [`Self::lock_leaf`], with the entry.
+    pub fn put_moved_block(
+        &self,
+        va: u64,
+        moved: Moved<BlockLevel>,
+        section: &ReadSide<'_>,
+    ) -> Result<(), (LockError, Moved<BlockLevel>)> {
+        if va & (Level::L2.size() - 1) != 0 {
+            return Err((TableError::BadRange.into(), moved));
+        }
+        let (table, guard) = match self.lock_table(va, Level::L2, section, &|| true) {
+            Ok(locked) => locked,
+            Err(error) => return Err((error, moved)),
+        };
+        let slot = guard.slot(&table, table.index(va));
+        if !slot.raw().is_none() {
+            return Err((TableError::Occupied.into(), moved));
+        }
+        slot.put(&Writer::open(self.machine()), moved.0);
+        table.add_entries(1);
+        Ok(())
+    }
+
+    /// Replaces the block around `va` by a table of entries that map the same, if there is one:
+    /// break, invalidate, link. EL0 may fault in between and waits for the lock.
+    ///
+    /// # Errors
+    /// No memory for the table, or a refusal: the block stays.
+    pub fn split_block(&self, va: u64, section: &ReadSide<'_>) -> Result<(), TableError> {
+        let Some((level, start)) = self.block_at(va, section) else {
+            return Ok(());
+        };
+        let Some(finer) = level.finer() else {
+            return Ok(());
+        };
+        let child = self.construct(self.geometry(), finer)?;
+        let range = VaRange::from_len(VirtAddr::new(start), level.size());
+        let range = range.ok_or(TableError::BadRange)?;
+        match self.cursor(range, section).visit() {
+            Some(Visit::Block(block)) if block.level() == level => {
+                self.split_locked(&block, child, finer);
+            }
+            // It went, or was split, meanwhile.
+            _ => self.discard(child, finer),
+        }
+        Ok(())
+    }
+
+    fn block_at(&self, va: u64, section: &ReadSide<'_>) -> Option<(Level, u64)> {
+        let look = self.look(va, section);
+        let level = look.level;
+        let block = level != Level::L3 && look.value.maps_frame(level);
+        block.then_some((level, va & !(level.size() - 1)))
+    }
+
+    fn split_locked(&self, block: &Block<'_, User, M>, child: frame::TableFrame, finer: Level) {
+        let machine = self.machine();
+        let writer = Writer::open(machine);
+        let slot = block.slot();
+        let broken = !planted::is(Fault::SplitWithoutBreak);
+        let old = match broken {
+            true => slot.take(&writer),
+            false => slot.raw(),
+        };
+        machine.pause(Pause::Repaint);
+        if broken && old.is_valid() {
+            let mut gather = Gather::new();
+            gather.changed(block.from, block.to, block.level());
+            let _frees_nothing = gather.flush(self);
+        }
+        let pa = link(child);
+        // SAFETY: law 8: constructed, and nobody else knows it before it is linked.
+        let table = unsafe { TableRef::new(machine.frames(), block.table.shape(), pa, finer) };
+        let (attrs, from) = (old.attrs(), machine.format().pa(old, block.level()));
+        let contiguous = old.is_valid() && finer == Level::L3;
+        for index in 0..table.entries() {
+            let to = PhysAddr::new(from.raw() + index as u64 * finer.size());
+            let pte = machine
+                .format()
+                .leaf(to, attrs.with_contiguous(contiguous), finer);
+            // SAFETY: law 3: nobody else knows the table.
+            unsafe { table.locked_slot(index) }.put(&writer, pte);
+        }
+        table.add_entries(table.entries() as i32);
+        let entry = machine.format().table(pa);
+        match broken {
+            true => slot.put(&writer, entry),
+            false => drop(slot.update(&writer, |_| Some(entry))),
+        }
+        machine.publish(SpaceKind::User);
+        self.stats().count_split();
+    }
+
+    /// Replaces the table around `va` by a block, if every entry of it maps the next page of one
+    /// folio alike: break, invalidate with walk caches, make. The table is torn out into `gather`.
+    /// Returns whether it did.
+    pub fn collapse(&self, va: u64, gather: &mut Gather, section: &ReadSide<'_>) -> bool {
+        let root = self.root(section);
+        let mut parent = root;
+        if !self.contains(&root, va) || root.level() > Level::L2 {
+            return false;
+        }
+        while parent.level() != Level::L2 {
+            let pte = parent.load(parent.index(va), core::sync::atomic::Ordering::Acquire);
+            match step(self.machine(), parent, pte) {
+                Some(next) => parent = next,
+                None => return false,
+            }
+        }
+        let parent_guard = Guard::lock(&parent);
+        let slot = parent_guard.slot(&parent, parent.index(va));
+        let Some(child) = step(self.machine(), parent, slot.raw()) else {
+            return false;
+        };
+        let child_guard = Guard::lock(&child);
+        if !parent.is_live() || !child.is_live() || self.was_root(&child, va) {
+            return false;
+        }
+        let Some(block) = self.block_of_table(&child, &child_guard) else {
+            return false;
+        };
+        self.collapse_locked(va, &slot, (child, child_guard), block, gather);
+        true
+    }
+
+    /// The block that would map what the table maps, accessed and dirty left out.
+    fn block_of_table(&self, table: &TableRef<'_>, guard: &Guard<'_>) -> Option<Pte> {
+        let format = self.machine().format();
+        let first = guard.slot(table, 0).raw();
+        let pa = format.pa(first, Level::L3);
+        let order = table.frames().meta(pa.pfn())?.order();
+        if !first.is_leaf(Level::L3)
+            || !pa.is_aligned(Level::L2.size())
+            || 1u64 << order < Level::L2.size() >> 12
+        {
+            return None;
+        }
+        let plain = |pte: Pte| pte.without_ad().with_contiguous(false);
+        let alike = (1..table.entries()).all(|i| {
+            let next = PhysAddr::new(pa.raw() + i as u64 * Level::L3.size());
+            let entry = guard.slot(table, i).raw();
+            plain(entry) == format.with_pa(plain(first), next, Level::L3)
+        });
+        let attrs = plain(first).attrs();
+        (alike || planted::is(Fault::CollapseUnchecked)).then(|| format.leaf(pa, attrs, Level::L2))
+    }
+
+    fn collapse_locked(
+        &self,
+        va: u64,
+        slot: &LockedSlot<'_>,
+        (child, child_guard): (TableRef<'_>, Guard<'_>),
+        block: Pte,
+        gather: &mut Gather,
+    ) {
+        let machine = self.machine();
+        let start = va & !(Level::L2.size() - 1);
+        let writer = Writer::open(machine);
+        slot.take(&writer);
+        self.stats().count_freed(child.level());
+        // SAFETY: law 8: the entry that named it has just been removed, under both locks.
+        gather.tear_table(unsafe { detach(machine, child.pa()) });
+        gather.changed(start, start + Level::L2.size(), Level::L2);
+        gather.changed(start, start + Level::L2.size(), Level::L3);
+        // No hardware walker reaches the table any more: what it recorded stays as it is.
+        let _covers_the_gather = gather.flush(self);
+        let mut new = block;
+        for index in 0..child.entries() {
+            let old = child_guard.slot(&child, index).raw();
+            new = if old.young() { new.mkyoung() } else { new };
+            new = if old.dirty() { new.mkdirty() } else { new };
+        }
+        slot.put(&writer, new);
+        machine.publish(SpaceKind::User);
+        self.stats().count_collapse();
+    }
+}

@@ -1,0 +1,304 @@
+//! Contiguous blocks: sixteen entries that the hardware may hold as one translation (law 6).
+//!
+//! Contiguity is a cache of facts, never a fact: callers change single pages and ranges, and the
+//! functions here fold sixteen entries when they happen to fit and unfold them before a part of
+//! them changes. What the hardware records per entry (accessed, dirty) belongs to the whole block
+//! while it is folded: it may spread over the block, and is never lost.
+//!
+//! Only tables of user spaces come here (XC-13): repainting a block makes its entries invalid for a
+//! moment, and only faults of EL0 wait for the table's lock.
+//! [Arm ARM D8.6.1 “The Contiguous bit”; requirements B.1]
+
+use core::sync::atomic::Ordering;
+
+use arm64::attrs::Attrs;
+use arm64::geometry::Level;
+use arm64::pte::Pte;
+use sync::planted::{self, Fault};
+
+use crate::asid::AsidCell;
+use crate::lock::Guard;
+use crate::machine::{Invalidation, Machine, Pause};
+use crate::slot::{Loaded, TableRef};
+use crate::stats::TableStats;
+use crate::value::Value;
+use crate::writer::Writer;
+
+/// How often a lockless read starts over before it answers "none", which is what the entries of a
+/// block that is being repainted are for a moment.
+const LOCKLESS_TRIES: u32 = 64;
+
+/// A table with what it takes to change it.
+pub(crate) struct Change<'a, 't, M: Machine> {
+    pub(crate) table: &'a TableRef<'t>,
+    pub(crate) guard: &'a Guard<'t>,
+    pub(crate) writer: &'a Writer<'a, M>,
+    pub(crate) stats: &'a TableStats,
+    /// The identifier of the space, read after the stores are complete.
+    pub(crate) asid: &'a AsidCell,
+}
+
+/// The word of the entry `by` entries behind `pte` in one block: the address is that much further.
+/// A block is aligned, so nothing carries beyond the low address bits.
+#[inline(always)]
+fn further(table: &TableRef<'_>, pte: Pte, by: usize) -> Pte {
+    Pte::from_raw(
+        pte.raw()
+            .wrapping_add(table.level().size().wrapping_mul(by as u64)),
+    )
+}
+
+/// The first index of the block around `index`.
+#[inline(always)]
+fn first_of(table: &TableRef<'_>, index: usize) -> usize {
+    index & !(table.shape().cont_entries() - 1)
+}
+
+/// `pte` with the accessed and dirty state of all entries of its block. The lock is held.
+#[inline(never)]
+pub(crate) fn get_locked(table: &TableRef<'_>, index: usize) -> Value {
+    let mut pte = table.load(index, Ordering::Relaxed);
+    let first = first_of(table, index);
+    if !planted::is(Fault::SkipGather) {
+        for i in first..first + table.shape().cont_entries() {
+            pte = with_ad_of(pte, table.load(i, Ordering::Relaxed));
+        }
+    }
+    Value::new(pte.with_contiguous(false))
+}
+
+/// The entry at `index` with the accessed and dirty state of its block, of one moment: all entries
+/// valid, contiguous, consecutive and equal otherwise; else the read starts over. It ends after a
+/// bounded number of tries (XC-04).
+#[inline(never)]
+pub(crate) fn get_lockless(table: &TableRef<'_>, index: usize) -> Loaded {
+    let first = first_of(table, index);
+    for _ in 0..LOCKLESS_TRIES {
+        let pte = table.load(index, Ordering::Acquire);
+        if !pte.is_contiguous() {
+            return Loaded {
+                value: Value::new(pte),
+                contiguous: false,
+            };
+        }
+        let start = further(table, pte.without_ad(), first.wrapping_sub(index));
+        let mut whole = pte;
+        let consistent = (0..table.shape().cont_entries()).all(|i| {
+            let entry = table.load(first + i, Ordering::Relaxed);
+            whole = with_ad_of(whole, entry);
+            entry.without_ad() == further(table, start, i) || planted::is(Fault::SkipConsistency)
+        });
+        if consistent {
+            return Loaded {
+                value: Value::new(whole.with_contiguous(false)),
+                contiguous: true,
+            };
+        }
+        sync::relax();
+    }
+    Loaded::NONE
+}
+
+#[inline(always)]
+fn with_ad_of(pte: Pte, other: Pte) -> Pte {
+    let pte = if other.young() { pte.mkyoung() } else { pte };
+    if other.dirty() { pte.mkdirty() } else { pte }
+}
+
+impl<M: Machine> Change<'_, '_, M> {
+    fn slot(&self, index: usize) -> crate::slot::LockedSlot<'_> {
+        self.guard.slot(self.table, index)
+    }
+
+    fn block(&self) -> usize {
+        self.table.shape().cont_entries()
+    }
+
+    /// Takes the block around `index` apart if it is folded: for a change of a part of it (XC-01).
+    #[inline(always)]
+    pub(crate) fn unfold(&self, index: usize, va: u64) {
+        if self.slot(index).raw().is_contiguous() {
+            self.convert(index, va, false);
+            self.stats.count_unfold();
+        }
+    }
+
+    /// Folds the block whose last entry, at `index`, has just been written, if it fits: aligned
+    /// address and frame, one folio, sixteen valid entries that differ by accessed and dirty only.
+    #[inline(always)]
+    pub(crate) fn try_fold(&self, index: usize, va: u64) {
+        let last = index & (self.block() - 1) == self.block() - 1;
+        if last || planted::is(Fault::FoldMisaligned) {
+            self.try_fold_block(index, va);
+        }
+    }
+
+    #[inline(never)]
+    fn try_fold_block(&self, index: usize, va: u64) {
+        if self.fits(index) {
+            self.convert(index, va, true);
+            self.stats.count_fold();
+        }
+    }
+
+    fn fits(&self, index: usize) -> bool {
+        let block = self.block();
+        if index + 1 < block {
+            return false;
+        }
+        let first = index + 1 - block;
+        let (pte, level) = (self.slot(first).raw(), self.table.level());
+        let pa = self.writer.machine().format().pa(pte, level);
+        let aligned =
+            pa.is_aligned(level.size() * block as u64) || planted::is(Fault::FoldMisaligned);
+        let foldable =
+            pte.is_leaf(level) && pte.user() && !pte.is_contiguous() && !pte.special() && aligned;
+        if !foldable || !self.is_one_folio(pa.pfn().raw(), block) {
+            return false;
+        }
+        let start = pte.without_ad();
+        (1..block).all(|i| {
+            let entry = self.slot(first + i).raw();
+            let wanted = further(self.table, start, i);
+            entry.without_ad() == wanted
+                || planted::is(Fault::FoldMixedAttributes)
+                    && entry.is_leaf(level)
+                    && !entry.is_contiguous()
+        })
+    }
+
+    /// Whether the frames from `pfn` on belong to one folio: a reference to one keeps all.
+    fn is_one_folio(&self, pfn: u64, block: usize) -> bool {
+        let meta = self.table.frames().meta(arm64::addr::Pfn::new(pfn));
+        planted::is(Fault::FoldAcrossFolios)
+            || meta.is_some_and(|meta| {
+                meta.is_user() && 1u64 << meta.order() >= meta.head_offset() + block as u64
+            })
+    }
+
+    /// Breaks the block, invalidates, makes it again with or without the contiguous bit. Between
+    /// break and make hardware cannot change an entry, and what it had recorded was taken out.
+    #[inline(never)]
+    fn convert(&self, index: usize, va: u64, contiguous: bool) {
+        let first = match contiguous {
+            true => index + 1 - self.block(),
+            false => first_of(self.table, index),
+        };
+        let into = (index - first) as u64;
+        let start = (va & !(self.table.level().size() - 1)) - into * self.table.level().size();
+        let (mut new, wrong) = match planted::is(Fault::MakeWithoutBreak) {
+            true => (self.slot(first).raw(), true),
+            false => (self.take_block(first), false),
+        };
+        self.writer.machine().pause(Pause::Repaint);
+        if !wrong {
+            self.flush_block(start, va, contiguous);
+        }
+        new = new.with_contiguous(contiguous);
+        for i in 0..self.block() {
+            let entry = further(self.table, new, i);
+            match wrong {
+                true => drop(self.slot(first + i).update(self.writer, |_| Some(entry))),
+                false => self.slot(first + i).put(self.writer, entry),
+            }
+        }
+    }
+
+    /// Empties the block; the first entry with the accessed and dirty state of all.
+    fn take_block(&self, first: usize) -> Pte {
+        let mut new = self.slot(first).take(self.writer);
+        for i in 1..self.block() {
+            let old = self.slot(first + i).take(self.writer);
+            if old.young() && !planted::is(Fault::ConvertLosesYoung) {
+                new = new.mkyoung();
+            }
+            if old.dirty() && !planted::is(Fault::ConvertLosesDirty) {
+                new = new.mkdirty();
+            }
+        }
+        new
+    }
+
+    fn flush_block(&self, start: u64, va: u64, folding: bool) {
+        let machine = self.writer.machine();
+        if machine.repaints_without_flush() || planted::is(Fault::BreakWithoutFlush) {
+            return;
+        }
+        let size = self.table.level().size();
+        let mut range = (start, start + size * self.block() as u64);
+        if planted::is(Fault::UnfoldFlushesOnePage) && !folding {
+            range = (va & !(size - 1), (va & !(size - 1)) + size);
+        }
+        machine.before_invalidate();
+        machine.invalidate(Invalidation::Range {
+            asid: self.asid.current(),
+            start: range.0,
+            end: range.1,
+            level: self.table.level(),
+            tables: false,
+        });
+    }
+
+    /// Writes `count` entries from `index` on, all of them empty, mapping memory from the frame of
+    /// `attrs`' first page on; aligned blocks come out folded. `young_at` is the one page that
+    /// is born accessed (and dirty, if `attrs` is) where the hardware keeps both.
+    #[inline(always)]
+    pub(crate) fn set_batch(&self, index: usize, count: usize, first: Pte, touched: Option<usize>) {
+        let (block, level) = (self.block(), self.table.level());
+        let format = self.writer.machine().format();
+        let rest = match touched {
+            Some(_) => first.without_ad(),
+            None => first,
+        };
+        let mut i = 0;
+        while i < count {
+            let entry = further(self.table, rest, i);
+            let whole = (index + i) & (block - 1) == 0
+                && count - i >= block
+                && format
+                    .pa(entry, level)
+                    .is_aligned(level.size() * block as u64);
+            let n = if whole { block } else { 1 };
+            let entry = entry.with_contiguous(whole);
+            for j in 0..n {
+                self.slot(index + i + j)
+                    .put(self.writer, further(self.table, entry, j));
+            }
+            if whole {
+                self.stats.count_fold();
+            }
+            i += n;
+        }
+        if let Some(touched) = touched {
+            self.slot(index + touched).update(self.writer, |pte| {
+                let pte = if first.young() { pte.mkyoung() } else { pte };
+                Some(if first.dirty() { pte.mkdirty() } else { pte })
+            });
+        }
+    }
+
+    /// Whether `[index, index + count)` covers the whole of the folded block around `index`, so
+    /// that a uniform change may leave it folded; otherwise it is unfolded here. Returns how many
+    /// entries to change alike: a block's, or one.
+    #[inline(always)]
+    pub(crate) fn run(&self, index: usize, count: usize, va: u64, planted_fault: Fault) -> usize {
+        if !self.slot(index).raw().is_contiguous() {
+            return 1;
+        }
+        let block = self.block();
+        if index & (block - 1) == 0 && count >= block {
+            return block;
+        }
+        if !planted::is(planted_fault) {
+            self.unfold(index, va);
+        }
+        1
+    }
+}
+
+/// The word for a page of `attrs`; never contiguous by itself.
+pub(crate) fn page<M: Machine>(machine: &M, pa: arm64::addr::PhysAddr, attrs: Attrs) -> Pte {
+    machine
+        .format()
+        .leaf(pa, attrs.with_contiguous(false), Level::L3)
+}

@@ -1,0 +1,452 @@
+//! A locked leaf table, or a part of it: the changes of pages.
+
+use arm64::addr::Pfn;
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use arm64::pte::Pte;
+use frame::UserFrame;
+use sync::planted::{self, Fault};
+
+use core::marker::PhantomData;
+
+use crate::contpte::{Change, page};
+use crate::gather::Gather;
+use crate::lock::Guard;
+use crate::machine::Machine;
+use crate::slot::{LockedSlot, TableRef, ptep_get};
+use crate::space::{Kind, PageTable, SpaceKind, User};
+use crate::value::Value;
+use crate::writer::Writer;
+
+const PAGE: u64 = Level::L3.size();
+
+/// Why a kernel access through a user address has to take the fault path first (D4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAllowed;
+
+/// What became of a wish to record an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accessed {
+    /// The entry does not allow the access.
+    NotAllowed,
+    /// Every entry concerned says so already: the CPU holds a translation older than that.
+    Already,
+    /// Recorded now, in every entry that translates `[start, end)`.
+    Recorded {
+        /// First byte.
+        start: u64,
+        /// First byte behind.
+        end: u64,
+    },
+}
+
+/// A part of a table of level 3, its serialiser held.
+pub struct Leaf<'g, K: Kind, M: Machine> {
+    space: &'g PageTable<K, M>,
+    table: TableRef<'g>,
+    guard: Guard<'g>,
+    from: u64,
+    to: u64,
+}
+
+impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
+    pub(crate) fn new(
+        space: &'g PageTable<K, M>,
+        table: TableRef<'g>,
+        guard: Guard<'g>,
+        from: u64,
+        to: u64,
+    ) -> Self {
+        Self {
+            space,
+            table,
+            guard,
+            from,
+            to,
+        }
+    }
+
+    /// First byte of the part.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// First byte behind it.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    #[inline(always)]
+    fn slot(&self, va: u64) -> LockedSlot<'_> {
+        self.guard.slot(&self.table, self.table.index(va))
+    }
+
+    /// The entry of `va`.
+    #[inline]
+    pub fn get(&self, va: u64) -> Value {
+        ptep_get(&self.slot(va), &self.guard)
+    }
+
+    /// Entries of the whole table that are not none.
+    pub fn mapped(&self) -> u32 {
+        self.table.entry_count()
+    }
+
+    /// Does `act` to every entry of the part, in one batch; it says by how many the entries that
+    /// are not none change.
+    pub(crate) fn each_raw(&self, mut act: impl FnMut(&LockedSlot<'_>, &Writer<'_, M>) -> i32) {
+        let writer = Writer::open(self.space.machine());
+        let pages = (self.to - self.from) / PAGE;
+        let delta = (0..pages).map(|i| act(&self.slot(self.from + i * PAGE), &writer));
+        self.table.add_entries(delta.sum());
+    }
+}
+
+impl<M: Machine> Leaf<'_, User, M> {
+    /// Does `act` with the table open for writing: once per batch (XC-07).
+    #[inline(always)]
+    fn write<R>(&self, act: impl FnOnce(&Change<'_, '_, M>) -> R) -> R {
+        let writer = Writer::open(self.space.machine());
+        act(&Change {
+            table: &self.table,
+            guard: &self.guard,
+            writer: &writer,
+            stats: self.space.stats(),
+            asid: self.space.asid_cell(),
+        })
+    }
+
+    /// Whether nothing at all is at the `count` pages from `va` on.
+    pub fn is_empty(&self, va: u64, count: usize) -> bool {
+        (0..count as u64).all(|i| self.slot(va + i * PAGE).raw().is_none())
+    }
+
+    /// Maps `frame` at `va`. A new valid user entry needs no barrier of its own: a CPU that
+    /// missed it faults again and finds it.
+    ///
+    /// # Errors
+    /// The frame comes back if something is mapped there already.
+    #[inline]
+    pub fn install(&self, va: u64, frame: UserFrame, attrs: Attrs) -> Result<(), UserFrame> {
+        let slot = self.slot(va);
+        if !slot.raw().is_none() {
+            return Err(frame);
+        }
+        let pte = page(self.space.machine(), frame.into_entry().start(), attrs);
+        self.write(|change| {
+            slot.put(change.writer, pte);
+            change.try_fold(slot.index, va);
+        });
+        self.table.add_entries(1);
+        self.space.machine().publish(SpaceKind::User);
+        Ok(())
+    }
+
+    /// Maps `count` pages of one folio from `frame` on, at `va` and behind, in one batch; aligned
+    /// blocks come out contiguous. With `touched`, only that page is born young (and dirty, if
+    /// `attrs` is): for CPUs that record both by themselves. Each page takes a reference.
+    ///
+    /// # Errors
+    /// The frame comes back if something is mapped in the range already.
+    pub fn install_folio(
+        &self,
+        va: u64,
+        frame: UserFrame,
+        count: usize,
+        attrs: Attrs,
+        touched: Option<u64>,
+    ) -> Result<(), UserFrame> {
+        if !self.is_empty(va, count) {
+            return Err(frame);
+        }
+        let references = match planted::is(Fault::OneReferencePerBlock) {
+            true => 1,
+            false => count as u32,
+        };
+        let pfn = frame.into_entries(references);
+        let first = page(self.space.machine(), pfn.start(), attrs);
+        let touched = touched.map(|at| ((at - va) / PAGE) as usize);
+        self.write(|change| change.set_batch(self.table.index(va), count, first, touched));
+        self.table.add_entries(count as i32);
+        self.space.machine().publish(SpaceKind::User);
+        Ok(())
+    }
+
+    /// Sets access flag, and dirty state for a write, of the page at `va` if it allows that. In a
+    /// contiguous block all entries are set, unless all raw ones are as wanted: an agent that
+    /// looks at one of them must not fault on it for ever (law 7).
+    pub fn mark_accessed(&self, va: u64, write: bool) -> Accessed {
+        let slot = self.slot(va);
+        let raw = slot.raw();
+        if !raw.is_leaf(Level::L3) || !raw.user() || write && !raw.writable() {
+            return Accessed::NotAllowed;
+        }
+        let wanted = |pte: Pte| match write {
+            true => pte.mkyoung().mkdirty(),
+            false => pte.mkyoung(),
+        };
+        let (first, count) = self.block_of(&slot, raw);
+        let as_wanted = |i: usize| {
+            let pte = self.guard.slot(&self.table, first + i).raw();
+            wanted(pte) == pte
+        };
+        let already = match planted::is(Fault::GatheredNoop) {
+            true => {
+                let seen = ptep_get(&slot, &self.guard);
+                seen.young() && (seen.dirty() || !write)
+            }
+            false => (0..count).all(as_wanted),
+        };
+        if already {
+            return Accessed::Already;
+        }
+        self.write(|change| {
+            for i in 0..count {
+                let slot = self.guard.slot(&self.table, first + i);
+                slot.update(change.writer, |pte| {
+                    Some(wanted(pte)).filter(|new| *new != pte)
+                });
+            }
+        });
+        let start = (va & !(PAGE - 1)) - (slot.index - first) as u64 * PAGE;
+        let end = start + count as u64 * PAGE;
+        Accessed::Recorded { start, end }
+    }
+
+    /// The entries that change together with `slot`: its block's, or it alone.
+    #[inline(always)]
+    fn block_of(&self, slot: &LockedSlot<'_>, raw: Pte) -> (usize, usize) {
+        let entries = self.table.shape().cont_entries();
+        match raw.is_contiguous() {
+            true => (slot.index & !(entries - 1), entries),
+            false => (slot.index, 1),
+        }
+    }
+
+    /// Writes user memory of one page under the table lock, which is what makes it safe against
+    /// write-protection and unmapping (law 17). `bytes` must not cross the page.
+    ///
+    /// # Errors
+    /// The entry does not allow it: the fault path decides.
+    pub fn write_user(&self, va: u64, bytes: &[u8]) -> Result<(), NotAllowed> {
+        self.with_writable(va, |frame| frame.write((va & 0xfff) as usize, bytes))
+    }
+
+    /// Compare-and-exchange of a 32-bit word of user memory; the value found comes back.
+    ///
+    /// # Errors
+    /// As [`Self::write_user`].
+    pub fn cas_user_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, NotAllowed> {
+        self.with_writable(va, |frame| {
+            frame
+                .cas_u32((va & 0xfff) as usize, old, new)
+                .unwrap_or_else(|found| found)
+        })
+    }
+
+    fn with_writable<R>(
+        &self,
+        va: u64,
+        access: impl FnOnce(&UserFrame) -> R,
+    ) -> Result<R, NotAllowed> {
+        if self.mark_accessed(va, true) == Accessed::NotAllowed {
+            return Err(NotAllowed);
+        }
+        let machine = self.space.machine();
+        let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
+        let frame = machine.frames().try_get_user(pfn).ok_or(NotAllowed)?;
+        Ok(access(&frame))
+    }
+
+    /// Takes the pages of the part out until it ends or `gather` is full; returns where to go on.
+    /// Whole contiguous blocks stay folded until they are gone.
+    pub fn zap(&self, gather: &mut Gather) -> u64 {
+        let present = self.table.entry_count() as i32;
+        let (mut va, mut removed) = (self.from, 0);
+        self.write(|change| {
+            while va < self.to && gather.has_frame_room() {
+                if removed == present {
+                    // What is left of the table is empty.
+                    va = self.to;
+                    break;
+                }
+                let left = ((self.to - va) / PAGE) as usize;
+                let index = self.table.index(va);
+                let count = change.run(index, left, va, Fault::ZapWithoutUnfold);
+                removed += self.take_run(change, index, count, va, gather);
+                va += count as u64 * PAGE;
+            }
+        });
+        self.table.add_entries(-removed);
+        va
+    }
+
+    /// Empties one entry, or the entries of one block; returns how many were not none.
+    #[inline(always)]
+    fn take_run(
+        &self,
+        change: &Change<'_, '_, M>,
+        index: usize,
+        count: usize,
+        va: u64,
+        gather: &mut Gather,
+    ) -> i32 {
+        let slot = self.guard.slot(&self.table, index);
+        if slot.raw().is_none() {
+            return 0;
+        }
+        let first = slot.take(change.writer);
+        for i in 1..count {
+            self.guard.slot(&self.table, index + i).take(change.writer);
+        }
+        if first.is_valid() {
+            gather.changed(va, va + count as u64 * PAGE, Level::L3);
+        }
+        if first.maps_frame(Level::L3) {
+            let pfn = self.space.machine().format().pa(first, Level::L3).pfn();
+            gather.tear_frames(pfn, count as u32, self.folio_of(pfn, count));
+        }
+        count as i32
+    }
+
+    /// The folio of a run; single pages are not worth looking it up.
+    fn folio_of(&self, pfn: Pfn, count: usize) -> Pfn {
+        let meta = self.table.frames().meta(pfn);
+        match meta.filter(|_| count > 1) {
+            Some(meta) => Pfn::new(pfn.raw() - meta.head_offset()),
+            None => pfn,
+        }
+    }
+
+    /// Gives every mapped page of the part the rights `prot`; without any, the entry stays present
+    /// to software only. Whole blocks stay folded, a block that is covered in part is unfolded
+    /// first (law 5), and pages that became alike are folded.
+    pub fn protect(&self, prot: Prot, gather: &mut Gather) {
+        self.change_each(gather, |pte| pte.with_prot(prot | Prot::USER));
+    }
+
+    /// Takes the right to write from every page of the part; what is dirty stays dirty.
+    pub fn write_protect(&self, gather: &mut Gather) {
+        self.change_each(gather, Pte::wrprotect);
+    }
+
+    /// Sets or clears the userfaultfd mark of every page of the part; a marked page is not writable
+    /// (law 10), and blocks of mixed marks do not stay folded (XC-01).
+    pub fn mark_uffd_wp(&self, on: bool, gather: &mut Gather) {
+        self.change_each(gather, |pte| match on {
+            true => pte.wrprotect().with_uffd_wp(true),
+            false => pte.with_uffd_wp(false),
+        });
+    }
+
+    #[inline(always)]
+    fn change_each(&self, gather: &mut Gather, change_to: impl Fn(Pte) -> Pte) {
+        self.write(|change| {
+            let mut va = self.from;
+            while va < self.to {
+                let (index, left) = (self.table.index(va), ((self.to - va) / PAGE) as usize);
+                let count = change.run(index, left, va, Fault::ProtectWithoutUnfold);
+                let mut flush = false;
+                for i in 0..count {
+                    let slot = self.guard.slot(&self.table, index + i);
+                    slot.update(change.writer, |pte| {
+                        let new = change_to(pte);
+                        let differs = new != pte && pte.maps_frame(Level::L3);
+                        flush |= differs && pte.is_valid();
+                        differs.then_some(new)
+                    });
+                }
+                if flush {
+                    gather.changed(va, va + count as u64 * PAGE, Level::L3);
+                }
+                if count == 1 {
+                    change.try_fold(index, va);
+                }
+                va += count as u64 * PAGE;
+            }
+        });
+    }
+
+    /// Clears the accessed flag of every page of the part, of a contiguous block's always as a
+    /// whole; whether one was set.
+    pub fn clear_young(&self, gather: &mut Gather) -> bool {
+        let mut any = false;
+        self.write(|change| {
+            let mut va = self.from;
+            while va < self.to {
+                let slot = self.slot(va);
+                let (first, count) = self.block_of(&slot, slot.raw());
+                let into = (slot.index - first) as u64;
+                if self.clear_young_run(change, first, count) {
+                    any = true;
+                    let start = va - into * PAGE;
+                    gather.changed(start, start + count as u64 * PAGE, Level::L3);
+                }
+                va += (count as u64 - into) * PAGE;
+            }
+        });
+        any
+    }
+
+    #[inline(always)]
+    fn clear_young_run(&self, change: &Change<'_, '_, M>, first: usize, count: usize) -> bool {
+        let mut any = false;
+        for i in 0..count {
+            let slot = self.guard.slot(&self.table, first + i);
+            let pte = slot.raw();
+            if pte.young() && pte.is_leaf(Level::L3) {
+                slot.update(change.writer, |pte| pte.young().then(|| pte.mkold()));
+                any = true;
+            }
+        }
+        any
+    }
+
+    /// Takes the entry of `va` out as it is, for [`Self::put_moved`] elsewhere in the same space.
+    pub fn take_moved(&self, va: u64, gather: &mut Gather) -> Option<Moved<PageLevel>> {
+        let slot = self.slot(va);
+        if slot.raw().is_none() {
+            return None;
+        }
+        let pte = self.write(|change| {
+            change.unfold(slot.index, va);
+            slot.take(change.writer)
+        });
+        self.table.add_entries(-1);
+        if pte.is_valid() {
+            gather.changed(va, va + PAGE, Level::L3);
+        }
+        Some(Moved(pte, PhantomData))
+    }
+
+    /// Puts a moved entry into the empty slot of `va`.
+    ///
+    /// # Errors
+    /// It comes back if the slot is not none.
+    pub fn put_moved(&self, va: u64, moved: Moved<PageLevel>) -> Result<(), Moved<PageLevel>> {
+        let slot = self.slot(va);
+        if !slot.raw().is_none() {
+            return Err(moved);
+        }
+        self.write(|change| {
+            slot.put(change.writer, moved.0);
+            change.try_fold(slot.index, va);
+        });
+        self.table.add_entries(1);
+        self.space.machine().publish(SpaceKind::User);
+        Ok(())
+    }
+}
+
+/// Level of pages, for entries on their way.
+#[derive(Debug)]
+pub enum PageLevel {}
+/// Level of 2 MiB blocks, for entries on their way.
+#[derive(Debug)]
+pub enum BlockLevel {}
+
+/// An entry on its way from one address to another, of a level that its type says (PTE-21): it
+/// still owns its references.
+#[must_use = "a moved entry owns references to its frames"]
+#[derive(Debug)]
+pub struct Moved<L>(pub(crate) Pte, pub(crate) PhantomData<L>);
