@@ -12,11 +12,13 @@ use crate::runner::{Boot, Limits, Listener};
 use crate::{env, trial};
 
 /// Boot arguments each machine is booted with once: hardware AF and dirty state as the CPU has
-/// them, software's instead, and a bank of RAM that comes online later.
-const VARIANTS: [(&str, &[&str]); 3] = [
+/// them, software's instead, a bank of RAM that comes online later, and hardly any identifiers for
+/// address spaces.
+const VARIANTS: [(&str, &[&str]); 4] = [
     ("", &[]),
     ("-softaf", &["tessera.af=0"]),
     ("-hold", &["tessera.hold=64M"]),
+    ("-asid4", &["tessera.asid_bits=4"]),
 ];
 
 /// The tests of this tier.

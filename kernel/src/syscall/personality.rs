@@ -90,7 +90,7 @@ fn read(call: &Call<'_>) -> Answer {
 }
 
 /// What Linux checks before it touches or waits for anything (`access_ok`).
-fn check_buffer(call: &Call<'_'>, va: u64, len: u64) -> Result<(), Errno> {
+fn check_buffer(call: &Call<'_>, va: u64, len: u64) -> Result<(), Errno> {
     if (len as i64) < 0 {
         return Err(Errno::EINVAL);
     }
