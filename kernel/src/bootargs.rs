@@ -79,6 +79,8 @@ pub struct BootArgs<'a> {
     pub hold: u64,
     /// `tessera.selftest=1|NAME`.
     pub selftest: SelfTest<'a>,
+    /// `tessera.bench=GROUP`: benchmarks instead of a program, in an image that has them.
+    pub bench: Option<&'a str>,
     /// `tessera.snapshot=exit`: wait for the host reader before a program's memory is torn down.
     pub snapshot_exit: bool,
     /// `tessera.af=0` clears it: accessed and dirty state by software even if hardware could.
@@ -101,6 +103,7 @@ impl<'a> BootArgs<'a> {
             log: LevelFilter::Warn,
             hold: 0,
             selftest: SelfTest::Off,
+            bench: None,
             snapshot_exit: false,
             hardware_af: true,
             asid_bits: None,
@@ -134,6 +137,7 @@ impl<'a> BootArgs<'a> {
             "log" => self.log = value.parse().ok()?,
             "hold" => self.hold = size(value)?,
             "selftest" => self.selftest = selftest(value)?,
+            "bench" if cfg!(feature = "bench") => self.bench = Some(value),
             "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
             "af" => self.hardware_af = switch(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
@@ -223,6 +227,14 @@ mod tests {
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
         assert!(!args.icount && args.token.is_none() && !args.panic);
         assert_eq!(args.hold, 0);
+    }
+
+    #[test]
+    fn benchmarks_are_for_images_that_have_them() {
+        let args = BootArgs::parse("tessera.bench=pgtable");
+        let there = cfg!(feature = "bench");
+        assert_eq!(args.bench, there.then_some("pgtable"));
+        assert_eq!(args.unknown().count(), usize::from(!there));
     }
 
     #[test]

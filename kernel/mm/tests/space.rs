@@ -344,7 +344,7 @@ fn unmapping_flushes_before_the_frame_is_free_and_an_empty_range_needs_no_flush(
     .unwrap();
     let first = world.machine.take_invalidations()[0];
     let page = Invalidation::Range {
-        asid: space.table().asid(),
+        asid: space.asid_cell().current(),
         start: BASE + PAGE,
         end: BASE + 2 * PAGE,
         level: arm64::geometry::Level::L3,

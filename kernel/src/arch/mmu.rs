@@ -12,7 +12,7 @@ use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError,
 use sync::Once;
 use sync::grace::Grace;
 
-use super::memory_ops;
+use super::{events, memory_ops};
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
@@ -69,15 +69,18 @@ impl Machine for Hw {
             // A user entry that went from invalid to valid needs no wait: a CPU whose walker
             // misses it faults, finds it there and tries again.
             SpaceKind::User => {}
-            // SAFETY: barriers only.
-            SpaceKind::Kernel | SpaceKind::Special => unsafe {
-                asm!("dsb ishst", "isb", options(nostack, preserves_flags));
-            },
+            SpaceKind::Kernel | SpaceKind::Special => {
+                events::dsb();
+                events::isb();
+                // SAFETY: barriers only.
+                unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+            }
         }
     }
 
     #[inline]
     fn before_invalidate(&self) {
+        events::dsb();
         // SAFETY: a barrier.
         unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
     }
@@ -95,6 +98,7 @@ impl Machine for Hw {
             Invalidation::Kernel { start, end } => {
                 let pages = end.wrapping_sub(start) >> 12;
                 if pages > KERNEL_RANGE_LIMIT {
+                    events::tlbi();
                     // SAFETY: an invalidation makes no translation that the tables do not hold.
                     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
                 } else {
@@ -104,6 +108,8 @@ impl Machine for Hw {
                 }
             }
         }
+        events::dsb();
+        events::isb();
         // SAFETY: barriers.
         unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
     }
@@ -175,26 +181,31 @@ fn invalidate_range(asid: u16, start: u64, end: u64, level: Level, tables: bool)
 }
 
 fn tlbi_aside1is(operand: u64) {
+    events::tlbi();
     // SAFETY: an invalidation makes no translation that the tables do not hold.
     unsafe { asm!("tlbi aside1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vaae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vale1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vale1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_rvale1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above; only reached where the CPU has FEAT_TLBIRANGE.
     unsafe {
         asm!(
@@ -207,6 +218,7 @@ fn tlbi_rvale1is(operand: u64) {
 }
 
 fn tlbi_rvae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe {
         asm!(

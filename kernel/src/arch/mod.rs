@@ -8,6 +8,7 @@ pub mod bug;
 pub mod context;
 pub mod cpu;
 mod early_map;
+pub mod events;
 mod fp;
 pub mod frames;
 pub mod gic;
