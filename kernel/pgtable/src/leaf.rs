@@ -76,9 +76,16 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         self.to
     }
 
+    /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
     #[inline(always)]
-    fn slot(&self, va: u64) -> LockedSlot<'_> {
+    pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
+    }
+
+    /// What is held.
+    #[inline(always)]
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry of `va`.
