@@ -7,8 +7,9 @@ use mm::{
 use pgtable::{Machine, Walked};
 
 use super::{Failure, Outcome, check};
+use crate::arch::activate::{self, RootActivation};
 use crate::arch::cpu;
-use crate::arch::mmu::{self, HW, RootActivation};
+use crate::arch::mmu::HW;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
 use crate::memory::{self, Space, frames, grace, graveyard};
 
@@ -32,7 +33,7 @@ impl Loaded {
     }
 
     fn load(&self) {
-        mmu::activate(RootActivation::new(self.0.root_word(), self.0.asid()));
+        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()));
     }
 
     fn run(&self, verb: Verb) -> Result<u64, MmError> {
@@ -75,7 +76,7 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        mmu::deactivate();
+        activate::deactivate();
     }
 }
 
@@ -277,7 +278,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
     store_as_user(VA, 1);
     let second = Loaded::new()?;
     check(
-        second.0.asid() != first.0.asid(),
+        second.0.asid_cell().current() != first.0.asid_cell().current(),
         "one identifier for two spaces",
         0,
     )?;
