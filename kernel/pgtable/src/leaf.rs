@@ -261,7 +261,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let machine = self.space.machine();
         let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
-        let frame = machine.frames().try_get_user(pfn).ok_or(NotAllowed)?;
+        let frame = machine.frames().try_pin_user(pfn).ok_or(NotAllowed)?;
         Ok(access(&frame))
     }
 
