@@ -5,6 +5,7 @@
 use pgtable::{Guard, LockedSlot, ReadSide, Slot, Value, ptep_get, ptep_get_lockless};
 
 /// The getter under the lock.
+// SAFETY: no other symbol of the probe has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn probe_locked(slot: &LockedSlot<'_>, guard: &Guard<'_>) -> Value {
@@ -12,6 +13,7 @@ pub fn probe_locked(slot: &LockedSlot<'_>, guard: &Guard<'_>) -> Value {
 }
 
 /// The getter without a lock.
+// SAFETY: no other symbol of the probe has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub fn probe_lockless(slot: &Slot<'_>, section: &ReadSide<'_>) -> Value {
