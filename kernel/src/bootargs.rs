@@ -63,6 +63,18 @@ pub enum SelfTest<'a> {
     Named(&'a str),
 }
 
+/// Whether contiguous blocks are repainted without a flush in between (FEAT_BBM level 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bbm {
+    /// Where every CPU is known never to take a TLB conflict abort for it.
+    #[default]
+    Auto,
+    /// Never: break, flush, make.
+    Flush,
+    /// Wherever the identification registers say level 2, known or not.
+    Level2,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct BootArgs<'a> {
@@ -82,6 +94,8 @@ pub struct BootArgs<'a> {
     pub snapshot_exit: bool,
     /// `tessera.af=0` clears it: accessed and dirty state by software even if hardware could.
     pub hardware_af: bool,
+    /// `tessera.bbm=auto|0|2`.
+    pub bbm: Bbm,
     /// `tessera.panic=1`: a deliberate kernel bug after boot, to test its report.
     pub panic: bool,
     line: &'a str,
@@ -99,6 +113,7 @@ impl<'a> BootArgs<'a> {
             selftest: SelfTest::Off,
             snapshot_exit: false,
             hardware_af: true,
+            bbm: Bbm::Auto,
             panic: false,
             line,
         };
@@ -131,6 +146,7 @@ impl<'a> BootArgs<'a> {
             "selftest" => self.selftest = selftest(value)?,
             "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
             "af" => self.hardware_af = switch(value)?,
+            "bbm" => self.bbm = bbm(value)?,
             "panic" => self.panic = switch(value)?,
             _ => return None,
         }
@@ -142,6 +158,15 @@ fn switch(value: &str) -> Option<bool> {
     match value {
         "0" => Some(false),
         "1" => Some(true),
+        _ => None,
+    }
+}
+
+fn bbm(value: &str) -> Option<Bbm> {
+    match value {
+        "auto" => Some(Bbm::Auto),
+        "0" => Some(Bbm::Flush),
+        "2" => Some(Bbm::Level2),
         _ => None,
     }
 }
@@ -179,6 +204,7 @@ mod tests {
         let args = BootArgs::parse("");
         assert!(args.token.is_none() && !args.icount && !args.prompt && !args.panic);
         assert!(args.hardware_af && !args.snapshot_exit);
+        assert_eq!(args.bbm, Bbm::Auto);
         assert_eq!(
             (args.hold, args.log, args.selftest),
             (0, LevelFilter::Warn, SelfTest::Off)
@@ -190,11 +216,12 @@ mod tests {
     fn every_argument_is_read() {
         let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
                     tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
-                    tessera.af=0 tessera.panic=1";
+                    tessera.af=0 tessera.bbm=2 tessera.panic=1";
         let args = BootArgs::parse(line);
         assert_eq!(args.token.unwrap().as_str(), "0aF9");
         assert!(args.icount && args.prompt && args.snapshot_exit && args.panic);
         assert!(!args.hardware_af);
+        assert_eq!(args.bbm, Bbm::Level2);
         assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
         assert_eq!(args.selftest, SelfTest::Named("bbm"));
         assert_eq!(args.unknown().count(), 0);
@@ -203,9 +230,9 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named_and_changes_nothing() {
         let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
-                    tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1";
+                    tessera.log=loud tessera.snapshot=entry tessera.bbm=1 tessera.panic other.thing=1";
         let args = BootArgs::parse(line);
-        assert_eq!(args.unknown().count(), 7);
+        assert_eq!(args.unknown().count(), 8);
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
         assert!(!args.icount && args.token.is_none() && !args.panic);
         assert_eq!(args.hold, 0);

@@ -3,6 +3,7 @@
 //! The rest of the kernel calls these functions and never sees a register. Nothing in here
 //! decides a policy: what to run, what to map and what a fault means are decided elsewhere.
 
+pub mod bbm;
 pub mod bug;
 pub mod context;
 pub mod cpu;
