@@ -5,6 +5,7 @@
 //! typing mistake does not go unseen.
 
 use log::LevelFilter;
+use pgtable::asid::MIN_BITS;
 use sync::Once;
 
 static ARGS: Once<BootArgs<'static>> = Once::new();
@@ -90,12 +91,17 @@ pub struct BootArgs<'a> {
     pub hold: u64,
     /// `tessera.selftest=1|NAME`.
     pub selftest: SelfTest<'a>,
+    /// `tessera.bench=GROUP`: benchmarks instead of a program, in an image that has them.
+    pub bench: Option<&'a str>,
     /// `tessera.snapshot=exit`: wait for the host reader before a program's memory is torn down.
     pub snapshot_exit: bool,
     /// `tessera.af=0` clears it: accessed and dirty state by software even if hardware could.
     pub hardware_af: bool,
     /// `tessera.bbm=auto|0|2`.
     pub bbm: Bbm,
+    /// `tessera.asid_bits=N`, 4 to 16: use no more address-space identifiers than that, so that
+    /// they run out; raised to what the number of CPUs needs.
+    pub asid_bits: Option<u8>,
     /// `tessera.panic=1`: a deliberate kernel bug after boot, to test its report.
     pub panic: bool,
     line: &'a str,
@@ -111,9 +117,11 @@ impl<'a> BootArgs<'a> {
             log: LevelFilter::Warn,
             hold: 0,
             selftest: SelfTest::Off,
+            bench: None,
             snapshot_exit: false,
             hardware_af: true,
             bbm: Bbm::Auto,
+            asid_bits: None,
             panic: false,
             line,
         };
@@ -144,9 +152,11 @@ impl<'a> BootArgs<'a> {
             "log" => self.log = value.parse().ok()?,
             "hold" => self.hold = size(value)?,
             "selftest" => self.selftest = selftest(value)?,
+            "bench" if cfg!(feature = "bench") => self.bench = Some(value),
             "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
             "af" => self.hardware_af = switch(value)?,
             "bbm" => self.bbm = bbm(value)?,
+            "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = switch(value)?,
             _ => return None,
         }
@@ -169,6 +179,11 @@ fn bbm(value: &str) -> Option<Bbm> {
         "2" => Some(Bbm::Level2),
         _ => None,
     }
+}
+
+fn asid_bits(value: &str) -> Option<u8> {
+    let bits = value.parse().ok()?;
+    (MIN_BITS..=16).contains(&bits).then_some(bits)
 }
 
 fn selftest(value: &str) -> Option<SelfTest<'_>> {
@@ -203,7 +218,7 @@ mod tests {
     fn an_empty_line_gives_the_defaults() {
         let args = BootArgs::parse("");
         assert!(args.token.is_none() && !args.icount && !args.prompt && !args.panic);
-        assert!(args.hardware_af && !args.snapshot_exit);
+        assert!(args.hardware_af && !args.snapshot_exit && args.asid_bits.is_none());
         assert_eq!(args.bbm, Bbm::Auto);
         assert_eq!(
             (args.hold, args.log, args.selftest),
@@ -216,12 +231,13 @@ mod tests {
     fn every_argument_is_read() {
         let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
                     tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
-                    tessera.af=0 tessera.bbm=2 tessera.panic=1";
+                    tessera.af=0 tessera.asid_bits=4 tessera.bbm=2 tessera.panic=1";
         let args = BootArgs::parse(line);
         assert_eq!(args.token.unwrap().as_str(), "0aF9");
         assert!(args.icount && args.prompt && args.snapshot_exit && args.panic);
         assert!(!args.hardware_af);
         assert_eq!(args.bbm, Bbm::Level2);
+        assert_eq!(args.asid_bits, Some(4));
         assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
         assert_eq!(args.selftest, SelfTest::Named("bbm"));
         assert_eq!(args.unknown().count(), 0);
@@ -230,12 +246,22 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named_and_changes_nothing() {
         let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
-                    tessera.log=loud tessera.snapshot=entry tessera.bbm=1 tessera.panic other.thing=1";
+                    tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1 \
+                    tessera.asid_bits=3 tessera.asid_bits=17 tessera.bbm=1";
         let args = BootArgs::parse(line);
-        assert_eq!(args.unknown().count(), 8);
+        assert_eq!(args.unknown().count(), 10);
+        assert_eq!(args.asid_bits, None);
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
         assert!(!args.icount && args.token.is_none() && !args.panic);
         assert_eq!(args.hold, 0);
+    }
+
+    #[test]
+    fn benchmarks_are_for_images_that_have_them() {
+        let args = BootArgs::parse("tessera.bench=pgtable");
+        let there = cfg!(feature = "bench");
+        assert_eq!(args.bench, there.then_some("pgtable"));
+        assert_eq!(args.unknown().count(), usize::from(!there));
     }
 
     #[test]

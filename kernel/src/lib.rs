@@ -23,6 +23,8 @@ pub mod trap;
 pub mod arch;
 #[cfg(target_os = "none")]
 pub use arch::{bug, percpu};
+#[cfg(all(target_os = "none", feature = "bench"))]
+pub mod bench;
 #[cfg(target_os = "none")]
 pub mod console;
 #[cfg(target_os = "none")]

@@ -51,6 +51,11 @@ pub fn xtask() -> Result<PathBuf> {
     get("TESSERA_XTASK")
 }
 
+/// The fault that kernels are to be booted with: `cargo xtask mutants` gives one.
+pub fn fault() -> Option<String> {
+    std::env::var("TESSERA_FAULT").ok()
+}
+
 /// The folder for logs, made if missing.
 ///
 /// # Errors

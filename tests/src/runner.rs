@@ -78,8 +78,13 @@ pub struct Booted {
 }
 
 impl Boot {
-    /// A boot for the test `name`, which also names the log.
+    /// A boot for the test `name`, which also names the log; with the fault that is to be planted,
+    /// if any.
     pub fn new(name: &str, machine: Machine, limits: Limits) -> Self {
+        let machine = match env::fault() {
+            Some(fault) => machine.bootarg(format!("tessera.fault={fault}")),
+            None => machine,
+        };
         Self {
             name: name.into(),
             machine,

@@ -27,13 +27,30 @@ pub struct Kernel {
 /// The target is missing, the build fails (status 101, cargo's output is shown), or the result is
 /// no arm64 `Image`.
 pub fn kernel(workspace: &Workspace, profile: &str) -> Result<Kernel> {
+    kernel_with(workspace, profile, None)
+}
+
+/// Builds the kernel with one more feature of the crate `kernel`, in target directories of the
+/// feature's own, so that neither build throws the other away.
+///
+/// # Errors
+/// As [`kernel`].
+pub fn kernel_with(workspace: &Workspace, profile: &str, feature: Option<&str>) -> Result<Kernel> {
     toolchain::ensure(toolchain::KERNEL)?;
     let mut command = cross_build(workspace, toolchain::KERNEL, profile);
     command.args(["--package", "boot"]);
-    let built = run_cargo(&mut command, "building the kernel")?;
+    let mut place = workspace.scratch()?.join(profile);
+    let mut what = "building the kernel".to_owned();
+    if let Some(feature) = feature {
+        command.arg("--features").arg(format!("kernel/{feature}"));
+        command.env("CARGO_TARGET_DIR", workspace.target().join(feature));
+        place = place.join(feature);
+        what = format!("{what} with {feature}");
+    }
+    let built = run_cargo(&mut command, &what)?;
     let (_, elf) = built.into_iter().next().context("cargo built no kernel")?;
     let bytes = std::fs::read(&elf).with_context(|| format!("cannot read {}", elf.display()))?;
-    let image = workspace.scratch()?.join(profile).join("Image");
+    let image = place.join("Image");
     write_atomically(&image, &image::flat(&bytes)?)?;
     Ok(Kernel {
         image,

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::cli::{Ci, Test};
+use crate::cli::{Ci, Miri, Mutants, Test};
 use crate::workspace::Workspace;
-use crate::{lints, test, toolchain, ui};
+use crate::{lints, miri, mutants, test, toolchain, ui};
 
 /// Runs every step, also behind a failed one, and ends on the tests' totals.
 ///
@@ -40,7 +40,12 @@ pub fn run(workspace: &Workspace, options: &Ci) -> Result<u8> {
         full: options.full,
         ..Test::default()
     };
-    let tally = test::tiers(workspace, &tests)?;
+    let mut tally = test::tiers(workspace, &tests)?;
+    if options.full {
+        println!("planted faults");
+        tally.add(mutants::tally(workspace, &Mutants::default())?);
+        tally.add(miri::tally(workspace, &Miri::default())?);
+    }
     if !failed.is_empty() {
         println!("failed before the tests: {}", failed.join(", "));
     }

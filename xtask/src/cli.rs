@@ -18,6 +18,12 @@ pub enum Task {
     Qemu(Box<Qemu>),
     /// Run the tests: host, model checker, booted kernel
     Test(Test),
+    /// Plant faults and see that tests notice each of them
+    Mutants(Mutants),
+    /// Run host tests under Miri, which finds undefined behaviour
+    Miri(Miri),
+    /// Count the instructions that operations of the kernel take
+    Bench(Bench),
     /// Everything a commit must pass: format, lints, docs, tests
     Ci(Ci),
     /// Boot the kernel stopped and attach gdb to it
@@ -135,10 +141,53 @@ pub struct Test {
     pub full: bool,
 }
 
+/// Plant faults and see that tests notice each of them.
+///
+/// A fault is a place in the sources where a build with the feature `planted` can be told to do the
+/// wrong thing (kernel/sync/src/planted.rs lists them). tests/mutants.txt names a test for each: it
+/// must pass without the fault and fail with it. The status is 1 if a fault survives, has no test,
+/// or the table is wrong. The builds have target directories of their own.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Mutants {
+    /// Only these faults
+    pub names: Vec<String>,
+    /// List the faults and their tests instead of planting them
+    #[arg(long)]
+    pub list: bool,
+    /// Another table than tests/mutants.txt
+    #[arg(long, value_name = "FILE")]
+    pub table: Option<PathBuf>,
+}
+
+/// Run host tests under Miri, which finds undefined behaviour.
+///
+/// With strict provenance and the sizes that tests choose for Miri. It needs a nightly toolchain
+/// with the component miri; what is missing is installed with rustup, and where that cannot be
+/// done the status is 2.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Miri {
+    /// Only tests whose name contains this
+    pub name: Option<String>,
+}
+
+/// Count the instructions that operations of the kernel take.
+///
+/// The measuring code runs in a kernel built for it, on one neoverse-n2 whose instructions QEMU
+/// counts, so that two runs give the same figures. They are compared with those in tests/bench: the
+/// status is 1 if one has become more than 3 % worse.
+#[derive(Args, Clone, Debug)]
+pub struct Bench {
+    /// Only this group of benchmarks (a file in tests/bench); all without it
+    pub name: Option<String>,
+    /// Write the figures into tests/bench. The commit that does so has to say why they changed
+    #[arg(long)]
+    pub update: bool,
+}
+
 /// Everything a commit must pass: format, lints, docs, tests.
 #[derive(Args, Debug)]
 pub struct Ci {
-    /// Also the long tests
+    /// Also the long tests, Miri and all planted faults
     #[arg(long)]
     pub full: bool,
 }

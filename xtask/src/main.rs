@@ -1,11 +1,14 @@
 //! `cargo xtask`: builds, boots and checks Tessera.
 
 mod artifacts;
+mod bench;
 mod ci;
 mod cli;
 mod failure;
 mod gdb;
 mod lints;
+mod miri;
+mod mutants;
 mod provision;
 mod run;
 mod setup;
@@ -42,6 +45,9 @@ fn dispatch(task: Task) -> Result<u8> {
     match task {
         Task::Qemu(options) => run::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Mutants(options) => mutants::run(&workspace, &options),
+        Task::Miri(options) => miri::run(&workspace, &options),
+        Task::Bench(options) => bench::run(&workspace, &options),
         Task::Ci(options) => ci::run(&workspace, &options),
         Task::Gdb(options) => gdb::run(&workspace, &options),
         Task::Setup(options) => setup::run(&workspace, &options),

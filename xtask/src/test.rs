@@ -2,13 +2,13 @@
 
 mod report;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-pub use report::Tally;
-use report::{Style, follow};
+pub use report::{Style, Tally, follow};
 
 use crate::cli::Test;
 use crate::workspace::Workspace;
@@ -126,23 +126,40 @@ fn harness(workspace: &Workspace) -> Command {
 
 /// Builds what the harness boots, and tells it where everything is.
 fn prepare(workspace: &Workspace, command: &mut Command) -> Result<()> {
+    command.envs(harness_environment(workspace, None)?);
+    Ok(())
+}
+
+/// Builds what the harness boots, with a feature of the kernel's if one is given, and returns the
+/// variables that tell the harness where everything is.
+///
+/// # Errors
+/// A build fails, or QEMU is missing and cannot be had.
+pub fn harness_environment(
+    workspace: &Workspace,
+    feature: Option<&str>,
+) -> Result<Vec<(String, OsString)>> {
     let qemu = provision::ensure(workspace)?;
-    let kernel = artifacts::kernel(workspace, "kernel")?;
-    let checked = artifacts::kernel(workspace, "checked")?;
+    let kernel = artifacts::kernel_with(workspace, "kernel", feature)?;
+    let checked = artifacts::kernel_with(workspace, "checked", feature)?;
     let programs = artifacts::programs(workspace, &["tour", "programs"])?;
     let (_, program) = programs.first().context("cargo built no programs")?;
-    command.env("TESSERA_QEMU", qemu.path);
-    command.env("TESSERA_KERNEL_IMAGE", kernel.image);
-    command.env("TESSERA_CHECKED_IMAGE", checked.image);
-    command.env("TESSERA_KERNEL_ELF", kernel.elf.unwrap_or_default());
-    command.env("TESSERA_CHECKED_ELF", checked.elf.unwrap_or_default());
-    command.env(
-        "TESSERA_USER_DIR",
-        program.parent().context("a program has a directory")?,
-    );
-    command.env("TESSERA_XTASK", std::env::current_exe()?);
-    command.env("TESSERA_OUT", workspace.scratch()?.join("test-logs"));
-    Ok(())
+    let folder = program.parent().context("a program has a directory")?;
+    let variables: [(&str, OsString); 8] = [
+        ("TESSERA_QEMU", qemu.path.into()),
+        ("TESSERA_KERNEL_IMAGE", kernel.image.into()),
+        ("TESSERA_CHECKED_IMAGE", checked.image.into()),
+        ("TESSERA_KERNEL_ELF", kernel.elf.unwrap_or_default().into()),
+        (
+            "TESSERA_CHECKED_ELF",
+            checked.elf.unwrap_or_default().into(),
+        ),
+        ("TESSERA_USER_DIR", folder.into()),
+        ("TESSERA_XTASK", std::env::current_exe()?.into()),
+        ("TESSERA_OUT", workspace.scratch()?.join("test-logs").into()),
+    ];
+    let owned = variables.map(|(name, value)| (name.to_owned(), value));
+    Ok(owned.into())
 }
 
 /// `--full` is told to every test binary by a variable; ignored tests are long ones.

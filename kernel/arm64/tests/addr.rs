@@ -95,6 +95,8 @@ fn a_range_rounds_out_to_pages() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 10 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn questions_about_ranges_agree_with_wide_arithmetic(a: u64, b: u64, c: u64, d: u64, va: u64) {
         // Small numbers make the ranges meet.

@@ -143,7 +143,7 @@ fn marks_of_software_concern_no_tlb() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 20 } else { 4000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Nothing but the listed bits may change in place between two valid words.
     #[test]

@@ -165,6 +165,8 @@ fn stepping_to_the_top_of_the_space_ends() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 10 } else { 256 }, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn indices_and_offset_rebuild_the_address(va: u64, shape in 0usize..42) {
         let g = shapes()[shape];

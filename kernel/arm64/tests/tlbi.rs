@@ -125,7 +125,7 @@ fn a_contiguous_block_takes_one_operation() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 20 } else { 2000 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn pieces_cover_exactly_the_pages_asked_for(

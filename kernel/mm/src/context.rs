@@ -2,10 +2,10 @@
 
 use core::sync::atomic::Ordering;
 
+use pgtable::asid::{Asids, SET_ASIDE};
 use pgtable::{Graveyard, Machine};
+use sync::MAX_CPUS;
 use sync::atomic::AtomicU32;
-
-use crate::asid::Asids;
 
 /// The number of `init_mm`.
 pub const INIT_MM: u32 = 1;
@@ -14,28 +14,39 @@ pub const INIT_MM: u32 = 1;
 pub struct MmContext<M: Machine> {
     pub(crate) machine: &'static M,
     pub(crate) graveyard: &'static Graveyard,
-    pub(crate) asids: Asids,
+    asids: Asids<MAX_CPUS>,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
 }
 
 impl<M: Machine> MmContext<M> {
-    /// A context for a machine whose identifiers have `asid_bits` bits.
-    pub const fn new(
+    /// A context for a machine of `cpus` CPUs.
+    ///
+    /// # Panics
+    /// If identifiers of that many bits do not suffice for so many CPUs:
+    /// [`pgtable::asid::usable_bits`] says what does.
+    pub fn new(
         machine: &'static M,
         graveyard: &'static Graveyard,
         asid_bits: u8,
+        cpus: usize,
         clock: fn() -> u64,
     ) -> Self {
-        let next_id = AtomicU32::new(INIT_MM + 16);
+        let asids = Asids::new(asid_bits, cpus, SET_ASIDE);
         Self {
             machine,
             graveyard,
-            asids: Asids::new(asid_bits),
+            asids: asids.expect("an identifier for every CPU and one more"),
             clock,
-            next_id,
+            next_id: AtomicU32::new(INIT_MM + 16),
         }
+    }
+
+    /// The identifiers under which spaces are in the TLBs.
+    #[inline]
+    pub fn asids(&self) -> &Asids<MAX_CPUS> {
+        &self.asids
     }
 
     pub(crate) fn new_id(&self) -> u32 {

@@ -5,7 +5,6 @@
 
 extern crate alloc;
 
-pub mod asid;
 pub mod change;
 pub mod context;
 pub mod error;

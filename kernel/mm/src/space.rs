@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use arm64::attrs::Prot;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
-use pgtable::{Gather, Machine, PageTable, RootWord, TableError, TableStats, User};
+use pgtable::{AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User};
 use sync::SpinLock;
 use sync::atomic::{AtomicBool, AtomicU64};
 use sync::rank;
@@ -33,7 +33,6 @@ pub struct Map {
 pub struct Space<M: Machine> {
     context: &'static MmContext<M>,
     table: PageTable<User, M>,
-    asid: u16,
     map: SpinLock<Map, rank::MapOwner>,
     /// Counts changes begun: what a fault was planned from is retired when it moves on. It moves
     /// before the first lock of a visit, and a fault reads it under the lock of its table (D5).
@@ -47,18 +46,10 @@ impl<M: Machine> Space<M> {
     /// An empty space.
     ///
     /// # Errors
-    /// [`MmError::NoMemory`]: no frame for the root, or no identifier left.
+    /// [`MmError::NoMemory`]: no frame for the root.
     pub fn new(context: &'static MmContext<M>) -> Result<Self, MmError> {
         let geometry = Geometry::for_va_bits(VA_BITS);
-        let asid = context.asids.take().ok_or(MmError::NoMemory)?;
-        let table = match PageTable::new(context.machine, context.new_id(), geometry) {
-            Ok(table) => table,
-            Err(error) => {
-                context.asids.give_back(asid);
-                return Err(error.into());
-            }
-        };
-        table.asid_cell().set(asid);
+        let table = PageTable::new(context.machine, context.new_id(), geometry)?;
         let map = Map {
             areas: VmaIndex::new(),
             owned: false,
@@ -68,7 +59,6 @@ impl<M: Machine> Space<M> {
         Ok(Self {
             context,
             table,
-            asid,
             map: SpinLock::new(map),
             changes: AtomicU64::new(0),
             counters: Counters::default(),
@@ -82,9 +72,16 @@ impl<M: Machine> Space<M> {
         self.table.owner().id
     }
 
-    /// Its identifier in the TLB.
-    pub fn asid(&self) -> u16 {
-        self.asid
+    /// What TLBs know it by: for CPUs that change to it, and for invalidations.
+    #[inline]
+    pub fn asid_cell(&self) -> &AsidCell {
+        self.table.asid_cell()
+    }
+
+    /// What all spaces share.
+    #[inline]
+    pub fn context(&self) -> &'static MmContext<M> {
+        self.context
     }
 
     /// Root and levels.
@@ -137,10 +134,6 @@ impl<M: Machine> Space<M> {
     /// Number of areas.
     pub fn area_count(&self) -> usize {
         self.map.lock().areas.len()
-    }
-
-    pub(crate) fn context(&self) -> &'static MmContext<M> {
-        self.context
     }
 
     pub(crate) fn machine(&self) -> &'static M {
@@ -264,7 +257,9 @@ impl<M: Machine> Drop for Space<M> {
         }
         self.table.retire(&mut gather);
         self.release(&mut gather);
-        self.context.asids.give_back(self.asid);
+        // The identifier goes with its cell. Nobody is told: it is handed out again only in another
+        // generation, which every CPU begins with a flush of its own. What this space had in a TLB
+        // is gone already, by the flushes above, each before its frames were freed.
     }
 }
 
@@ -272,7 +267,7 @@ impl<M: Machine> fmt::Debug for Space<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Space")
             .field("id", &self.id())
-            .field("asid", &self.asid)
+            .field("asid", &self.table.asid())
             .finish()
     }
 }

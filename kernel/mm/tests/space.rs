@@ -30,7 +30,7 @@ impl World {
     fn new(pages: u64) -> Self {
         let machine = HostMachine::new(pages, Format { lpa2: false }, 1);
         let graves: &'static Graveyard = Box::leak(Box::default());
-        let context = Box::leak(Box::new(MmContext::new(machine, graves, 8, || 0)));
+        let context = Box::leak(Box::new(MmContext::new(machine, graves, 8, 1, || 0)));
         Self {
             machine,
             graves,
@@ -39,8 +39,12 @@ impl World {
         }
     }
 
+    /// A space that CPU 0 runs.
     fn space(&self) -> Space {
-        Space::new(self.context).expect("a space")
+        let space = Space::new(self.context).expect("a space");
+        let switched = self.context.asids().switch_to(space.asid_cell(), 0);
+        assert_eq!(switched.asid, space.asid_cell().current());
+        space
     }
 
     /// Lets grace periods pass until nothing waits, then compares with the beginning.
@@ -340,7 +344,7 @@ fn unmapping_flushes_before_the_frame_is_free_and_an_empty_range_needs_no_flush(
     .unwrap();
     let first = world.machine.take_invalidations()[0];
     let page = Invalidation::Range {
-        asid: space.asid(),
+        asid: space.asid_cell().current(),
         start: BASE + PAGE,
         end: BASE + 2 * PAGE,
         level: arm64::geometry::Level::L3,
@@ -596,7 +600,7 @@ fn a_fault_with_nothing_to_do_drops_the_translation_that_caused_it() {
     touch(&space, BASE, Access::Read);
     world.machine.take_invalidations();
     let page = Invalidation::Range {
-        asid: space.asid(),
+        asid: space.asid_cell().current(),
         start: BASE,
         end: BASE + PAGE,
         level: arm64::geometry::Level::L3,

@@ -108,7 +108,7 @@ fn changer(space: &Space, machine: &HostMachine, graves: &Graveyard, rounds: u64
 fn nobody_sees_a_page_that_was_dropped_and_nothing_is_lost() {
     let machine = HostMachine::new(2048, Format { lpa2: true }, 0);
     let graves: &'static Graveyard = Box::leak(Box::default());
-    let context = Box::leak(Box::new(MmContext::new(machine, graves, 16, || 0)));
+    let context = Box::leak(Box::new(MmContext::new(machine, graves, 16, CPUS, || 0)));
     let free = machine.free_frames();
     let space = Space::new(context).expect("a space");
     let stop = AtomicBool::new(false);

@@ -11,6 +11,7 @@
 //! the [`Machine`] that a space is given.
 #![cfg_attr(not(test), no_std)]
 
+pub mod activation;
 pub mod asid;
 mod block;
 mod contpte;

@@ -7,6 +7,7 @@ use arm64::geometry::Geometry;
 use frame::{FrameMeta, Frames, PageOps, Window};
 use pgtable::{Kernel, PageTable, Special, TableError};
 
+use super::activate;
 use super::mmu::{self, HW, Hw};
 use super::{heap, memory_ops};
 use crate::early::tables::GEOMETRY;
@@ -46,7 +47,7 @@ pub fn install(info: &BootInfo) {
         unsafe { add(&frames, *bank) };
     }
     mmu::install(frames, info.format);
-    mmu::set_reserved_root(info.reserved_root.pa);
+    activate::set_reserved_root(info.reserved_root.pa);
 }
 
 /// Adds a bank that was just mapped by the engine, metadata and all: zeroes the metadata, then

@@ -1,72 +1,21 @@
-//! The MMU of this machine: which tables TTBR0 holds, TLB invalidation, and the [`Machine`] that
-//! the page-table engine runs on.
+//! The MMU of this machine: TLB invalidation, and the [`Machine`] that the page-table engine runs
+//! on. Which tables TTBR0 holds is in [`super::activate`].
 
 use core::arch::asm;
 
-use aarch64_cpu::registers::{Readable, TTBR0_EL1, Writeable};
 use arm64::addr::{PhysAddr, VirtAddr};
 use arm64::geometry::Level;
 use arm64::pte::Format;
-use arm64::{regs, tlbi};
+use arm64::tlbi;
 use frame::Frames;
-use pgtable::{
-    Invalidation, Machine, ReadSide, RootWord, SpaceKind, TableDesc, TableError, TableStats,
-};
+use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
 use sync::Once;
-use sync::atomic::{AtomicU64, Ordering};
 use sync::grace::Grace;
 
-use super::memory_ops;
+use super::{events, memory_ops};
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
-
-/// A user space as TTBR0 takes it: root, levels and identifier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootActivation {
-    ttbr0: u64,
-}
-
-impl RootActivation {
-    /// The activation of the space with this root word and identifier.
-    pub fn new(word: RootWord, asid: u16) -> Self {
-        Self {
-            ttbr0: regs::ttbr(HW.format(), word.root(), asid),
-        }
-    }
-}
-
-static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
-
-/// Names the empty table that TTBR0 holds while no space is loaded.
-pub fn set_reserved_root(root: PhysAddr) {
-    RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
-}
-
-/// Loads a user space on this CPU, if another one (or none) is loaded. Identifiers are never
-/// shared by two spaces, so no invalidation is needed.
-#[inline]
-pub fn activate(root: RootActivation) {
-    if TTBR0_EL1.get() != root.ttbr0 {
-        load(root.ttbr0);
-    }
-}
-
-/// Loads the reserved root: from here on this CPU does not look at any user table. Before going
-/// idle, and before a space is torn down.
-pub fn deactivate() {
-    let reserved = RESERVED_ROOT.load(Ordering::Relaxed);
-    if TTBR0_EL1.get() != reserved {
-        load(reserved);
-    }
-}
-
-fn load(ttbr0: u64) {
-    TTBR0_EL1.set(ttbr0);
-    // SAFETY: a barrier. What TTBR0 names is a constructed root that outlives its activation
-    // (law 8: a root is freed after the grace period that follows its last deactivation).
-    unsafe { asm!("isb", options(nostack, preserves_flags)) };
-}
 
 /// The machine under every space of this kernel.
 #[derive(Debug)]
@@ -120,15 +69,18 @@ impl Machine for Hw {
             // A user entry that went from invalid to valid needs no wait: a CPU whose walker
             // misses it faults, finds it there and tries again.
             SpaceKind::User => {}
-            // SAFETY: barriers only.
-            SpaceKind::Kernel | SpaceKind::Special => unsafe {
-                asm!("dsb ishst", "isb", options(nostack, preserves_flags));
-            },
+            SpaceKind::Kernel | SpaceKind::Special => {
+                events::dsb();
+                events::isb();
+                // SAFETY: barriers only.
+                unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+            }
         }
     }
 
     #[inline]
     fn before_invalidate(&self) {
+        events::dsb();
         // SAFETY: a barrier.
         unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
     }
@@ -146,6 +98,7 @@ impl Machine for Hw {
             Invalidation::Kernel { start, end } => {
                 let pages = end.wrapping_sub(start) >> 12;
                 if pages > KERNEL_RANGE_LIMIT {
+                    events::tlbi();
                     // SAFETY: an invalidation makes no translation that the tables do not hold.
                     unsafe { asm!("tlbi vmalle1is", options(nostack, preserves_flags)) };
                 } else {
@@ -155,6 +108,8 @@ impl Machine for Hw {
                 }
             }
         }
+        events::dsb();
+        events::isb();
         // SAFETY: barriers.
         unsafe { asm!("dsb ish", "isb", options(nostack, preserves_flags)) };
     }
@@ -226,26 +181,31 @@ fn invalidate_range(asid: u16, start: u64, end: u64, level: Level, tables: bool)
 }
 
 fn tlbi_aside1is(operand: u64) {
+    events::tlbi();
     // SAFETY: an invalidation makes no translation that the tables do not hold.
     unsafe { asm!("tlbi aside1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vaae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vaae1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_vale1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe { asm!("tlbi vale1is, {}", in(reg) operand, options(nostack, preserves_flags)) };
 }
 
 fn tlbi_rvale1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above; only reached where the CPU has FEAT_TLBIRANGE.
     unsafe {
         asm!(
@@ -258,6 +218,7 @@ fn tlbi_rvale1is(operand: u64) {
 }
 
 fn tlbi_rvae1is(operand: u64) {
+    events::tlbi();
     // SAFETY: as above.
     unsafe {
         asm!(

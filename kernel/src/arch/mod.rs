@@ -3,11 +3,13 @@
 //! The rest of the kernel calls these functions and never sees a register. Nothing in here
 //! decides a policy: what to run, what to map and what a fault means are decided elsewhere.
 
+pub mod activate;
 pub mod bbm;
 pub mod bug;
 pub mod context;
 pub mod cpu;
 mod early_map;
+pub mod events;
 mod fp;
 pub mod frames;
 pub mod gic;

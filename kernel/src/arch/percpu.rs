@@ -3,8 +3,9 @@
 use core::arch::asm;
 use core::mem::offset_of;
 
+use arm64::regs::USER_T0SZ;
 use sync::MAX_CPUS;
-use sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::arch::Context;
 
@@ -39,6 +40,10 @@ pub struct PerCpu {
     pub saved: [AtomicU64; SAVED_WORDS],
     /// Affinity fields of MPIDR_EL1.
     pub mpidr: AtomicU64,
+    /// The root word of the space that TTBR0 holds; 0 with the reserved root.
+    pub root_word: AtomicU64,
+    /// T0SZ in this CPU's TCR_EL1.
+    pub t0sz: AtomicU8,
     /// How far the CPU has come: [`ABSENT`], [`ONLINE`] or [`LEFT_OUT`].
     pub state: AtomicU32,
 }
@@ -64,6 +69,8 @@ impl PerCpu {
             emergency_stack: AtomicU64::new(0),
             saved: [const { AtomicU64::new(0) }; SAVED_WORDS],
             mpidr: AtomicU64::new(0),
+            root_word: AtomicU64::new(0),
+            t0sz: AtomicU8::new(USER_T0SZ),
             state: AtomicU32::new(ABSENT),
         }
     }

@@ -6,19 +6,19 @@ use core::ptr;
 use aarch64_cpu::registers::{Readable, TPIDR_EL0, Writeable};
 use sync::atomic::Ordering;
 
+use super::activate::{self, RootActivation};
 use super::context::Context;
 use super::fp;
-use super::mmu::{self, RootActivation};
 use super::vectors;
 use crate::percpu;
 
 /// Makes `ctx` the context that this CPU returns to EL0 with, in the address space `root`.
 ///
 /// Saves floating-point registers and `TPIDR_EL0` of the context that was loaded before, if it is
-/// another one, and loads the new one's. `ctx` must stay where it is until another
+/// another one, and loads the new one's. True: the space has grown since this CPU had it. `ctx` must stay where it is until another
 /// `switch_to` or [`detach_current`] on this CPU: contexts live in slab objects, which do not move,
 /// and dropping a loaded one is caught as a kernel bug.
-pub fn switch_to(ctx: &Context, root: RootActivation) {
+pub fn switch_to(ctx: &Context, root: RootActivation<'_>) -> bool {
     let cpu = percpu::this();
     let new = ptr::from_ref(ctx).cast_mut();
     if cpu.current.load(Ordering::Relaxed) != new {
@@ -28,7 +28,7 @@ pub fn switch_to(ctx: &Context, root: RootActivation) {
         load_lazy(ctx);
         cpu.current.store(new, Ordering::Relaxed);
     }
-    mmu::activate(root);
+    activate::activate(root)
 }
 
 /// Forgets the loaded context after saving what is still in the CPU: before its thread parks,

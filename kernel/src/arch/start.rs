@@ -3,8 +3,8 @@
 use core::arch::asm;
 
 use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
-use sync::Once;
 use sync::atomic::Ordering;
+use sync::{MAX_CPUS, Once};
 
 use super::early_map::{self, EarlyMap};
 use super::{cpu, gic, memory_ops, power, rtc, smp, time, uart};
@@ -88,7 +88,10 @@ fn start_memory(handoff: &'static Handoff, map: &mut EarlyMap) -> Result<(), Ref
     bootargs::set(BootArgs::parse(facts.bootargs));
     map.close_window();
     cpu::init_this(smp::reserved_ttbr(handoff));
-    memory::init(&map.boot_info(&plan, &facts));
+    memory::init(
+        &map.boot_info(&plan, &facts),
+        facts.cpus.len().clamp(1, MAX_CPUS),
+    );
     MACHINE.call_once(|| Machine { handoff, facts });
     Ok(())
 }

@@ -9,12 +9,14 @@ use arm64::addr::Pfn;
 use frame::Class;
 use mm::MmContext;
 use mm::context::INIT_MM;
+use pgtable::asid::usable_bits;
 use pgtable::{Graveyard, Kernel, PageTable, Special};
 use sync::Once;
 
 use crate::arch::frames as boot;
 use crate::arch::mmu::{self, HW, Hw};
 use crate::arch::{cpu, heap, time};
+use crate::bootargs;
 use crate::early::{BootInfo, Region, ReservedKind};
 
 pub use mmu::{frames, grace};
@@ -78,12 +80,12 @@ pub fn special_spaces() -> [&'static PageTable<Special, Hw>; 2] {
 }
 
 /// Takes memory over from boot: constructs the allocator, adopts every boot table (CTOR-11), gives
-/// the heap its range. Called once on the boot CPU.
+/// the heap its range. Called once on the boot CPU, of at most `cpus` that there will be.
 ///
 /// # Panics
 /// When the boot tables are not what boot said they are, or RAM does not suffice for the heap:
 /// nothing can run then.
-pub fn init(info: &BootInfo) {
+pub fn init(info: &BootInfo, cpus: usize) {
     boot::install(info);
     for reserved in info.reserved.iter() {
         frames().set_class(reserved.region.pfns(), class_of(reserved.kind));
@@ -104,8 +106,12 @@ pub fn init(info: &BootInfo) {
     });
     let total: u64 = info.banks.iter().map(Region::len).sum();
     boot::init_heap(vmap::map_heap(heap_size(total)));
-    let asid_bits = cpu::features().asid_bits;
-    CONTEXT.call_once(|| MmContext::new(&HW, &GRAVEYARD, asid_bits, time::instructions));
+    let (hardware, wanted) = (cpu::features().asid_bits, bootargs::get().asid_bits);
+    let asid_bits = usable_bits(hardware, wanted, cpus);
+    if wanted.is_some_and(|wanted| wanted != asid_bits) {
+        log::warn!("{asid_bits} bits of address-space identifiers are used");
+    }
+    CONTEXT.call_once(|| MmContext::new(&HW, &GRAVEYARD, asid_bits, cpus, time::instructions));
     log::debug!(
         "memory: {} KiB of RAM, heap {:?}",
         total >> 10,

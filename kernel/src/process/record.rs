@@ -8,7 +8,7 @@ use sync::{Queue, SpinGuard, SpinLock, rank};
 
 use super::end::End;
 use super::signals::{self, Dispositions};
-use crate::arch::mmu::RootActivation;
+use crate::arch::activate::RootActivation;
 use crate::errno::Errno;
 use crate::handle::HandleTable;
 use crate::memory::{self, Space};
@@ -85,8 +85,8 @@ impl Process {
 
     /// Its space as the MMU takes it.
     #[inline]
-    pub fn space_activation(&self) -> RootActivation {
-        RootActivation::new(self.space.root_word(), self.space.asid())
+    pub fn space_activation(&self) -> RootActivation<'_> {
+        RootActivation::new(self.space.root_word(), self.space.asid_cell())
     }
 
     /// Its descriptors. A leaf: nothing is locked meanwhile.

@@ -63,6 +63,10 @@ pub fn main_cpu() -> ! {
     }
     sched::online();
     uart::enable_rx_irq();
+    #[cfg(feature = "bench")]
+    if let Some(group) = args.bench {
+        power::exit(crate::bench::run(group));
+    }
     match args.selftest {
         SelfTest::Off => first_program(),
         _ => power::exit(selftest::run()),

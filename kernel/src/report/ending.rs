@@ -128,7 +128,7 @@ fn leave(process: Ref<Process>) -> Stage {
     if stats::write_open(&mut text, &process).is_err() {
         text = Growing::default();
     }
-    arch::mmu::deactivate();
+    arch::activate::deactivate();
     drop(process);
     Stage::Settle {
         text: text.0,

@@ -14,7 +14,7 @@ use sync::MAX_CPUS;
 /// wait all the same and is served here.
 pub(super) fn wait(this: &'static Cpu) {
     this.stay.rename(What::EXEMPT);
-    arch::mmu::deactivate();
+    arch::activate::deactivate();
     prompt::serve();
     let bit = 1u64 << cpu_index();
     IDLE.fetch_or(bit, Ordering::SeqCst);

@@ -72,7 +72,10 @@ fn leave_attentively(cpu: &'static Cpu) {
             rotate(cpu);
             continue;
         }
-        arch::run::switch_to(thread.context(), thread.process().space_activation());
+        let process = thread.process();
+        if arch::run::switch_to(thread.context(), process.space_activation()) {
+            process.space().counters().root_reloads.bump();
+        }
         break;
     }
     arm_timer(cpu);

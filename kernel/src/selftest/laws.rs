@@ -14,10 +14,10 @@ use crate::memory::{frames, graveyard};
 
 const VA: u64 = 0x14_0000_0000;
 
-/// The protections of a user mapping that can be told apart: without write and execute at once.
+/// The protections of a mapping. Whoever may write or execute may read, as on Linux; nothing is
+/// writable and executable at once.
 fn prots() -> impl Iterator<Item = Prot> {
-    let all = (0..8).map(Prot::from_bits_truncate);
-    all.filter(|prot| !prot.is_write_exec())
+    [Prot::empty(), Prot::READ, Prot::RW, Prot::RX].into_iter()
 }
 
 fn range(start: u64, len: u64) -> Result<VaRange, Failure> {

@@ -6,7 +6,8 @@ use mm::{Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmErro
 use pgtable::{Machine, Walked};
 
 use super::{Failure, Outcome, check};
-use crate::arch::mmu::{self, HW, RootActivation};
+use crate::arch::activate::{self, RootActivation};
+use crate::arch::mmu::HW;
 use crate::arch::probe::try_store_as_user;
 use crate::memory::{self, Space, grace, graveyard};
 
@@ -29,7 +30,7 @@ impl Loaded {
     }
 
     pub(super) fn load(&self) {
-        mmu::activate(RootActivation::new(self.0.root_word(), self.0.asid()));
+        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()));
     }
 
     pub(super) fn run(&self, verb: Verb) -> Result<u64, MmError> {
@@ -108,7 +109,7 @@ impl Loaded {
 
 impl Drop for Loaded {
     fn drop(&mut self) {
-        mmu::deactivate();
+        activate::deactivate();
     }
 }
 

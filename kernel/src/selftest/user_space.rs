@@ -198,7 +198,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
     store_as_user(VA, 1);
     let second = Loaded::new()?;
     check(
-        second.0.asid() != first.0.asid(),
+        second.0.asid_cell().current() != first.0.asid_cell().current(),
         "one identifier for two spaces",
         0,
     )?;

@@ -102,7 +102,13 @@ fn page_fault(access: esr::Access, va: u64) {
         esr::Access::Exec => mm::Access::Exec,
     };
     let thread = sched::current();
-    match thread.process().space().fault(FaultInput {
+    let process = thread.process();
+    // This CPU may have the space with fewer levels than it has by now, and the fault may be about
+    // that: then it is none. A change costs one retry at the most, as the words agree afterwards.
+    if arch::activate::reload_grown(process.space_activation()) {
+        return process.space().counters().root_reloads.bump();
+    }
+    match process.space().fault(FaultInput {
         va,
         access,
         kernel: false,

@@ -165,3 +165,18 @@ mod on {
         NONE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, is};
+
+    /// The one test that every fault kills.
+    #[test]
+    fn no_fault_is_planted_unless_asked_for() {
+        for &(fault, name) in Fault::ALL {
+            assert!(!is(fault), "{name} is planted");
+            assert_eq!(Fault::named(name), Some(fault));
+        }
+        assert_eq!(Fault::named("skipflush"), None);
+    }
+}
