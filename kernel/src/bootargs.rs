@@ -77,6 +77,18 @@ pub enum Bug {
     Stray,
 }
 
+/// Whether contiguous blocks are repainted without a flush in between (FEAT_BBM level 2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bbm {
+    /// Where every CPU is known never to take a TLB conflict abort for it.
+    #[default]
+    Auto,
+    /// Never: break, flush, make.
+    Flush,
+    /// Wherever the identification registers say level 2, known or not.
+    Level2,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct BootArgs<'a> {
@@ -98,6 +110,8 @@ pub struct BootArgs<'a> {
     pub snapshot_exit: bool,
     /// `tessera.af=0` clears it: accessed and dirty state by software even if hardware could.
     pub hardware_af: bool,
+    /// `tessera.bbm=auto|0|2`.
+    pub bbm: Bbm,
     /// `tessera.asid_bits=N`, 4 to 16: use no more address-space identifiers than that, so that
     /// they run out; raised to what the number of CPUs needs.
     pub asid_bits: Option<u8>,
@@ -124,6 +138,7 @@ impl<'a> BootArgs<'a> {
             bench: None,
             snapshot_exit: false,
             hardware_af: true,
+            bbm: Bbm::Auto,
             asid_bits: None,
             panic: Bug::None,
             protect_pgtables: true,
@@ -160,6 +175,7 @@ impl<'a> BootArgs<'a> {
             "bench" if cfg!(feature = "bench") => self.bench = Some(value),
             "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
             "af" => self.hardware_af = switch(value)?,
+            "bbm" => self.bbm = bbm(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = bug(value)?,
             "protect_pgtables" => self.protect_pgtables = on_or_off(value)?,
@@ -183,6 +199,15 @@ fn on_or_off(value: &str) -> Option<bool> {
     match value {
         "off" => Some(false),
         "on" => Some(true),
+        _ => None,
+    }
+}
+
+fn bbm(value: &str) -> Option<Bbm> {
+    match value {
+        "auto" => Some(Bbm::Auto),
+        "0" => Some(Bbm::Flush),
+        "2" => Some(Bbm::Level2),
         _ => None,
     }
 }
@@ -236,6 +261,7 @@ mod tests {
         assert!(args.hardware_af && args.protect_pgtables && !args.snapshot_exit);
         assert!(args.asid_bits.is_none());
         assert_eq!((args.panic, args.fault), (Bug::None, None));
+        assert_eq!(args.bbm, Bbm::Auto);
         assert_eq!(
             (args.hold, args.log, args.selftest),
             (0, LevelFilter::Warn, SelfTest::Off)
@@ -247,12 +273,14 @@ mod tests {
     fn every_argument_is_read() {
         let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
                     tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
-                    tessera.af=0 tessera.asid_bits=4 tessera.panic=1 tessera.protect_pgtables=off";
+                    tessera.af=0 tessera.asid_bits=4 tessera.bbm=2 tessera.panic=1 \
+                    tessera.protect_pgtables=off";
         let args = BootArgs::parse(line);
         assert_eq!(args.token.unwrap().as_str(), "0aF9");
         assert!(args.icount && args.prompt && args.snapshot_exit);
         assert!(!args.hardware_af && !args.protect_pgtables);
         assert_eq!((args.panic, args.asid_bits), (Bug::Panic, Some(4)));
+        assert_eq!(args.bbm, Bbm::Level2);
         assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
         assert_eq!(args.selftest, SelfTest::Named("bbm"));
         assert_eq!(args.unknown().count(), 0);
@@ -263,9 +291,9 @@ mod tests {
         let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
                     tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1 \
                     tessera.panic=loudly tessera.protect_pgtables=1 tessera.fault=NoSuchFault \
-                    tessera.asid_bits=3 tessera.asid_bits=17";
+                    tessera.asid_bits=3 tessera.asid_bits=17 tessera.bbm=1";
         let args = BootArgs::parse(line);
-        assert_eq!(args.unknown().count(), 12);
+        assert_eq!(args.unknown().count(), 13);
         assert_eq!(args.asid_bits, None);
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
         assert!(!args.icount && args.token.is_none() && args.protect_pgtables);

@@ -383,7 +383,10 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn indices(&self) -> (usize, usize) {
         let first = self.table.index(self.from);
-        (first, first + (self.to.wrapping_sub(self.from) / PAGE) as usize)
+        (
+            first,
+            first + (self.to.wrapping_sub(self.from) / PAGE) as usize,
+        )
     }
 
     /// The address of the entry `index`, which lies in the part or behind it.

@@ -190,7 +190,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         let mut table = Some(self.root(section)).filter(|root| self.contains(root, va))?;
         while table.level() < level {
             let index = table.index(va);
-            let loaded = load_lockless(&table.slot(index), section);
+            let loaded = load_lockless(&table, index, section);
             table = step_lockless(self.machine(), table, index, loaded.value.pte())?;
         }
         (table.level() == level).then(|| table.slot(table.index(va)))

@@ -126,5 +126,6 @@ pub(super) fn init_this(reserved: u64) {
         }
     }
     mte::init_this(features);
+    super::bbm::init_this(features);
     time::init_cpu();
 }

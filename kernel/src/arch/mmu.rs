@@ -121,7 +121,7 @@ impl Machine for Hw {
 
     #[inline]
     fn repaints_without_flush(&self) -> bool {
-        false
+        super::bbm::repaints_without_flush()
     }
 
     #[inline]

@@ -4,6 +4,7 @@
 //! decides a policy: what to run, what to map and what a fault means are decided elsewhere.
 
 pub mod activate;
+pub mod bbm;
 pub mod bug;
 pub mod context;
 pub mod cpu;

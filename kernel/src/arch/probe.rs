@@ -10,6 +10,40 @@ use sync::atomic::{AtomicU64, Ordering};
 use super::bug::PC;
 use crate::percpu::SAVED_WORDS;
 
+// SAFETY: a label of the assembly below, of which only the address is taken.
+unsafe extern "C" {
+    /// The vector table while a probe may fault.
+    static probe_vectors: u8;
+}
+
+// A data abort of a probe is skipped, with its syndrome in x9; every other exception is a bug and
+// goes where it always goes.
+global_asm!(
+    r#"
+    .section .text.vectors, "ax"
+    .balign 2048
+    probe_vectors:
+    .set probe_offset, 0
+    .rept 16
+    .balign 128
+    .if probe_offset == 0x200
+    mrs     x9, esr_el1
+    lsr     x10, x9, #26
+    cmp     x10, #0x25
+    b.ne    exception_vectors + 0x200
+    mrs     x10, elr_el1
+    add     x10, x10, #4
+    msr     elr_el1, x10
+    eret
+    .else
+    b       exception_vectors + probe_offset
+    .endif
+    .set probe_offset, probe_offset + 128
+    .endr
+    .balign 128
+    "#
+);
+
 /// How an address is to be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum As {
@@ -140,4 +174,63 @@ pub(super) fn expected(registers: &[u64; SAVED_WORDS]) -> Option<u64> {
         IN_HANDLER.store(TTBR0_EL1.get(), Ordering::Relaxed);
         (&raw const probe_store_failed).addr() as u64
     })
+}
+
+/// Where the probes' exceptions go.
+fn probe_base() -> u64 {
+    (&raw const probe_vectors).addr() as u64
+}
+
+/// As [`load_as_user`], but an access that faults has no value. A real access, which uses whatever
+/// translation the CPU still holds: `AT` would walk anew.
+pub fn try_load_as_user(va: u64) -> Option<u64> {
+    let (value, syndrome): (u64, u64);
+    // SAFETY: with EL0's rights this reaches user memory only. A fault returns to the instruction
+    // behind the access with the syndrome in x9; interrupts are masked at EL1, so nothing else
+    // uses the vectors meanwhile.
+    unsafe {
+        asm!(
+            "mrs {old}, vbar_el1",
+            "msr vbar_el1, {probe}",
+            "isb",
+            "mov x9, xzr",
+            "mov {value}, xzr",
+            "ldtr {value}, [{va}]",
+            "msr vbar_el1, {old}",
+            "isb",
+            old = out(reg) _,
+            probe = in(reg) probe_base(),
+            va = in(reg) va,
+            value = out(reg) value,
+            out("x9") syndrome,
+            out("x10") _,
+            options(nostack),
+        );
+    }
+    (syndrome == 0).then_some(value)
+}
+
+/// As [`store_as_user`]; false if the access faults.
+pub fn try_store_as_user(va: u64, value: u64) -> bool {
+    let syndrome: u64;
+    // SAFETY: as above.
+    unsafe {
+        asm!(
+            "mrs {old}, vbar_el1",
+            "msr vbar_el1, {probe}",
+            "isb",
+            "mov x9, xzr",
+            "sttr {value}, [{va}]",
+            "msr vbar_el1, {old}",
+            "isb",
+            old = out(reg) _,
+            probe = in(reg) probe_base(),
+            va = in(reg) va,
+            value = in(reg) value,
+            out("x9") syndrome,
+            out("x10") _,
+            options(nostack),
+        );
+    }
+    syndrome == 0
 }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use mm::{Access, FaultOutcome, Verb};
 
-use super::user_space::{Loaded, PAGE, RW};
+use super::loaded::{Loaded, PAGE, RW};
 use super::{Failure, Outcome, check};
 use crate::arch::cpu;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};

@@ -4,10 +4,16 @@
 //! or a crash has a name.
 
 mod asids;
+mod blocks;
+mod contpte;
 mod frames;
 mod kernel_space;
+mod laws;
+mod loaded;
 mod protect;
+mod stale;
 mod user_space;
+mod walks;
 
 use core::fmt;
 
@@ -79,6 +85,24 @@ static TESTS: &[Test] = tests![
     asids::more_spaces_than_identifiers_keep_their_own_pages,
     asids::what_is_unmapped_while_another_space_runs_is_gone,
     asids::a_grown_space_is_loaded_with_its_levels,
+    laws::a_page_of_any_protection_keeps_its_states_apart,
+    laws::a_block_of_any_protection_is_a_leaf_of_its_level,
+    contpte::a_folio_is_sixteen_pages_that_follow_each_other,
+    contpte::what_hardware_records_in_one_entry_is_the_blocks,
+    contpte::each_page_of_a_block_faults_once_at_most,
+    contpte::a_part_that_changes_unfolds_and_the_whole_folds_again,
+    contpte::a_hole_in_a_block_is_a_hole_of_one_page,
+    stale::no_write_after_the_right_is_gone,
+    stale::no_access_after_an_unmap,
+    stale::an_unfold_leaves_no_old_translation,
+    stale::a_new_table_is_found_where_an_old_one_was,
+    stale::moved_pages_leave_their_old_place,
+    blocks::a_block_is_cut_by_a_partial_change_and_collapses_again,
+    blocks::no_access_through_a_block_that_is_gone,
+    blocks::a_gibibyte_is_cut_down_to_a_page,
+    walks::a_walk_over_a_boundary_of_the_root_sees_the_next_table,
+    walks::a_walk_of_mixed_tables_agrees_with_the_mmu,
+    walks::copies_over_a_boundary_reach_both_pages,
 ];
 
 /// Runs the tests that `tessera.selftest=` names (`1`: all of them); the number of failures.

@@ -11,7 +11,8 @@ use frame::{Class, TableFrame};
 use mm::{Access, FaultOutcome};
 use pgtable::{Kind, Machine, PageTable};
 
-use super::user_space::{Loaded, PAGE, VA, wait_for_graves};
+use super::loaded::{Loaded, PAGE, wait_for_graves};
+use super::user_space::VA;
 use super::{Outcome, check};
 use crate::arch::activate;
 use crate::arch::mmu::{HW, Hw};

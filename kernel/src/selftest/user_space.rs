@@ -1,85 +1,17 @@
 //! User spaces on the real MMU, looked at with EL0's rights.
 
 use arm64::attrs::Prot;
-use mm::{
-    Access, Backing, CopyStop, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Verb,
-};
-use pgtable::{Machine, Walked};
+use mm::{Access, CopyStop, FaultOutcome, Verb};
+use pgtable::Machine;
 
-use super::{Failure, Outcome, check};
-use crate::arch::activate::{self, RootActivation};
+use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
+use super::{Outcome, check};
 use crate::arch::cpu;
 use crate::arch::mmu::HW;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
-use crate::memory::{self, Space, frames, grace, graveyard};
+use crate::memory::{frames, graveyard};
 
 pub(super) const VA: u64 = 0x12_3456_7000;
-pub(super) const PAGE: u64 = 4096;
-pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-/// A space loaded on this CPU until it is dropped.
-pub(super) struct Loaded(pub(super) Space);
-
-impl Loaded {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let space = Space::new(memory::context());
-        let space = space.map_err(|_| Failure {
-            what: "no space",
-            value: 0,
-        })?;
-        let loaded = Self(space);
-        loaded.load();
-        Ok(loaded)
-    }
-
-    /// True: it has grown since this CPU had it.
-    pub(super) fn load(&self) -> bool {
-        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()))
-    }
-
-    pub(super) fn run(&self, verb: Verb) -> Result<u64, MmError> {
-        let mut change = self.0.begin(verb)?;
-        loop {
-            if let Some(result) = change.step(&self.0, 64) {
-                return result;
-            }
-        }
-    }
-
-    pub(super) fn map(&self, addr: u64, len: u64, prot: Prot) -> Outcome {
-        let flags = MapFlags::FIXED;
-        let request = MapRequest {
-            addr,
-            len,
-            prot,
-            flags,
-            backing: Backing::Anon,
-        };
-        check(self.run(Verb::Map(request)) == Ok(addr), "cannot map", addr)
-    }
-
-    pub(super) fn fault(&self, va: u64, access: Access) -> FaultOutcome {
-        self.0.fault(FaultInput {
-            va,
-            access,
-            kernel: false,
-        })
-    }
-
-    fn young_and_dirty(&self, va: u64) -> Option<(bool, bool)> {
-        let stay = ();
-        match self.0.table().walk(va, &HW.read_side(&stay)) {
-            Walked::Seen { value, .. } => Some((value.young(), value.dirty())),
-            Walked::Miss { .. } => None,
-        }
-    }
-}
-
-impl Drop for Loaded {
-    fn drop(&mut self) {
-        activate::deactivate();
-    }
-}
 
 pub(super) fn a_fault_maps_what_the_mmu_then_finds() -> Outcome {
     let space = Loaded::new()?;
@@ -181,19 +113,6 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
         "frames were lost",
         before.wrapping_sub(after),
     )
-}
-
-/// Lets grace periods pass: this CPU reports for itself, the others are idle.
-pub(super) fn wait_for_graves() -> Outcome {
-    for _ in 0..1_000_000 {
-        graveyard().reap(&HW, 64);
-        if graveyard().is_empty() {
-            return Ok(());
-        }
-        grace().quiescent(sync::cpu_index());
-        sync::relax();
-    }
-    check(false, "a grace period does not end", 0)
 }
 
 pub(super) fn access_flag_and_dirty_state_are_kept() -> Outcome {

@@ -129,8 +129,12 @@ impl Fake {
         // The table first, so that the frames follow each other.
         self.slot(PROGRAM, BLOCK, 3);
         self.next = self.next.next_multiple_of(1 << 16);
+        let folio = self.next;
         for page in 0..16 {
             let frame = self.frame(CLASS_USER);
+            // One folio: its first frame counts for all.
+            self.record(frame)[0] = 0;
+            self.record(frame)[14] = page as u8;
             // Access flag and dirty state are each page's own.
             let own = if page % 2 == 0 { ACCESSED } else { READ_ONLY };
             self.map(
@@ -140,6 +144,7 @@ impl Fake {
                 frame | (USER_DATA | CONT | DBM) ^ own,
             );
         }
+        self.record(folio)[0] = 16;
     }
 
     /// A fresh frame with one reference.

@@ -1,8 +1,9 @@
 //! The kernel's record of each frame, read from RAM through its own virtual address.
 //!
 //! Layout (64 bytes, little endian): 0 u32 references · 4 u8 class · 5 u8 order · 6 u8 table level
-//! plus two · 7 u8 table state · 8 u32 owning space · 12 u8 kind of that space · 16 u32 lock ·
-//! 20 u32 live entries · 24..40 list links · rest reserved.
+//! plus two · 7 u8 table state · 8 u32 owning space · 12 u8 kind of that space · 14 u16 frames
+//! between the head of its block and this one · 16 u32 lock · 20 u32 live entries · 24..40 list
+//! links · rest reserved.
 
 use super::descriptor::{Decoder, Entry, entry_size};
 use super::memory::{Memory, PAGE};
@@ -40,6 +41,8 @@ pub struct FrameMeta {
     pub owner: u32,
     /// 1 user, 2 kernel, 3 special.
     pub kind: u8,
+    /// Frames between the head of the allocated block, which counts its references, and this one.
+    pub head_offset: u16,
 }
 
 impl FrameMeta {
@@ -55,6 +58,7 @@ impl FrameMeta {
             state: bytes[7],
             owner: word(8),
             kind: bytes[12],
+            head_offset: u16::from_le_bytes([bytes[14], bytes[15]]),
         }
     }
 
@@ -173,6 +177,7 @@ mod tests {
         bytes[7] = STATE_CONSTRUCTED;
         bytes[8..12].copy_from_slice(&0x0102_0304_u32.to_le_bytes());
         bytes[12] = KIND_SPECIAL;
+        bytes[14..16].copy_from_slice(&0x0102_u16.to_le_bytes());
         let expected = FrameMeta {
             references: 7,
             class: CLASS_TABLE,
@@ -180,6 +185,7 @@ mod tests {
             state: STATE_CONSTRUCTED,
             owner: 0x0102_0304,
             kind: KIND_SPECIAL,
+            head_offset: 0x0102,
         };
         assert_eq!(FrameMeta::decode(&bytes), expected);
         bytes[6] = 0;

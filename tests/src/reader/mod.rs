@@ -110,7 +110,7 @@ struct Inspector<'a> {
     vmemmap: Vmemmap<'a>,
     /// Tables reached, with the space each was first reached from.
     seen: HashMap<u64, u32>,
-    /// User mappings per frame address.
+    /// User pages mapped, per address of the frame that counts the references.
     mappings: HashMap<u64, u32>,
     /// Physical ranges executable at EL1.
     executable: Vec<(u64, u64)>,
@@ -158,7 +158,7 @@ impl Inspector<'_> {
         }
     }
 
-    /// A frame mapped n times has at least n references.
+    /// A frame mapped n times has at least n references, and so has a folio of which n pages are.
     fn references(&mut self) {
         let mut counts: Vec<_> = std::mem::take(&mut self.mappings).into_iter().collect();
         counts.sort_unstable();

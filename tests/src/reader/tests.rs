@@ -269,8 +269,8 @@ fn a_block_with_one_frame_of_another_class_is_found() {
         let block = BASE + (6 << 20);
         for page in 0..512 {
             fake.record(block + page * PAGE)[4] = if page == 300 { 6 } else { 5 };
+            fake.record(block + page * PAGE)[0] = 1;
         }
-        fake.record(block)[0] = 1;
         fake.map(PROGRAM, 0x80_0000, 2, (block | USER_DATA) & !0b10);
     });
 }
@@ -290,6 +290,80 @@ fn fewer_references_than_mappings_is_found() {
         let frame = fake.user_frame;
         fake.record(frame)[0] = 0;
     });
+}
+
+#[test]
+fn a_folio_with_fewer_references_than_pages_mapped_is_found() {
+    finds(Rule::References, |fake| {
+        let slot = fake_slot(fake);
+        let head = fake.get(slot) & 0xffff_f000;
+        fake.record(head)[0] = 15;
+    });
+    finds(Rule::References, |fake| {
+        // A page of it is mapped once more.
+        let slot = fake_slot(fake);
+        let head = fake.get(slot) & 0xffff_f000;
+        fake.map(PROGRAM, DATA + PAGE, 3, (head + 7 * PAGE) | USER_DATA);
+    });
+    finds(Rule::References, |fake| {
+        // A block of 2 MiB takes as many references as it has pages.
+        let block = BASE + (6 << 20);
+        for page in 0..512 {
+            let record = fake.record(block + page * PAGE);
+            record[4] = 5;
+            record[14..16].copy_from_slice(&(page as u16).to_le_bytes());
+        }
+        fake.record(block)[..4].copy_from_slice(&511_u32.to_le_bytes());
+        fake.map(PROGRAM, 0x80_0000, 2, (block | USER_DATA) & !0b10);
+    });
+}
+
+/// Where the entry of the contiguous block's first page is.
+fn fake_slot(fake: &mut Fake) -> u64 {
+    fake.slot(PROGRAM, BLOCK, 3)
+}
+
+#[test]
+fn roots_of_two_to_five_levels_are_walked_and_a_wrong_number_is_found() {
+    for levels in 2..=5 {
+        let mut fake = Fake::new();
+        fake.snapshot.lpa2 = levels == 5;
+        fake.root(30, KIND_USER, levels);
+        let frame = fake.frame(5);
+        fake.map(30, 0x3000_1000, 3, frame | USER_DATA);
+        let found = inspect(&fake, &fake.snapshot);
+        assert!(found.violations.is_empty(), "{levels} levels: {found}");
+        assert_eq!(found.user_mappings, 19);
+        // The root word says one level more, or less, than the tables have.
+        let root = fake.snapshot.roots.last_mut().unwrap();
+        root.levels = if levels == 2 { 3 } else { levels - 1 };
+        let found = inspect(&fake, &fake.snapshot);
+        assert!(
+            !found.violations.is_empty(),
+            "{levels} levels were not told apart"
+        );
+    }
+}
+
+#[test]
+fn a_root_that_grew_is_walked_from_its_new_root() {
+    let mut fake = Fake::new();
+    let place = fake
+        .snapshot
+        .roots
+        .iter()
+        .position(|root| root.space == PROGRAM);
+    let old = fake.snapshot.roots[place.unwrap()];
+    let above = fake.table(PROGRAM, KIND_USER, 0);
+    fake.set(above, old.table | 0b11);
+    let grown = &mut fake.snapshot.roots[place.unwrap()];
+    (grown.table, grown.levels) = (above, 4);
+    let found = inspect(&fake, &fake.snapshot);
+    assert!(found.violations.is_empty(), "{found}");
+    assert_eq!((found.user_mappings, found.contiguous), (18, 16));
+    // The old root is announced although it is not the root any more.
+    fake.snapshot.roots.push(old);
+    assert!(!inspect(&fake, &fake.snapshot).violations.is_empty());
 }
 
 #[test]

@@ -199,16 +199,17 @@ impl Inspector<'_> {
         }
         for frame in (leaf.address..leaf.address + leaf.size).step_by(PAGE as usize) {
             let meta = self.vmemmap.meta(frame);
-            if meta.is_none_or(|meta| meta.class != CLASS_USER) {
+            let Some(meta) = meta.filter(|meta| meta.class == CLASS_USER) else {
                 let class = meta.map_or("none", |meta| meta.class_name());
                 self.violation(Rule::UserFrameClass, || {
                     format!("{}, class {class}", at(space, place, frame))
                 });
                 break;
-            }
+            };
+            // The references of a folio are counted on its first frame: one for each page mapped.
+            let head = frame.wrapping_sub(u64::from(meta.head_offset) * PAGE);
+            *self.mappings.entry(head).or_default() += 1;
         }
-        // The references of a larger folio are counted on its first frame.
-        *self.mappings.entry(leaf.address).or_default() += 1;
     }
 }
 
