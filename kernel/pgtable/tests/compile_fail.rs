@@ -185,10 +185,8 @@ fn write_project(dir: &Path, cases: &[Case]) {
         names.iter().map(dependency).collect::<String>()
     );
     write(&dir.join("Cargo.toml"), &manifest);
-    let lock = dir.join("Cargo.lock");
-    if !lock.exists() {
-        fs::copy(kernel.with_file_name("Cargo.lock"), lock).expect("the lock file");
-    }
+    let lock = kernel.with_file_name("Cargo.lock");
+    fs::copy(lock, dir.join("Cargo.lock")).expect("the lock file");
     let _old = fs::remove_dir_all(dir.join("src/bin"));
     let mut twins = String::new();
     for case in cases {
