@@ -9,6 +9,8 @@
 pub mod bad_elf;
 pub mod bad_tree;
 pub mod codegen;
+#[cfg(test)]
+mod doc_links;
 pub mod doors;
 pub mod env;
 pub mod liars;

@@ -26,7 +26,7 @@ const COUNTS: [(&str, usize); 13] = [
     ("GUP-12", 12),
     ("GUP-19", 9),
     ("PTE-01", 24),
-    ("PTE-03", 15),
+    ("PTE-03", 16),
     ("PTE-04", 5),
     ("PTE-06", 7),
     ("PTE-08", 12),
@@ -185,10 +185,8 @@ fn write_project(dir: &Path, cases: &[Case]) {
         names.iter().map(dependency).collect::<String>()
     );
     write(&dir.join("Cargo.toml"), &manifest);
-    let lock = dir.join("Cargo.lock");
-    if !lock.exists() {
-        fs::copy(kernel.with_file_name("Cargo.lock"), lock).expect("the lock file");
-    }
+    let lock = kernel.with_file_name("Cargo.lock");
+    fs::copy(lock, dir.join("Cargo.lock")).expect("the lock file");
     let _old = fs::remove_dir_all(dir.join("src/bin"));
     let mut twins = String::new();
     for case in cases {
