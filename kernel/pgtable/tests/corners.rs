@@ -1,0 +1,73 @@
+//! Corners of the engine on a host machine: ranges that leave the space, roots that were narrow,
+//! memory that is not counted, changes that nobody has flushed yet.
+
+use arm64::addr::{PhysAddr, VaRange, VirtAddr};
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::{Geometry, Level};
+use arm64::pte::Format;
+use model::HostMachine;
+use pgtable::{Gather, Graveyard, Machine, PageTable, ReadSide, User, Visit, Walked};
+
+const PAGE: u64 = 4096;
+const BLOCK: u64 = Level::L2.size();
+
+type Space = PageTable<User, HostMachine>;
+
+fn machine(pages: u64) -> &'static HostMachine {
+    HostMachine::new(pages, Format::NORMAL, 1)
+}
+
+fn space(machine: &'static HostMachine, va_bits: u8) -> Space {
+    PageTable::new(machine, 5, Geometry::for_va_bits(va_bits)).expect("a root")
+}
+
+fn range(start: u64, end: u64) -> VaRange {
+    VaRange::new(VirtAddr::new(start), VirtAddr::new(end)).expect("a range")
+}
+
+fn attrs() -> Attrs {
+    Attrs::user(Prot::RW).with_young(true)
+}
+
+fn fill(space: &Space, va: u64, section: &ReadSide<'_>) {
+    let frame = space
+        .machine()
+        .frames()
+        .alloc_fresh(0, true)
+        .expect("a frame");
+    let leaf = space.lock_leaf(va, section, || true).expect("a leaf table");
+    leaf.install(va, frame.into_user(), attrs())
+        .expect("an empty slot");
+}
+
+fn finish(space: &Space, gather: &mut Gather) {
+    let flushed = gather.flush(space);
+    gather.release(space.machine(), &Graveyard::new(), &flushed);
+}
+
+fn zap(space: &Space, start: u64, end: u64, section: &ReadSide<'_>) {
+    let mut at = start;
+    while at < end {
+        let mut gather = Gather::new();
+        at = space.zap(range(at, end), &mut gather, section);
+        finish(space, &mut gather);
+    }
+}
+
+#[test]
+fn a_range_walk_ends_where_the_space_does() {
+    let machine = machine(64);
+    let space = space(machine, 39);
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let (end, span) = (1u64 << 39, Level::L1.size());
+    // The index of the last address is below that of the first.
+    for beyond in [PAGE, span, 2 * span + PAGE] {
+        let mut seen = Vec::new();
+        space.walk_range(end - 2 * span, end + beyond, &section, |va, walked| {
+            assert!(matches!(walked, Walked::Miss { .. }));
+            seen.push(va);
+        });
+        assert_eq!(seen, [end - 2 * span, end - span]);
+    }
+}
