@@ -71,3 +71,26 @@ fn a_range_walk_ends_where_the_space_does() {
         assert_eq!(seen, [end - 2 * span, end - span]);
     }
 }
+
+/// A root that translated a part of what its page can: after growing it is used whole, and stays, as
+/// some CPU may have it loaded.
+#[test]
+fn a_narrow_former_root_stays_when_its_new_part_is_emptied() {
+    let machine = machine(64);
+    let space = space(machine, 36);
+    let stay = ();
+    let section = machine.read_side(&stay);
+    assert_eq!(space.grow().expect("a level").levels(), 4);
+    fill(&space, 1 << 37, &section);
+    zap(&space, 1 << 37, (1 << 37) + PAGE, &section);
+    assert_eq!(
+        space.stats().at(Level::L1).freed,
+        0,
+        "the former root was freed"
+    );
+    assert_eq!(space.stats().at(Level::L2).freed, 1);
+    // And so does the one between, when a second level was added.
+    fill(&space, 1 << 45, &section);
+    zap(&space, 0, 1 << 48, &section);
+    assert_eq!(space.stats().live(), 2);
+}
