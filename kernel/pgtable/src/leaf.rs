@@ -302,7 +302,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         if first.is_valid() {
             gather.changed(va, va + count as u64 * PAGE, Level::L3);
         }
-        if first.maps_frame(Level::L3) {
+        if first.maps_frame(Level::L3) && !first.special() {
             let pfn = self.space.machine().format().pa(first, Level::L3).pfn();
             gather.tear_frames(pfn, count as u32, self.folio_of(pfn, count));
         }

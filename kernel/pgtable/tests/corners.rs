@@ -94,3 +94,26 @@ fn a_narrow_former_root_stays_when_its_new_part_is_emptied() {
     zap(&space, 0, 1 << 48, &section);
     assert_eq!(space.stats().live(), 2);
 }
+
+#[test]
+fn pages_of_a_split_block_that_is_not_counted_are_not_given_back() {
+    let machine = machine(64);
+    let space = space(machine, 39);
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let special = Attrs {
+        special: true,
+        ..attrs()
+    };
+    let device = PhysAddr::new(0x800_0000);
+    let mapped = space.map_block(BLOCK, Level::L2, device, None, special, &section);
+    mapped.expect("an empty slot");
+    // The first page is taken out of its block, and the rest after it.
+    zap(&space, BLOCK, BLOCK + PAGE, &section);
+    assert!(matches!(
+        space.walk(BLOCK + PAGE, &section),
+        Walked::Seen { .. }
+    ));
+    zap(&space, BLOCK, 2 * BLOCK, &section);
+    assert_eq!(space.stats().live(), 1);
+}
