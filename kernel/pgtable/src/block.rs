@@ -103,7 +103,8 @@ impl<M: Machine> Block<'_, User, M> {
     /// Takes the block, which the part covers, out.
     pub fn zap(&self, gather: &mut Gather) {
         let (pte, level) = (self.take(), self.level());
-        if pte.is_valid() {
+        // Not only if it is valid: another CPU may have made it invalid and not flushed yet.
+        if pte.maps_frame(level) {
             gather.changed(self.from, self.to, level);
         }
         if pte.maps_frame(level) && !pte.special() {

@@ -299,7 +299,8 @@ impl<M: Machine> Leaf<'_, User, M> {
         for i in 1..count {
             self.guard.slot(&self.table, index + i).take(change.writer);
         }
-        if first.is_valid() {
+        // Not only what is valid: another CPU may have made it invalid and not flushed yet.
+        if first.maps_frame(Level::L3) {
             gather.changed(va, va + count as u64 * PAGE, Level::L3);
         }
         if first.maps_frame(Level::L3) && !first.special() {
@@ -413,7 +414,8 @@ impl<M: Machine> Leaf<'_, User, M> {
             slot.take(change.writer)
         });
         self.table.add_entries(-1);
-        if pte.is_valid() {
+        // As in `take_run`.
+        if pte.maps_frame(Level::L3) {
             gather.changed(va, va + PAGE, Level::L3);
         }
         Some(Moved(pte, PhantomData))

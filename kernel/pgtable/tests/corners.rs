@@ -117,3 +117,54 @@ fn pages_of_a_split_block_that_is_not_counted_are_not_given_back() {
     zap(&space, BLOCK, 2 * BLOCK, &section);
     assert_eq!(space.stats().live(), 1);
 }
+
+/// One operation has taken the access rights of pages and not flushed yet; another unmaps them. The
+/// entries are invalid by then, but some CPU may still translate by them, so the frames must not
+/// go before a flush (law 12).
+#[test]
+fn what_another_has_made_invalid_is_flushed_before_it_is_freed() {
+    let machine = machine(2048);
+    let space = space(machine, 39);
+    let stay = ();
+    let section = machine.read_side(&stay);
+    fill(&space, PAGE, &section);
+    let folio = machine
+        .frames()
+        .alloc_fresh(9, false)
+        .expect("a folio")
+        .into_user();
+    let pa = folio.pfn().start();
+    let mapped = space.map_block(BLOCK, Level::L2, pa, Some(folio), attrs(), &section);
+    mapped.expect("an empty slot");
+    for (start, end) in [(PAGE, 2 * PAGE), (BLOCK, 2 * BLOCK)] {
+        let (mut first, mut second) = (Gather::new(), Gather::new());
+        space.protect(range(start, end), Prot::empty(), &mut first, &section);
+        assert!(first.needs_flush());
+        space.zap(range(start, end), &mut second, &section);
+        assert!(second.page_count() > 0);
+        assert!(
+            second.needs_flush(),
+            "frames are freed under a stale translation"
+        );
+        finish(&space, &mut second);
+        finish(&space, &mut first);
+    }
+    // The same for a page that moves: its frame lives on, and may be freed by its new address.
+    fill(&space, PAGE, &section);
+    let (mut first, mut second) = (Gather::new(), Gather::new());
+    space.protect(range(PAGE, 2 * PAGE), Prot::empty(), &mut first, &section);
+    let mut cursor = space.cursor(range(PAGE, 2 * PAGE), &section);
+    let Some(Visit::Table(leaf)) = cursor.visit() else {
+        panic!("no leaf table");
+    };
+    let moved = leaf.take_moved(PAGE, &mut second).expect("an entry");
+    assert!(
+        second.needs_flush(),
+        "a frame moves under a stale translation"
+    );
+    leaf.put_moved(PAGE, moved).expect("an empty slot");
+    drop(leaf);
+    finish(&space, &mut second);
+    finish(&space, &mut first);
+    zap(&space, 0, 2 * BLOCK, &section);
+}
