@@ -168,3 +168,33 @@ fn what_another_has_made_invalid_is_flushed_before_it_is_freed() {
     finish(&space, &mut first);
     zap(&space, 0, 2 * BLOCK, &section);
 }
+
+#[test]
+fn collapsing_ends_when_the_gather_has_no_room_for_another_table() {
+    const BLOCKS: u64 = 10;
+    let machine = machine(8192);
+    let space = space(machine, 39);
+    let stay = ();
+    let section = machine.read_side(&stay);
+    for va in (0..BLOCKS).map(|i| i * BLOCK) {
+        let folio = machine
+            .frames()
+            .alloc_fresh(9, false)
+            .expect("a folio")
+            .into_user();
+        let leaf = space
+            .lock_leaf(va, &section, || true)
+            .expect("a leaf table");
+        let mapped = leaf.install_folio(va, folio, 512, attrs(), None);
+        mapped.expect("empty slots");
+    }
+    let mut gather = Gather::new();
+    let done = (0..BLOCKS).filter(|i| space.collapse(i * BLOCK, &mut gather, &section));
+    let done = done.count() as u64;
+    assert!(done > 0 && done < BLOCKS);
+    finish(&space, &mut gather);
+    assert!(space.collapse(done * BLOCK, &mut gather, &section));
+    finish(&space, &mut gather);
+    zap(&space, 0, BLOCKS * BLOCK, &section);
+    assert_eq!(space.stats().live(), 1);
+}
