@@ -109,7 +109,8 @@ impl<M: Machine> Block<'_, User, M> {
     /// Takes the block, which the part covers, out.
     pub fn zap(&self, gather: &mut Gather) {
         let (pte, level) = (self.take(), self.level());
-        if pte.is_valid() {
+        // Not only if it is valid: another CPU may have made it invalid and not flushed yet.
+        if pte.maps_frame(level) {
             gather.changed(self.from, self.to, level);
         }
         if pte.maps_frame(level) && !pte.special() {
@@ -281,11 +282,11 @@ impl<M: Machine> PageTable<User, M> {
 
     /// Replaces the table around `va` by a block, if every entry of it maps the next page of one
     /// folio alike: break, invalidate with walk caches, make. The table is torn out into `gather`.
-    /// Returns whether it did.
+    /// Returns whether it did; it does not where the gather has no room for a table.
     pub fn collapse(&self, va: u64, gather: &mut Gather, section: &ReadSide<'_>) -> bool {
         let root = self.root(section);
         let mut parent = root;
-        if !self.contains(&root, va) || root.level() > Level::L2 {
+        if !self.contains(&root, va) || root.level() > Level::L2 || !gather.has_table_room() {
             return false;
         }
         while parent.level() != Level::L2 {

@@ -320,11 +320,11 @@ impl<M: Machine> Leaf<'_, User, M> {
                 let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
                 let whole = contiguous
                     && change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1;
-                let (taken, valid) = match whole {
+                let (taken, mapped) = match whole {
                     true => self.take_block(change, i, gather),
                     false => self.take_pages(change, i..group, gather),
                 };
-                if valid {
+                if mapped {
                     flush.add(i, group - i);
                 }
                 left -= taken;
@@ -336,7 +336,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.va_of(if left == 0 { end } else { i })
     }
 
-    /// Empties single entries; how many were not none, and whether one was valid.
+    /// Empties single entries; how many were not none, and whether one mapped a frame.
     #[inline(always)]
     fn take_pages(
         &self,
@@ -345,7 +345,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         gather: &mut Gather,
     ) -> (u32, bool) {
         let format = self.space.machine().format();
-        let (mut taken, mut valid) = (0, false);
+        let (mut taken, mut mapped) = (0, false);
         for i in indices {
             let slot = self.guard.slot(&self.table, i);
             if slot.raw().is_none() {
@@ -353,12 +353,13 @@ impl<M: Machine> Leaf<'_, User, M> {
             }
             let pte = slot.take(change.writer);
             taken += 1;
-            valid |= pte.is_valid();
+            // Not only what is valid: another CPU may have made it invalid and not flushed yet.
+            mapped |= pte.maps_frame(Level::L3);
             if pte.maps_frame(Level::L3) && !pte.special() {
                 gather.tear_page(format.pa(pte, Level::L3).pfn());
             }
         }
-        (taken, valid)
+        (taken, mapped)
     }
 
     /// Empties the folded block at `first`.
@@ -517,7 +518,8 @@ impl<M: Machine> Leaf<'_, User, M> {
             slot.take(change.writer)
         });
         self.add_entries(-1);
-        if pte.is_valid() {
+        // As in `take_pages`.
+        if pte.maps_frame(Level::L3) {
             gather.changed(va, va + PAGE, Level::L3);
         }
         Some(Moved(pte, PhantomData))

@@ -286,8 +286,11 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     /// Whether `table` is, or was before the space grew, the root: CPUs may have it loaded, so it
     /// is unlinked only with the space.
     pub(crate) fn was_root(&self, table: &TableRef<'_>, va: u64) -> bool {
-        let first = self.shapes[usize::from(self.first_levels)];
-        let old = table.level() <= first.root_level() && first.contains(va);
+        let first = self.shapes[usize::from(self.first_levels)].root_level();
+        // They hang under entry 0 of each other, and are used as wide as a page is since.
+        let above = table.level().coarser();
+        let leftmost = above.is_none_or(|level| va < self.geometry().span(level));
+        let old = table.level() <= first && leftmost;
         old && !planted::is(Fault::FreeFormerRoot) || table.pa() == self.root_word().root()
     }
 }

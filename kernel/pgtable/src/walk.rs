@@ -308,11 +308,12 @@ enum Reached<'g> {
 /// The last index of `table` that `[va, end)` reaches.
 fn last_of(table: &TableRef<'_>, va: u64, end: u64) -> usize {
     let coarser = table.level().coarser();
+    let shape = table.shape();
     let table_end = match coarser {
-        Some(up) if table.shape().root_level() < table.level() => {
-            table.shape().addr_end(va, end, up)
-        }
-        _ => end,
+        Some(up) if shape.root_level() < table.level() => shape.addr_end(va, end, up),
+        _ if shape.contains(va ^ end.wrapping_sub(1)) => end,
+        // The space ends before the range does.
+        _ => return table.entries() - 1,
     };
     table.index(table_end.wrapping_sub(1))
 }
