@@ -353,6 +353,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn the_search_finds_the_highest_gap_whatever_came_and_went(
             steps in prop::collection::vec((0..3u8, 1..6u64, 0..40u64), 1..80)

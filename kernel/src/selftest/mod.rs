@@ -6,6 +6,7 @@
 mod asids;
 mod frames;
 mod kernel_space;
+mod protect;
 mod user_space;
 
 use core::fmt;
@@ -62,6 +63,12 @@ static TESTS: &[Test] = tests![
     kernel_space::user_mode_cannot_reach_the_kernel,
     kernel_space::a_mapping_comes_and_goes_for_the_mmu_too,
     kernel_space::held_memory_comes_online_in_constructed_tables,
+    protect::no_live_table_can_be_written_past_the_window,
+    protect::other_memory_is_written_as_ever,
+    protect::the_window_shows_tables_while_it_is_open,
+    protect::an_exception_closes_the_window,
+    protect::changes_close_their_windows,
+    protect::chunks_come_and_go_with_their_protection,
     user_space::a_fault_maps_what_the_mmu_then_finds,
     user_space::taking_a_right_away_reaches_the_mmu,
     user_space::unmapping_reaches_the_mmu_and_frees_after_grace,

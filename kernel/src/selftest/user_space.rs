@@ -13,7 +13,7 @@ use crate::arch::mmu::HW;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
 use crate::memory::{self, Space, frames, grace, graveyard};
 
-const VA: u64 = 0x12_3456_7000;
+pub(super) const VA: u64 = 0x12_3456_7000;
 pub(super) const PAGE: u64 = 4096;
 pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
@@ -148,7 +148,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
     wait_for_graves()?;
     let space = Loaded::new()?;
     space.map(VA, 64 * PAGE, RW)?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     for page in 0..64 {
         space.fault(VA + page * PAGE, Access::Write);
         store_as_user(VA + page * PAGE, page);
@@ -175,7 +175,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
         0,
     )?;
     wait_for_graves()?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",
@@ -184,7 +184,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
 }
 
 /// Lets grace periods pass: this CPU reports for itself, the others are idle.
-fn wait_for_graves() -> Outcome {
+pub(super) fn wait_for_graves() -> Outcome {
     for _ in 0..1_000_000 {
         graveyard().reap(&HW, 64);
         if graveyard().is_empty() {
@@ -302,7 +302,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
 
 pub(super) fn an_address_space_ends_without_loss() -> Outcome {
     wait_for_graves()?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     let live = HW.stats().live();
     {
         let space = Loaded::new()?;
@@ -325,7 +325,7 @@ pub(super) fn an_address_space_ends_without_loss() -> Outcome {
         "tables were lost",
         HW.stats().live(),
     )?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",
