@@ -37,6 +37,17 @@ pub const FOUR: &[Cell] = &[cell("max", 4), cell("cortex-a72", 4)];
 /// For tests that need hardware of different kinds but only one CPU.
 pub const SINGLE: &[Cell] = &[cell("max", 1), cell("cortex-a76", 1), cell("cortex-a72", 1)];
 
+/// Addresses of 52 bits (LPA2).
+pub const WIDE: &[Cell] = &[cell("max", 1), cell("max", 4)];
+
+/// Addresses of 48 bits.
+pub const NARROW: &[Cell] = &[
+    cell("cortex-a76", 1),
+    cell("cortex-a76", 4),
+    cell("cortex-a72", 1),
+    cell("cortex-a72", 4),
+];
+
 impl Cell {
     /// For the names of tests: `max-4`.
     pub fn name(self) -> String {

@@ -63,6 +63,24 @@ fn balanced(stats: &Value) -> Result<(), String> {
     }
 }
 
+/// What the program must have made the kernel count under `memory`, and how often at least.
+///
+/// # Errors
+/// A count is lower, or missing.
+pub fn counted<'a>(
+    ended: &Ended,
+    least: impl Iterator<Item = (&'a str, u64)>,
+) -> Result<(), String> {
+    let stats = stats(ended)?;
+    for (name, least) in least {
+        let count = stats["memory"][name].as_u64();
+        if count.is_none_or(|count| count < least) {
+            return Err(format!("{name} is {count:?}, at least {least} expected"));
+        }
+    }
+    Ok(())
+}
+
 /// The longest time in the kernel, in instructions (law 16).
 const LONGEST_STAY: u64 = 50_000;
 

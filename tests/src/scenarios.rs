@@ -4,7 +4,7 @@
 use anyhow::Result;
 use libtest_mimic::Trial;
 
-use crate::matrix::{ALL, Cell, FOUR, ONE, SINGLE};
+use crate::matrix::{ALL, Cell, FOUR, NARROW, ONE, SINGLE, WIDE};
 use crate::outcome::Ending;
 use crate::stage::Stage;
 use crate::{report, trial};
@@ -37,6 +37,9 @@ struct Scenario {
     cells: &'static [Cell],
     /// Also with CPUs that really run in parallel, under the limits of stress tests.
     stress: bool,
+    /// What the exit report must have counted under `memory`: how often at least, with one CPU and
+    /// with several.
+    counts: &'static [(&'static str, u64, u64)],
 }
 
 const fn scenario(
@@ -51,7 +54,12 @@ const fn scenario(
         stdout,
         cells,
         stress: false,
+        counts: &[],
     }
+}
+
+const fn counting(scenario: Scenario, counts: &'static [(&'static str, u64, u64)]) -> Scenario {
+    Scenario { counts, ..scenario }
 }
 
 const fn stressed(scenario: Scenario) -> Scenario {
@@ -84,6 +92,16 @@ const SCENARIOS: &[Scenario] = &[
     scenario(&["mmaps"], Exit(0), Passes, ALL),
     scenario(&["mmaps", "77", "20000"], Exit(0), Passes, SINGLE),
     stressed(scenario(&["mapstorm"], Exit(0), Passes, FOUR)),
+    // Above 39 bits, and above 48 where the CPU has LPA2: each level that is added reaches the CPU
+    // of whoever asked, and with four CPUs at least one that was at EL0 in the space meanwhile.
+    counting(
+        stressed(scenario(&["levels", "52"], Exit(0), Passes, WIDE)),
+        &[("levels_grown", 2, 2), ("root_reloads", 2, 4)],
+    ),
+    counting(
+        stressed(scenario(&["levels", "48"], Exit(0), Passes, NARROW)),
+        &[("levels_grown", 1, 1), ("root_reloads", 1, 2)],
+    ),
     // These two also write to the console what no newline ends.
     scenario(&["efault"], Exit(0), Has(&["efault: pass ("]), ALL),
     scenario(&["fuzz", "1"], Exit(0), Has(&["fuzz: pass ("]), SINGLE),
@@ -142,7 +160,9 @@ impl Scenario {
         let stage = if parallel { stage.parallel() } else { stage };
         stage.run()?.expect(self.ending, |booted| {
             self.stdout.check(self.args[0], &booted.ended.output)?;
-            report::check(&booted.ended, cell, parallel)
+            report::check(&booted.ended, cell, parallel)?;
+            let least = |&(name, one, more)| (name, if cell.cpus == 1 { one } else { more });
+            report::counted(&booted.ended, self.counts.iter().map(least))
         })
     }
 }

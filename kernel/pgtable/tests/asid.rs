@@ -131,7 +131,7 @@ fn op(spaces: usize) -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 256 },
+        cases: if cfg!(miri) { 2 } else { 96 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

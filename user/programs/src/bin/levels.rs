@@ -241,6 +241,7 @@ fn use_everywhere(stage: &Stage, area: Area) {
 /// One of the threads that have been at EL0 since before the address space grew.
 fn help(number: usize, stage: &Stage) {
     let mut seen = 0;
+    let mut looks = 0u64;
     loop {
         let mut round = stage.round.load(Ordering::Acquire);
         while round == seen {
@@ -248,7 +249,8 @@ fn help(number: usize, stage: &Stage) {
                 return;
             }
             // Mostly no call: the CPU keeps the tables that it has loaded.
-            if stage.spins.load(Ordering::Relaxed).is_multiple_of(64) {
+            looks += 1;
+            if looks.is_multiple_of(4096) {
                 sched_yield();
             }
             round = stage.round.load(Ordering::Acquire);
