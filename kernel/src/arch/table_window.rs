@@ -13,8 +13,8 @@ use arm64::regs::{self, USER_T0SZ};
 use pgtable::{Machine, RootWord};
 use sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::{events, memory_ops};
 use super::mmu::HW;
+use super::{events, memory_ops};
 use crate::early::layout::DIRECT_MAP;
 use crate::percpu;
 
