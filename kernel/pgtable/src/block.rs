@@ -108,7 +108,7 @@ impl<M: Machine> Block<'_, User, M> {
         }
         if pte.maps_frame(level) && !pte.special() {
             let pfn = self.space.machine().format().pa(pte, level).pfn();
-            gather.tear_frames(pfn, (level.size() >> 12) as u32, pfn);
+            gather.tear_folio(pfn, (level.size() >> 12) as u32);
         }
     }
 
@@ -295,7 +295,7 @@ impl<M: Machine> PageTable<User, M> {
             return false;
         };
         let child_guard = Guard::lock(&child);
-        if !parent.is_live() || !child.is_live() || self.was_root(&child, va) {
+        if !parent_guard.is_live() || !child_guard.is_live() || self.was_root(&child, va) {
             return false;
         }
         let Some(block) = self.block_of_table(&child, &child_guard) else {
