@@ -129,6 +129,9 @@ pub fn snapshot_facts(out: &mut dyn fmt::Write) -> fmt::Result {
         (IDMAP_ID, memory.idmap.root_word()),
         (RESERVED_ID, memory.reserved.root_word()),
     ];
+    if protect::window().is_some() {
+        write!(out, " tables=protected")?;
+    }
     let window = protect::window().map(|window| (WINDOW_ID, window.root_word()));
     for (id, word) in roots.into_iter().chain(window) {
         write!(out, " root={id}:{:#x}:{}", word.root().raw(), word.levels())?;

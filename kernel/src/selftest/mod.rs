@@ -74,6 +74,7 @@ static TESTS: &[Test] = tests![
     protect::the_window_shows_tables_while_it_is_open,
     protect::an_exception_closes_the_window,
     protect::changes_close_their_windows,
+    protect::a_table_of_changes_is_one_window,
     protect::chunks_come_and_go_with_their_protection,
     user_space::a_fault_maps_what_the_mmu_then_finds,
     user_space::taking_a_right_away_reaches_the_mmu,

@@ -5,11 +5,11 @@
 
 use alloc::vec::Vec;
 
-use arm64::addr::PhysAddr;
+use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::Prot;
 use frame::{Class, TableFrame};
 use mm::{Access, FaultOutcome};
-use pgtable::{Kind, Machine, PageTable};
+use pgtable::{Gather, Kind, Machine, PageTable};
 
 use super::loaded::{Loaded, PAGE, wait_for_graves};
 use super::user_space::VA;
@@ -160,6 +160,35 @@ pub(super) fn changes_close_their_windows() -> Outcome {
     drop(user);
     wait_for_graves()?;
     closed("a destructor leaves the window open")
+}
+
+/// XC-07: one window for all 512 entries of a table.
+pub(super) fn a_table_of_changes_is_one_window() -> Outcome {
+    const TABLE: u64 = 0x12_3440_0000;
+    let user = Loaded::new()?;
+    user.map(TABLE, 512 * PAGE, Prot::RW)?;
+    for page in 0..512 {
+        user.fault(TABLE + page * PAGE, Access::Write);
+    }
+    let range = VaRange::from_len(VirtAddr::new(TABLE), 512 * PAGE);
+    let Some(range) = range else {
+        return check(false, "no range", TABLE);
+    };
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let before = table_window::opened();
+    let mut gather = Gather::new();
+    let table = user.0.table();
+    table.protect(range, Prot::READ, &mut gather, &section);
+    let opened = table_window::opened() - before;
+    let changed = gather.needs_flush();
+    let _nothing_to_release = gather.flush(table);
+    check(changed, "nothing was changed", 0)?;
+    check(
+        opened == u64::from(is_on()),
+        "windows for one table",
+        opened,
+    )
 }
 
 fn take_tables(count: u64) -> Result<Vec<TableFrame>, super::Failure> {

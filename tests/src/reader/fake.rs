@@ -80,6 +80,7 @@ impl Fake {
             ttbr1: 0,
             vmemmap: VMEMMAP,
             lpa2: false,
+            protected: false,
             roots: Vec::new(),
         };
         let mut fake = Self {

@@ -91,6 +91,7 @@ pub fn inspect(memory: &dyn Memory, snapshot: &Snapshot) -> Inspection {
         mappings: HashMap::new(),
         executable: Vec::new(),
         writable: Vec::new(),
+        stored: Vec::new(),
         found: Inspection::default(),
     };
     inspector.kernel_root(snapshot);
@@ -100,6 +101,9 @@ pub fn inspect(memory: &dyn Memory, snapshot: &Snapshot) -> Inspection {
     inspector.references();
     inspector.unreachable();
     inspector.aliases();
+    if snapshot.protected {
+        inspector.protected_tables();
+    }
     inspector.found
 }
 
@@ -116,6 +120,8 @@ struct Inspector<'a> {
     executable: Vec<(u64, u64)>,
     /// Physical ranges writable through the direct map.
     writable: Vec<(u64, u64)>,
+    /// Physical ranges writable through the kernel's own space.
+    stored: Vec<(u64, u64)>,
     found: Inspection,
 }
 
@@ -201,6 +207,17 @@ impl Inspector<'_> {
                     meta.level, meta.owner
                 )
             });
+        }
+    }
+
+    /// No table is in memory that the kernel's space maps writable.
+    fn protected_tables(&mut self) {
+        let holds = |&(start, end): &(u64, u64), table: u64| (start..end).contains(&table);
+        let mut open: Vec<_> = self.seen.keys().copied().collect();
+        open.retain(|&table| self.stored.iter().any(|range| holds(range, table)));
+        open.sort_unstable();
+        for table in open {
+            self.violation(Rule::TableWritable, || format!("{table:#x}"));
         }
     }
 

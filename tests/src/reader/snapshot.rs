@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub vmemmap: u64,
     /// Whether descriptors have the LPA2 format (TCR_EL1.DS).
     pub lpa2: bool,
+    /// Whether the kernel says that it cannot write tables where it reads them.
+    pub protected: bool,
     /// Every root there is.
     pub roots: Vec<Root>,
 }
@@ -50,11 +52,13 @@ impl Snapshot {
     /// When a word is missing, unknown in value, or no root is announced.
     pub fn parse<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, BadSnapshot> {
         let (mut ttbr1, mut vmemmap, mut lpa2, mut roots) = (None, None, None, Vec::new());
+        let mut protected = false;
         for (key, value) in pairs {
             match key {
                 "ttbr1" => ttbr1 = Some(number(value)? & 0x0000_ffff_ffff_f000),
                 "vmemmap" => vmemmap = Some(number(value)?),
                 "pgfmt" => lpa2 = Some(format(value)?),
+                "tables" => protected = value == "protected",
                 "root" => roots.push(root(value)?),
                 _ => {}
             }
@@ -67,6 +71,7 @@ impl Snapshot {
             ttbr1: ttbr1.ok_or_else(|| missing("ttbr1"))?,
             vmemmap: vmemmap.ok_or_else(|| missing("vmemmap"))?,
             lpa2: lpa2.ok_or_else(|| missing("pgfmt"))?,
+            protected,
             roots,
         })
     }
@@ -123,7 +128,12 @@ mod tests {
             snapshot.ttbr1, 0x4020_0000,
             "ASID and CnP bits are not address"
         );
-        assert!(snapshot.lpa2);
+        assert!(snapshot.lpa2 && !snapshot.protected);
+        assert!(
+            parse(&format!("{line} tables=protected"))
+                .unwrap()
+                .protected
+        );
         assert_eq!(
             snapshot.roots[1],
             Root {

@@ -64,6 +64,36 @@ fn five_levels_are_walked_and_the_root_ends_after_sixteen_entries() {
     });
 }
 
+/// Makes the direct map read-only and says that tables are protected.
+fn protect(fake: &mut Fake) {
+    fake.snapshot.protected = true;
+    for block in (0..LEN).step_by(2 << 20) {
+        let slot = fake.slot(KERNEL, DIRECT + BASE + block, 2);
+        let raw = fake.get(slot);
+        fake.set(slot, raw | READ_ONLY);
+    }
+}
+
+#[test]
+fn a_table_that_can_be_written_is_found_if_tables_are_protected() {
+    let mut fake = Fake::new();
+    protect(&mut fake);
+    let found = inspect(&fake, &fake.snapshot);
+    assert!(found.violations.is_empty(), "{found}");
+    finds(Rule::TableWritable, |fake| {
+        protect(fake);
+        let table = table_of(fake, PROGRAM, CODE);
+        let slot = fake.slot(KERNEL, DIRECT + table, 2);
+        let raw = fake.get(slot);
+        fake.set(slot, raw & !READ_ONLY);
+    });
+    finds(Rule::TableWritable, |fake| {
+        protect(fake);
+        let table = table_of(fake, PROGRAM, CODE);
+        fake.map(KERNEL, KIMAGE + 0x20_1000, 3, table | KERNEL_DATA);
+    });
+}
+
 #[test]
 fn a_table_that_is_not_constructed_is_found() {
     for state in [0, 1, 3] {

@@ -25,6 +25,8 @@ pub enum Rule {
     TableAttributes,
     /// A constructed table is reached from no root.
     TableUnreachable,
+    /// A table can be written through a mapping of the kernel's, though tables are protected.
+    TableWritable,
     /// The root in TTBR1 was not announced as the kernel's, or another root claims to be.
     KernelRoot,
     /// A descriptor has no meaning at its level, or an index lies beyond the address range.

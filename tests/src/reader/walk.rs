@@ -179,7 +179,13 @@ impl Inspector<'_> {
         if leaf.el1_exec {
             self.executable.push(range);
         }
-        if space.kind != KIND_KERNEL || place.va >= DIRECT_MAP_END {
+        if space.kind != KIND_KERNEL {
+            return;
+        }
+        if leaf.writable {
+            self.stored.push(range);
+        }
+        if place.va >= DIRECT_MAP_END {
             return;
         }
         if leaf.el1_exec {
