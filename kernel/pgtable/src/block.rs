@@ -64,8 +64,14 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
         self.table.level()
     }
 
-    fn slot(&self) -> LockedSlot<'_> {
+    /// The slot of the block, for [`ptep_get`] with [`Self::guard`].
+    pub fn slot(&self) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(self.from))
+    }
+
+    /// What is held.
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry.
@@ -75,7 +81,7 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
 
     /// Whether the part is the whole block.
     pub fn is_whole(&self) -> bool {
-        self.to - self.from == self.level().size()
+        self.to.wrapping_sub(self.from) == self.level().size()
     }
 
     /// Changes the entry as a whole; whether it was valid and is different now.
@@ -108,7 +114,7 @@ impl<M: Machine> Block<'_, User, M> {
         }
         if pte.maps_frame(level) && !pte.special() {
             let pfn = self.space.machine().format().pa(pte, level).pfn();
-            gather.tear_frames(pfn, (level.size() >> 12) as u32, pfn);
+            gather.tear_folio(pfn, (level.size() >> 12) as u32);
         }
     }
 
@@ -295,7 +301,7 @@ impl<M: Machine> PageTable<User, M> {
             return false;
         };
         let child_guard = Guard::lock(&child);
-        if !parent.is_live() || !child.is_live() || self.was_root(&child, va) {
+        if !parent_guard.is_live() || !child_guard.is_live() || self.was_root(&child, va) {
             return false;
         }
         let Some(block) = self.block_of_table(&child, &child_guard) else {

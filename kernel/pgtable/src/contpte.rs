@@ -14,6 +14,7 @@ use core::sync::atomic::Ordering;
 use arm64::attrs::Attrs;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
+use sync::atomic::fence;
 use sync::planted::{self, Fault};
 
 use crate::asid::AsidCell;
@@ -25,8 +26,8 @@ use crate::value::Value;
 use crate::writer::Writer;
 
 /// How often a lockless read starts over before it answers "none", which is what the entries of a
-/// block that is being repainted are for a moment.
-const LOCKLESS_TRIES: u32 = 64;
+/// block that is being repainted are for a moment. Models try every outcome of every try.
+const LOCKLESS_TRIES: u32 = if cfg!(loom) { 3 } else { 64 };
 
 /// A table with what it takes to change it.
 pub(crate) struct Change<'a, 't, M: Machine> {
@@ -127,8 +128,10 @@ impl<M: Machine> Change<'_, '_, M> {
     /// address and frame, one folio, sixteen valid entries that differ by accessed and dirty only.
     #[inline(always)]
     pub(crate) fn try_fold(&self, index: usize, va: u64) {
-        let last = index & (self.block() - 1) == self.block() - 1;
-        if last || planted::is(Fault::FoldMisaligned) {
+        let (last, pte) = (self.block() - 1, self.slot(index).raw());
+        // The address bits of the frame that count within a block are those of its number.
+        let ends = (pte.raw() >> self.table.level().shift()) as usize & last == last;
+        if index & last == last && ends || planted::is(Fault::FoldMisaligned) {
             self.try_fold_block(index, va);
         }
     }
@@ -239,35 +242,30 @@ impl<M: Machine> Change<'_, '_, M> {
         });
     }
 
-    /// Writes `count` entries from `index` on, all of them empty, mapping memory from the frame of
-    /// `attrs`' first page on; aligned blocks come out folded. `young_at` is the one page that
-    /// is born accessed (and dirty, if `attrs` is) where the hardware keeps both.
-    #[inline(always)]
+    /// Writes `count` entries from `index` on, all of them empty, mapping memory from what `first`
+    /// maps on; aligned blocks come out folded. With `touched`, only that entry is born accessed
+    /// (and dirty, if `first` is).
     pub(crate) fn set_batch(&self, index: usize, count: usize, first: Pte, touched: Option<usize>) {
-        let (block, level) = (self.block(), self.table.level());
-        let format = self.writer.machine().format();
+        let (block, size) = (self.block(), self.table.level().size());
+        let pa = self.writer.machine().format().pa(first, self.table.level());
         let rest = match touched {
             Some(_) => first.without_ad(),
             None => first,
         };
+        // What the frames hold is seen by whoever sees an entry.
+        fence(Ordering::Release);
         let mut i = 0;
         while i < count {
             let entry = further(self.table, rest, i);
-            let whole = (index + i) & (block - 1) == 0
-                && count - i >= block
-                && format
-                    .pa(entry, level)
-                    .is_aligned(level.size() * block as u64);
-            let n = if whole { block } else { 1 };
-            let entry = entry.with_contiguous(whole);
-            for j in 0..n {
-                self.slot(index + i + j)
-                    .put(self.writer, further(self.table, entry, j));
-            }
-            if whole {
+            let aligned = (pa.raw() + i as u64 * size) & (size * block as u64 - 1) == 0;
+            if aligned && (index + i) & (block - 1) == 0 && count - i >= block {
+                self.set_run(index + i, block, entry.with_contiguous(true));
                 self.stats.count_fold();
+                i += block;
+            } else {
+                self.slot(index + i).put_relaxed(self.writer, entry);
+                i += 1;
             }
-            i += n;
         }
         if let Some(touched) = touched {
             self.slot(index + touched).update(self.writer, |pte| {
@@ -277,14 +275,73 @@ impl<M: Machine> Change<'_, '_, M> {
         }
     }
 
-    /// Whether `[index, index + count)` covers the whole of the folded block around `index`, so
-    /// that a uniform change may leave it folded; otherwise it is unfolded here. Returns how many
-    /// entries to change alike: a block's, or one.
     #[inline(always)]
-    pub(crate) fn run(&self, index: usize, count: usize, va: u64, planted_fault: Fault) -> usize {
-        if !self.slot(index).raw().is_contiguous() {
-            return 1;
+    fn set_run(&self, index: usize, count: usize, first: Pte) {
+        let (mut entry, step) = (first.raw(), self.table.level().size());
+        for i in index..index + count {
+            self.slot(i).put_relaxed(self.writer, Pte::from_raw(entry));
+            entry = entry.wrapping_add(step);
         }
+    }
+
+    /// The end of the aligned group of entries around `index`, at most `end`: it is a folded block as
+    /// a whole, or none of its entries is contiguous (law 6).
+    #[inline(always)]
+    pub(crate) fn group_end(&self, index: usize, end: usize) -> usize {
+        let block = self.block();
+        ((index | (block - 1)) + 1).min(end)
+    }
+
+    /// Changes the entries `[first, end)` alike, which are a whole block or not contiguous; whether
+    /// one of them was valid and is different now.
+    #[inline(always)]
+    pub(crate) fn change_alike(
+        &self,
+        first: usize,
+        end: usize,
+        change_to: &impl Fn(Pte) -> Pte,
+    ) -> bool {
+        let level = self.table.level();
+        let mut any = false;
+        for i in first..end {
+            self.slot(i).update(self.writer, |pte| {
+                let new = change_to(pte);
+                let differs = new != pte && pte.maps_frame(level);
+                any |= differs && pte.is_valid();
+                differs.then_some(new)
+            });
+        }
+        any
+    }
+
+    /// The same for a folded block. Where its entries differ by the access flag at most, and the
+    /// hardware can change nothing else, the same bits are flipped in all of them.
+    #[inline(always)]
+    pub(crate) fn change_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) -> bool {
+        let (block, pte) = (self.block(), self.slot(first).raw());
+        let mut differ = 0;
+        let mut wanted = pte.raw();
+        for i in first..first + block {
+            differ |= self.slot(i).raw().raw() ^ wanted;
+            wanted = wanted.wrapping_add(self.table.level().size());
+        }
+        if differ & Pte::OLD != 0 || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
+            return self.change_alike(first, first + block, change_to);
+        }
+        let flips = change_to(pte).raw() ^ pte.raw();
+        debug_assert_eq!(flips & !Pte::OLD, 0, "the access flag is not changed alike");
+        if flips != 0 {
+            for i in first..first + block {
+                self.slot(i).flip(self.writer, flips);
+            }
+        }
+        flips != 0
+    }
+
+    /// How many entries from `index` on, of at most `count`, a uniform change may treat alike: the
+    /// whole of a folded block that is covered. One that is covered in part is unfolded here.
+    #[inline(never)]
+    pub(crate) fn run(&self, index: usize, count: usize, va: u64, planted_fault: Fault) -> usize {
         let block = self.block();
         if index & (block - 1) == 0 && count >= block {
             return block;

@@ -142,7 +142,7 @@ impl<'g, K: Kind, M: Machine> Cursor<'g, K, M> {
         // SAFETY: passed on from `new`.
         let guard = unsafe { guard::<K>(&table) };
         let pte = guard.slot(&table, index).raw();
-        if !table.is_live() || pte.is_table(level) {
+        if !guard.is_live() || pte.is_table(level) {
             return None;
         }
         if level == Level::L3 {
@@ -231,7 +231,7 @@ impl<M: Machine> PageTable<User, M> {
         if let Some(table) = look.leaf {
             self.machine().pause(Pause::BeforeLock);
             let guard = Guard::lock(&table);
-            if table.is_live() {
+            if guard.is_live() {
                 return match still() {
                     true => Ok(self.leaf(table, guard, va)),
                     false => Err(LockError::Retired),
@@ -260,7 +260,7 @@ impl<M: Machine> PageTable<User, M> {
         section: &ReadSide<'g>,
         still: &dyn Fn() -> bool,
     ) -> Result<(TableRef<'g>, Guard<'g>), LockError> {
-        'again: loop {
+        'from_root: loop {
             let mut table = self.root(section);
             if !self.contains(&table, va) || table.level() > level {
                 return Err(TableError::BadRange.into());
@@ -273,15 +273,15 @@ impl<M: Machine> PageTable<User, M> {
                     None if pte.is_none() => {
                         self.machine().pause(Pause::TableMissing);
                         self.add_table(table, index, still)?;
-                        // From the root: the parent may have been unlinked, and would stay so.
-                        continue 'again;
+                        // Not on from here: the parent may have been found unlinked.
+                        continue 'from_root;
                     }
                     None => return Err(TableError::Occupied.into()),
                 };
             }
             self.machine().pause(Pause::BeforeLock);
             let guard = Guard::lock(&table);
-            if table.is_live() {
+            if guard.is_live() {
                 return match still() {
                     true => Ok((table, guard)),
                     false => Err(LockError::Retired),
@@ -302,7 +302,7 @@ impl<M: Machine> PageTable<User, M> {
         };
         let child = self.construct(parent.shape(), level)?;
         let guard = Guard::lock(&parent);
-        let live = parent.is_live() || planted::is(Fault::LinkUnderDeadParent);
+        let live = guard.is_live() || planted::is(Fault::LinkUnderDeadParent);
         let current = still() || planted::is(Fault::LinkRetired);
         let linked = match live && current {
             true => {
@@ -332,7 +332,7 @@ impl<M: Machine> PageTable<User, M> {
             let table = self.look(va, section).leaf?;
             self.machine().pause(Pause::BeforeLock);
             let guard = Guard::lock(&table);
-            if table.is_live() {
+            if guard.is_live() {
                 return Some(self.leaf(table, guard, va));
             }
         }

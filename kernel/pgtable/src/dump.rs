@@ -138,7 +138,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         let level = table.level();
         for index in 0..table.entries() {
             let va = base.wrapping_add((index as u64) << table.shape().shift(level));
-            let loaded = load_lockless(&table.slot(index), section);
+            let loaded = load_lockless(&table, index, section);
             if let Some(next) = step(self.machine(), table, loaded.value.pte()) {
                 self.dump_table(dumper, next, va, section)?;
             } else if !loaded.value.is_none() {

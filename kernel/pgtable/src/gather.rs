@@ -1,7 +1,7 @@
 //! What a change of tables owes: invalidations, and what may be freed after them (law 12).
 
 use arm64::addr::Pfn;
-use arm64::geometry::Level;
+use arm64::geometry::{CONT_ENTRIES, Level};
 use frame::TableFrame;
 use sync::planted::{self, Fault};
 
@@ -34,13 +34,11 @@ const RANGES: usize = 4;
 /// More entries than this are flushed by dropping the whole identifier.
 const FLUSH_ALL_ENTRIES: u64 = 512;
 
-/// References to one folio that entries gave up.
+/// References to the frames of one folio that entries gave up, from a frame on.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     pfn: Pfn,
-    count: u32,
-    /// First frame of the folio.
-    folio: Pfn,
+    count: u64,
 }
 
 /// Entries of one level that were changed.
@@ -49,6 +47,38 @@ struct Range {
     start: u64,
     end: u64,
     level: Level,
+}
+
+/// The entries of one table that a batch changed, by their indices: one range, from the first to
+/// the last.
+#[derive(Clone, Copy)]
+pub(crate) struct Flush {
+    from: usize,
+    to: usize,
+}
+
+impl Flush {
+    pub(crate) const NOTHING: Self = Self {
+        from: usize::MAX,
+        to: 0,
+    };
+
+    /// `count` entries from `index` on, behind all that were added before.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, index: usize, count: usize) {
+        self.from = self.from.min(index);
+        self.to = index + count;
+    }
+
+    /// Adds the range to `gather`; whether there is one.
+    #[inline(always)]
+    pub(crate) fn tell(self, gather: &mut Gather, va_of: impl Fn(usize) -> u64) -> bool {
+        let any = self.to != 0;
+        if any {
+            gather.changed(va_of(self.from), va_of(self.to), Level::L3);
+        }
+        any
+    }
 }
 
 /// Changes of one space that still have to be flushed, and frames and tables that wait for it.
@@ -61,7 +91,6 @@ pub struct Gather {
     range_count: usize,
     runs: [Run; TORN_RUNS],
     run_count: usize,
-    pages: u64,
     tables: [Option<TableFrame>; TORN_TABLES],
     table_count: usize,
     /// Everything of the identifier has to go.
@@ -79,14 +108,12 @@ impl Gather {
         const NO_RUN: Run = Run {
             pfn: Pfn::new(0),
             count: 0,
-            folio: Pfn::new(0),
         };
         Self {
             ranges: [NO_RANGE; RANGES],
             range_count: 0,
             runs: [NO_RUN; TORN_RUNS],
             run_count: 0,
-            pages: 0,
             tables: [const { None }; TORN_TABLES],
             table_count: 0,
             whole: false,
@@ -105,13 +132,16 @@ impl Gather {
 
     /// How many references to user pages are in it.
     pub fn page_count(&self) -> u64 {
-        self.pages
+        self.runs[..self.run_count]
+            .iter()
+            .map(|run| run.count)
+            .sum()
     }
 
-    /// Room for another frame.
+    /// Room for the frames of another group of entries.
     #[inline(always)]
     pub(crate) fn has_frame_room(&self) -> bool {
-        self.run_count < TORN_RUNS
+        self.run_count + CONT_ENTRIES as usize <= TORN_RUNS
     }
 
     /// Room for another chain of tables.
@@ -150,19 +180,19 @@ impl Gather {
         }
     }
 
-    /// `count` entries gave up their references to frames from `pfn` on, of the folio that begins
-    /// at `folio`.
+    /// An entry gave up its reference to the frame `pfn`.
     #[inline(always)]
-    pub(crate) fn tear_frames(&mut self, pfn: Pfn, count: u32, folio: Pfn) {
-        self.pages += u64::from(count);
-        if let Some(last) = self.runs[..self.run_count].last_mut()
-            && last.folio == folio
-            && last.pfn.raw() + u64::from(last.count) == pfn.raw()
-        {
-            last.count += count;
-            return;
-        }
-        self.runs[self.run_count] = Run { pfn, count, folio };
+    pub(crate) fn tear_page(&mut self, pfn: Pfn) {
+        self.tear_folio(pfn, 1);
+    }
+
+    /// `count` entries gave up their references to frames of one folio, from `pfn` on.
+    #[inline(always)]
+    pub(crate) fn tear_folio(&mut self, pfn: Pfn, count: u32) {
+        self.runs[self.run_count] = Run {
+            pfn,
+            count: count.into(),
+        };
         self.run_count += 1;
     }
 
@@ -233,14 +263,14 @@ impl Gather {
         assert!(!self.needs_flush(), "law 12: released with an older flush");
         let frames = machine.frames();
         for run in &self.runs[..self.run_count] {
-            for page in 0..u64::from(run.count) {
+            for page in 0..run.count {
                 machine.released(run.pfn.add(page));
             }
             // SAFETY: the references were the entries'; the entries are gone and flushed (law 12),
             // so they are ours to drop, once.
-            unsafe { frames.drop_entries(run.pfn, run.count) };
+            unsafe { frames.drop_entries(run.pfn, run.count as u32) };
         }
-        (self.run_count, self.pages) = (0, 0);
+        self.run_count = 0;
         for table in &mut self.tables[..self.table_count] {
             if let Some(table) = table.take() {
                 match planted::is(Fault::DestructBeforeGrace) {

@@ -1,16 +1,18 @@
 //! A locked leaf table, or a part of it: the changes of pages.
 
-use arm64::addr::Pfn;
+use arm64::addr::PhysAddr;
 use arm64::attrs::{Attrs, Prot};
-use arm64::geometry::Level;
-use arm64::pte::Pte;
+use arm64::geometry::{CONT_ENTRIES, Level};
+use arm64::pte::{Pte, Reprotect};
 use frame::UserFrame;
 use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
+use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 use crate::contpte::{Change, page};
-use crate::gather::Gather;
+use crate::gather::{Flush, Gather};
 use crate::lock::Guard;
 use crate::machine::Machine;
 use crate::slot::{LockedSlot, TableRef, ptep_get};
@@ -19,6 +21,8 @@ use crate::value::Value;
 use crate::writer::Writer;
 
 const PAGE: u64 = Level::L3.size();
+/// Entries of a contiguous block on hardware: what loops are laid out for.
+const BLOCK: usize = CONT_ENTRIES as usize;
 
 /// Why a kernel access through a user address has to take the fault path first (D4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +80,16 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         self.to
     }
 
+    /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
     #[inline(always)]
-    fn slot(&self, va: u64) -> LockedSlot<'_> {
+    pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
+    }
+
+    /// What is held.
+    #[inline(always)]
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry of `va`.
@@ -89,16 +100,22 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
 
     /// Entries of the whole table that are not none.
     pub fn mapped(&self) -> u32 {
-        self.table.entry_count()
+        self.guard.meta().table_live().load(Ordering::Relaxed)
+    }
+
+    /// Counts entries that are not none; as [`TableRef::add_entries`], with the record at hand.
+    #[inline(always)]
+    fn add_entries(&self, delta: i32) {
+        self.table.add_entries_of(self.guard.meta(), delta);
     }
 
     /// Does `act` to every entry of the part, in one batch; it says by how many the entries that
     /// are not none change.
     pub(crate) fn each_raw(&self, mut act: impl FnMut(&LockedSlot<'_>, &Writer<'_, M>) -> i32) {
         let writer = Writer::open(self.space.machine());
-        let pages = (self.to - self.from) / PAGE;
+        let pages = self.to.wrapping_sub(self.from) / PAGE;
         let delta = (0..pages).map(|i| act(&self.slot(self.from + i * PAGE), &writer));
-        self.table.add_entries(delta.sum());
+        self.add_entries(delta.sum());
     }
 }
 
@@ -118,7 +135,9 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     /// Whether nothing at all is at the `count` pages from `va` on.
     pub fn is_empty(&self, va: u64, count: usize) -> bool {
-        (0..count as u64).all(|i| self.slot(va + i * PAGE).raw().is_none())
+        let first = self.table.index(va);
+        let raw = |i: usize| self.guard.slot(&self.table, i).raw().raw();
+        (first..first + count).fold(0, |all, i| all | raw(i)) == 0
     }
 
     /// Maps `frame` at `va`. A new valid user entry needs no barrier of its own: a CPU that
@@ -137,9 +156,39 @@ impl<M: Machine> Leaf<'_, User, M> {
             slot.put(change.writer, pte);
             change.try_fold(slot.index, va);
         });
-        self.table.add_entries(1);
+        self.add_entries(1);
         self.space.machine().publish(SpaceKind::User);
         Ok(())
+    }
+
+    /// Maps the frames that `next` gives, one page each, from `va` on, until it gives none, the
+    /// table ends, or something is mapped already; returns how many. `next` is asked only when
+    /// there is a place.
+    pub fn install_pages(
+        &self,
+        va: u64,
+        attrs: Attrs,
+        mut next: impl FnMut() -> Option<UserFrame>,
+    ) -> usize {
+        let (format, first) = (self.space.machine().format(), self.table.index(va));
+        let template = page(self.space.machine(), PhysAddr::new(0), attrs);
+        let mut i = first;
+        self.write(|change| {
+            while i < self.table.entries() {
+                let slot = self.guard.slot(&self.table, i);
+                if !slot.raw().is_none() {
+                    break;
+                }
+                let Some(frame) = next() else { break };
+                let pa = frame.into_entry().start();
+                slot.put_published(change.writer, format.with_pa(template, pa, Level::L3));
+                change.try_fold(i, va + (i - first) as u64 * PAGE);
+                i += 1;
+            }
+        });
+        self.add_entries((i - first) as i32);
+        self.space.machine().publish(SpaceKind::User);
+        i - first
     }
 
     /// Maps `count` pages of one folio from `frame` on, at `va` and behind, in one batch; aligned
@@ -167,7 +216,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         let first = page(self.space.machine(), pfn.start(), attrs);
         let touched = touched.map(|at| ((at - va) / PAGE) as usize);
         self.write(|change| change.set_batch(self.table.index(va), count, first, touched));
-        self.table.add_entries(count as i32);
+        self.add_entries(count as i32);
         self.space.machine().publish(SpaceKind::User);
         Ok(())
     }
@@ -254,75 +303,102 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let machine = self.space.machine();
         let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
-        let frame = machine.frames().try_get_user(pfn).ok_or(NotAllowed)?;
+        let frame = machine.frames().try_pin_user(pfn).ok_or(NotAllowed)?;
         Ok(access(&frame))
     }
 
     /// Takes the pages of the part out until it ends or `gather` is full; returns where to go on.
     /// Whole contiguous blocks stay folded until they are gone.
     pub fn zap(&self, gather: &mut Gather) -> u64 {
-        let present = self.table.entry_count() as i32;
-        let (mut va, mut removed) = (self.from, 0);
+        let present = self.mapped();
+        let (mut left, mut flush) = (present, Flush::NOTHING);
+        let (mut i, end) = self.indices();
         self.write(|change| {
-            while va < self.to && gather.has_frame_room() {
-                if removed == present {
-                    // What is left of the table is empty.
-                    va = self.to;
-                    break;
+            // What is left of the table may be empty before the part ends.
+            while i < end && left != 0 && gather.has_frame_room() {
+                let group = change.group_end(i, end);
+                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
+                let whole = contiguous
+                    && change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1;
+                let (taken, valid) = match whole {
+                    true => self.take_block(change, i, gather),
+                    false => self.take_pages(change, i..group, gather),
+                };
+                if valid {
+                    flush.add(i, group - i);
                 }
-                let left = ((self.to - va) / PAGE) as usize;
-                let index = self.table.index(va);
-                let count = change.run(index, left, va, Fault::ZapWithoutUnfold);
-                removed += self.take_run(change, index, count, va, gather);
-                va += count as u64 * PAGE;
+                left -= taken;
+                i = group;
             }
         });
-        self.table.add_entries(-removed);
-        va
+        self.add_entries(left as i32 - present as i32);
+        flush.tell(gather, |index| self.va_of(index));
+        self.va_of(if left == 0 { end } else { i })
     }
 
-    /// Empties one entry, or the entries of one block; returns how many were not none.
+    /// Empties single entries; how many were not none, and whether one was valid.
     #[inline(always)]
-    fn take_run(
+    fn take_pages(
         &self,
         change: &Change<'_, '_, M>,
-        index: usize,
-        count: usize,
-        va: u64,
+        indices: Range<usize>,
         gather: &mut Gather,
-    ) -> i32 {
-        let slot = self.guard.slot(&self.table, index);
-        if slot.raw().is_none() {
-            return 0;
+    ) -> (u32, bool) {
+        let format = self.space.machine().format();
+        let (mut taken, mut valid) = (0, false);
+        for i in indices {
+            let slot = self.guard.slot(&self.table, i);
+            if slot.raw().is_none() {
+                continue;
+            }
+            let pte = slot.take(change.writer);
+            taken += 1;
+            valid |= pte.is_valid();
+            if pte.maps_frame(Level::L3) && !pte.special() {
+                gather.tear_page(format.pa(pte, Level::L3).pfn());
+            }
         }
-        let first = slot.take(change.writer);
-        for i in 1..count {
-            self.guard.slot(&self.table, index + i).take(change.writer);
-        }
-        if first.is_valid() {
-            gather.changed(va, va + count as u64 * PAGE, Level::L3);
-        }
-        if first.maps_frame(Level::L3) {
-            let pfn = self.space.machine().format().pa(first, Level::L3).pfn();
-            gather.tear_frames(pfn, count as u32, self.folio_of(pfn, count));
-        }
-        count as i32
+        (taken, valid)
     }
 
-    /// The folio of a run; single pages are not worth looking it up.
-    fn folio_of(&self, pfn: Pfn, count: usize) -> Pfn {
-        let meta = self.table.frames().meta(pfn);
-        match meta.filter(|_| count > 1) {
-            Some(meta) => Pfn::new(pfn.raw() - meta.head_offset()),
-            None => pfn,
+    /// Empties the folded block at `first`.
+    #[inline(always)]
+    fn take_block(
+        &self,
+        change: &Change<'_, '_, M>,
+        first: usize,
+        gather: &mut Gather,
+    ) -> (u32, bool) {
+        let block = self.table.shape().cont_entries();
+        let pte = self.guard.slot(&self.table, first).take(change.writer);
+        for i in first + 1..first + block {
+            self.guard.slot(&self.table, i).take(change.writer);
         }
+        let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
+        gather.tear_folio(pfn, block as u32);
+        (block as u32, true)
+    }
+
+    /// The indices of the part: the first, and the one behind.
+    #[inline(always)]
+    fn indices(&self) -> (usize, usize) {
+        let first = self.table.index(self.from);
+        (first, first + (self.to.wrapping_sub(self.from) / PAGE) as usize)
+    }
+
+    /// The address of the entry `index`, which lies in the part or behind it.
+    #[inline(always)]
+    fn va_of(&self, index: usize) -> u64 {
+        let first = self.table.index(self.from);
+        (self.from & !(PAGE - 1)) + (index - first) as u64 * PAGE
     }
 
     /// Gives every mapped page of the part the rights `prot`; without any, the entry stays present
     /// to software only. Whole blocks stay folded, a block that is covered in part is unfolded
     /// first (law 5), and pages that became alike are folded.
     pub fn protect(&self, prot: Prot, gather: &mut Gather) {
-        self.change_each(gather, |pte| pte.with_prot(prot | Prot::USER));
+        let new = Reprotect::new(prot | Prot::USER);
+        self.change_each(gather, |pte| new.apply(pte));
     }
 
     /// Takes the right to write from every page of the part; what is dirty stays dirty.
@@ -341,67 +417,86 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     #[inline(always)]
     fn change_each(&self, gather: &mut Gather, change_to: impl Fn(Pte) -> Pte) {
+        let mut flush = Flush::NOTHING;
+        let (mut i, end) = self.indices();
         self.write(|change| {
-            let mut va = self.from;
-            while va < self.to {
-                let (index, left) = (self.table.index(va), ((self.to - va) / PAGE) as usize);
-                let mut count = change.run(index, left, va, Fault::ProtectWithoutUnfold);
-                if count > 1 && !change_to(self.guard.slot(&self.table, index).raw()).is_valid() {
+            while i < end {
+                let group = change.group_end(i, end);
+                let raw = self.guard.slot(&self.table, i).raw();
+                let mut whole = raw.is_contiguous()
+                    && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
+                if whole && !change_to(raw).is_valid() {
                     // An invalid entry is in no block: what one entry recorded for the others is
                     // spread over them first (XC-02).
-                    change.unfold(index, va);
-                    count = 1;
+                    change.unfold(i, self.va_of(i));
+                    whole = false;
                 }
-                let mut flush = false;
-                for i in 0..count {
-                    let slot = self.guard.slot(&self.table, index + i);
-                    slot.update(change.writer, |pte| {
-                        let new = change_to(pte);
-                        let differs = new != pte && pte.maps_frame(Level::L3);
-                        flush |= differs && pte.is_valid();
-                        differs.then_some(new)
-                    });
+                let changed = match whole {
+                    true => change.change_block(i, &change_to),
+                    false => change.change_alike(i, group, &change_to),
+                };
+                if changed {
+                    flush.add(i, group - i);
                 }
-                if flush {
-                    gather.changed(va, va + count as u64 * PAGE, Level::L3);
+                if !whole {
+                    change.try_fold(group - 1, self.va_of(group - 1));
                 }
-                if count == 1 {
-                    change.try_fold(index, va);
-                }
-                va += count as u64 * PAGE;
+                i = group;
             }
         });
+        flush.tell(gather, |index| self.va_of(index));
     }
 
     /// Clears the accessed flag of every page of the part, of a contiguous block's always as a
     /// whole; whether one was set.
     pub fn clear_young(&self, gather: &mut Gather) -> bool {
-        let mut any = false;
+        let mut flush = Flush::NOTHING;
+        let (mut i, end) = self.indices();
+        let start = i;
         self.write(|change| {
-            let mut va = self.from;
-            while va < self.to {
-                let slot = self.slot(va);
-                let (first, count) = self.block_of(&slot, slot.raw());
-                let into = (slot.index - first) as u64;
-                if self.clear_young_run(change, first, count) {
-                    any = true;
-                    let start = va - into * PAGE;
-                    gather.changed(start, start + count as u64 * PAGE, Level::L3);
+            while i < end {
+                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
+                let (first, behind) = match contiguous {
+                    true => {
+                        let block = self.table.shape().cont_entries();
+                        (i & !(block - 1), change.group_end(i, self.table.entries()))
+                    }
+                    false => (i, change.group_end(i, end)),
+                };
+                if self.clear_young_group(change, first, behind) {
+                    flush.add(first, behind - first);
                 }
-                va += (count as u64 - into) * PAGE;
+                i = behind;
             }
         });
-        any
+        // A block may begin before the part.
+        let va_of = |index: usize| match index < start {
+            true => (self.from & !(PAGE - 1)) - (start - index) as u64 * PAGE,
+            false => self.va_of(index),
+        };
+        flush.tell(gather, va_of)
     }
 
+    /// Most groups that are looked at are old: they are read in one go first.
     #[inline(always)]
-    fn clear_young_run(&self, change: &Change<'_, '_, M>, first: usize, count: usize) -> bool {
+    fn clear_young_group(&self, change: &Change<'_, '_, M>, first: usize, end: usize) -> bool {
+        let raw = |i: usize| self.guard.slot(&self.table, i).raw();
+        let mut together = 0;
+        if end - first == BLOCK {
+            for i in 0..BLOCK {
+                together |= raw(first + i).raw();
+            }
+        } else {
+            together = (first..end).fold(0, |all, i| all | raw(i).raw());
+        }
+        if !Pte::from_raw(together).young() {
+            return false;
+        }
         let mut any = false;
-        for i in 0..count {
-            let slot = self.guard.slot(&self.table, first + i);
-            let pte = slot.raw();
+        for i in first..end {
+            let pte = raw(i);
             if pte.young() && pte.is_leaf(Level::L3) {
-                slot.update(change.writer, |pte| pte.young().then(|| pte.mkold()));
+                self.guard.slot(&self.table, i).make_old(change.writer);
                 any = true;
             }
         }
@@ -418,7 +513,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             change.unfold(slot.index, va);
             slot.take(change.writer)
         });
-        self.table.add_entries(-1);
+        self.add_entries(-1);
         if pte.is_valid() {
             gather.changed(va, va + PAGE, Level::L3);
         }
@@ -438,7 +533,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             slot.put(change.writer, moved.0);
             change.try_fold(slot.index, va);
         });
-        self.table.add_entries(1);
+        self.add_entries(1);
         self.space.machine().publish(SpaceKind::User);
         Ok(())
     }

@@ -6,6 +6,7 @@
 use core::marker::PhantomData;
 
 use arm64::addr::PhysAddr;
+use frame::{FrameMeta, TableState};
 use sync::{WordGuard, rank};
 
 use crate::slot::{LockedSlot, TableRef};
@@ -16,6 +17,7 @@ pub struct Guard<'l> {
     lock: Option<WordGuard<'static, rank::Table>>,
     /// The one table it covers; none: every table of the space.
     table: Option<PhysAddr>,
+    meta: &'static FrameMeta,
     _held: PhantomData<&'l ()>,
 }
 
@@ -26,23 +28,38 @@ impl Guard<'_> {
     pub(crate) fn lock(table: &TableRef<'_>) -> Self {
         let depth = table.level().position() as u64;
         let key = depth << 56 | table.pa().raw() >> 12;
+        let meta = table.meta();
         Self {
-            lock: Some(table.meta().table_lock().lock(key)),
+            lock: Some(meta.table_lock().lock(key)),
             table: Some(table.pa()),
+            meta,
             _held: PhantomData,
         }
     }
 
-    /// The guard of a space that one holder changes at a time.
+    /// The guard of a space that one holder changes at a time, come to `table`.
     ///
     /// # Safety
     /// The caller holds what serialises the space, for as long as the guard lives.
-    pub(crate) unsafe fn whole_space() -> Self {
+    pub(crate) unsafe fn whole_space(table: &TableRef<'_>) -> Self {
         Self {
             lock: None,
             table: None,
+            meta: table.meta(),
             _held: PhantomData,
         }
+    }
+
+    /// The record of the table that was locked.
+    #[inline(always)]
+    pub(crate) fn meta(&self) -> &'static FrameMeta {
+        self.meta
+    }
+
+    /// Whether the table is still linked: asked again after its lock was taken (D5, check 1).
+    #[inline(always)]
+    pub(crate) fn is_live(&self) -> bool {
+        self.meta.table_state() == TableState::Constructed
     }
 
     #[inline]

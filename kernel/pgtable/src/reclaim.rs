@@ -156,7 +156,7 @@ impl<M: Machine> PageTable<User, M> {
         let child_guard = (!planted::is(Fault::UnlinkUnlocked)).then(|| Guard::lock(&child));
         let slot = parent_guard.slot(&parent, parent.index(va));
         let linked = slot.raw() == self.machine().format().table(child.pa());
-        if !(linked && parent.is_live() && child.is_live() && child.entry_count() == 0) {
+        if !(linked && parent_guard.is_live() && child.is_live() && child.entry_count() == 0) {
             return;
         }
         slot.take(&Writer::open(self.machine()));

@@ -63,7 +63,7 @@ pub struct LockedSlot<'l> {
 /// they are of one moment: accessed and dirty are the block's (PTE-04).
 #[inline(always)]
 pub fn ptep_get_lockless(slot: &Slot<'_>, section: &ReadSide<'_>) -> Value {
-    load_lockless(slot, section).value
+    load_lockless(&slot.table, slot.index, section).value
 }
 
 /// What one lockless read brings: the value, and whether it stands for a contiguous block, which is
@@ -82,15 +82,15 @@ impl Loaded {
 }
 
 #[inline(always)]
-pub(crate) fn load_lockless(slot: &Slot<'_>, _section: &ReadSide<'_>) -> Loaded {
-    let pte = slot.table.load(slot.index, Ordering::Acquire);
+pub(crate) fn load_lockless(table: &TableRef<'_>, index: usize, _section: &ReadSide<'_>) -> Loaded {
+    let pte = table.load(index, Ordering::Acquire);
     if !pte.is_contiguous() {
         return Loaded {
             value: Value::new(pte),
             contiguous: false,
         };
     }
-    contpte::get_lockless(&slot.table, slot.index)
+    contpte::get_lockless(table, index)
 }
 
 /// Reads an entry under its lock: one load, or of a contiguous block sixteen. Hardware may still
@@ -132,6 +132,27 @@ impl LockedSlot<'_> {
         self.told(writer, old, new);
     }
 
+    /// As [`Self::put`] for an entry that is none.
+    #[inline(always)]
+    pub(crate) fn put_published<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
+        debug_assert!(self.raw().is_none(), "law 3: a store over an entry in use");
+        writer
+            .cell(self.table.cell(self.index))
+            .store(new.raw(), Ordering::Release);
+        self.told(writer, Pte::NONE, new);
+    }
+
+    /// As [`Self::put_published`], without an order: the caller has put a release
+    /// fence between what the new entries point to and the first of them.
+    #[inline(always)]
+    pub(crate) fn put_relaxed<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
+        debug_assert!(self.raw().is_none(), "law 3: a store over an entry in use");
+        writer
+            .cell(self.table.cell(self.index))
+            .store(new.raw(), Ordering::Relaxed);
+        self.told(writer, Pte::NONE, new);
+    }
+
     /// Takes the entry out, leaving none (law 3: an exchange, so that no hardware update is lost).
     #[inline(always)]
     pub(crate) fn take<M: Machine>(&self, writer: &Writer<'_, M>) -> Pte {
@@ -139,6 +160,23 @@ impl LockedSlot<'_> {
         let old = Pte::from_raw(cell.swap(0, Ordering::AcqRel));
         self.told(writer, old, Pte::NONE);
         old
+    }
+
+    /// Flips `bits` of the entry in one atomic step. What the hardware sets meanwhile stays; it must
+    /// not be able to change one of these bits.
+    #[inline(always)]
+    pub(crate) fn flip<M: Machine>(&self, writer: &Writer<'_, M>, bits: u64) {
+        let cell = writer.cell(self.table.cell(self.index));
+        let old = cell.fetch_xor(bits, Ordering::AcqRel);
+        self.told(writer, Pte::from_raw(old), Pte::from_raw(old ^ bits));
+    }
+
+    /// Clears the access flag in one atomic step.
+    #[inline(always)]
+    pub(crate) fn make_old<M: Machine>(&self, writer: &Writer<'_, M>) {
+        let cell = writer.cell(self.table.cell(self.index));
+        let old = cell.fetch_and(Pte::OLD, Ordering::AcqRel);
+        self.told(writer, Pte::from_raw(old), Pte::from_raw(old & Pte::OLD));
     }
 
     /// Changes the entry in place by compare-and-exchange until it holds (law 3). `change`
@@ -248,14 +286,6 @@ impl<'g> TableRef<'g> {
         self.shape
     }
 
-    #[inline(always)]
-    pub(crate) fn slot(&self, index: usize) -> Slot<'g> {
-        Slot {
-            table: *self,
-            index,
-        }
-    }
-
     /// A slot for writing.
     ///
     /// # Safety
@@ -271,7 +301,7 @@ impl<'g> TableRef<'g> {
         }
     }
 
-    /// The record of the table's frame.
+    /// The record of the table's frame. Not free: a [`Guard`] and a leaf keep it.
     #[inline]
     pub(crate) fn meta(&self) -> &'static FrameMeta {
         match self.frames.meta(self.pa.pfn()) {

@@ -302,7 +302,7 @@ pub(crate) unsafe fn guard<'l, K: Kind>(table: &TableRef<'_>) -> Guard<'l> {
     match K::KIND {
         SpaceKind::User => Guard::lock(table),
         // SAFETY: by this function's contract.
-        SpaceKind::Kernel | SpaceKind::Special => unsafe { Guard::whole_space() },
+        SpaceKind::Kernel | SpaceKind::Special => unsafe { Guard::whole_space(table) },
     }
 }
 

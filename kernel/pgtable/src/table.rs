@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 
 use arm64::addr::{Pfn, PhysAddr};
 use arm64::geometry::{Geometry, Level};
-use frame::{Frames, TableFrame, TableState};
+use frame::{FrameMeta, Frames, TableFrame, TableState};
 use sync::SpinLock;
 use sync::grace::{Grace, Ticket};
 use sync::planted::{self, Fault};
@@ -129,10 +129,16 @@ impl TableRef<'_> {
     /// Adjusts the number of entries; the table's serialiser is held.
     #[inline]
     pub(crate) fn add_entries(&self, delta: i32) {
+        self.add_entries_of(self.meta(), delta);
+    }
+
+    /// The same where the table's record is at hand.
+    #[inline(always)]
+    pub(crate) fn add_entries_of(&self, meta: &FrameMeta, delta: i32) {
         if planted::is(Fault::MiscountEntries) && delta < 0 {
             return;
         }
-        let count = self.meta().table_live();
+        let count = meta.table_live();
         let now = count.load(Ordering::Relaxed).wrapping_add_signed(delta);
         debug_assert!(
             now as usize <= self.entries(),

@@ -27,6 +27,12 @@ impl Value {
         self.0
     }
 
+    /// The value of the next entry of a contiguous block.
+    #[inline(always)]
+    pub(crate) fn next(self, level: Level) -> Self {
+        Self(Pte::from_raw(self.0.raw().wrapping_add(level.size())))
+    }
+
     /// Whether the entry is empty.
     #[inline(always)]
     pub fn is_none(self) -> bool {

@@ -1,5 +1,6 @@
 //! Lockless walks: one load per level, and everything derived from the value loaded (law 4).
 
+use core::ops::RangeInclusive;
 use core::sync::atomic::Ordering;
 
 use arm64::addr::PhysAddr;
@@ -8,7 +9,7 @@ use arm64::pte::{Format, Pte};
 use sync::planted::{self, Fault};
 
 use crate::machine::{Machine, Pause};
-use crate::slot::{Loaded, ReadSide, TableRef, load_lockless};
+use crate::slot::{Loaded, ReadSide, Slot, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
 use crate::value::Value;
 
@@ -45,16 +46,19 @@ impl Walked {
 
     #[inline(always)]
     fn of(loaded: Loaded, table: &TableRef<'_>) -> Self {
-        let (value, level) = (loaded.value, table.level());
-        let entries = match loaded.contiguous {
-            true => table.shape().cont_entries() as u64,
-            false => 1,
-        };
+        let (level, block) = (table.level(), table.shape().cont_entries() as u64);
+        Self::with(loaded, level, (level.size(), level.size() * block))
+    }
+
+    /// `spans`: of one entry, and of a contiguous block.
+    #[inline(always)]
+    fn with(loaded: Loaded, level: Level, spans: (u64, u64)) -> Self {
+        let value = loaded.value;
         match value.is_leaf(level) {
             true => Self::Seen {
                 value,
                 level,
-                span: level.size() * entries,
+                span: if loaded.contiguous { spans.1 } else { spans.0 },
             },
             false => Self::Miss { value, level },
         }
@@ -95,6 +99,14 @@ pub(crate) fn step<'g, M: Machine>(
     }
     let next = table.level().finer()?;
     let pa = machine.format().table_pa(value);
+    debug_assert!(
+        machine
+            .frames()
+            .meta(pa.pfn())
+            .and_then(|meta| meta.table_level())
+            .is_none_or(|level| level == next),
+        "GUP-22: {pa:?} was linked as a table of {next:?} and made as another"
+    );
     // SAFETY: law 8 and law 12: `table` is live for 'g, its entry named this table, and a table
     // that is torn out meanwhile is not freed before the read-side section of 'g is over.
     Some(unsafe { TableRef::new(machine.frames(), table.shape(), pa, next) })
@@ -156,7 +168,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         }
         loop {
             let index = table.index(va);
-            let loaded = load_lockless(&table.slot(index), section);
+            let loaded = load_lockless(&table, index, section);
             if !loaded.value.pte().is_table(table.level()) {
                 return (loaded, table);
             }
@@ -165,6 +177,23 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
                 None => return (loaded, table),
             }
         }
+    }
+
+    /// The slot of `va` in the table of `level`, if there is such a table: a place to look at again
+    /// and again by [`crate::ptep_get_lockless`]. The entry itself is not loaded.
+    pub fn slot_of<'g>(
+        &'g self,
+        va: u64,
+        level: Level,
+        section: &ReadSide<'g>,
+    ) -> Option<Slot<'g>> {
+        let mut table = Some(self.root(section)).filter(|root| self.contains(root, va))?;
+        while table.level() < level {
+            let index = table.index(va);
+            let loaded = load_lockless(&table.slot(index), section);
+            table = step_lockless(self.machine(), table, index, loaded.value.pte())?;
+        }
+        (table.level() == level).then(|| table.slot(table.index(va)))
     }
 
     /// The entries met on the way to `va`, root first, as they are in memory: for people to look
@@ -197,34 +226,83 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         let mut va = start;
         while va != end && self.contains(&root, va) {
             let table = path[depth];
-            let level = table.level();
-            let last = last_of(&table, va, end);
-            let mut index = table.index(va);
-            loop {
-                debug_assert_eq!(
-                    index,
-                    table.index(va),
-                    "GUP-04: a slot that is not its address's"
-                );
-                let loaded = load_lockless(&table.slot(index), section);
-                if loaded.value.pte().is_table(level)
-                    && let Some(next) =
-                        step_lockless(self.machine(), table, index, loaded.value.pte())
-                {
+            let (first, last) = (table.index(va), last_of(&table, va, end));
+            debug_assert!(first <= last, "GUP-04: a slot that is not its address's");
+            let reached = match table.level() {
+                // Said as a constant, so that the loop over pages is made for pages.
+                Level::L3 => self.scan(&table, Level::L3, first..=last, va, end, section, &mut see),
+                level => self.scan(&table, level, first..=last, va, end, section, &mut see),
+            };
+            match reached {
+                Reached::Table(at, next) => {
+                    va = at;
                     depth += 1;
                     path[depth] = next;
-                    break;
                 }
-                see(va, Walked::of(loaded, &table));
-                va = table.shape().addr_end(va, end, level);
-                if index == last {
+                Reached::End(at) => {
+                    va = at;
                     depth = climb(&path, depth, root.level().position(), va);
-                    break;
                 }
-                index += 1;
             }
         }
     }
+
+    /// Takes a range of entries of one table, up to the first that names another table.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the state of one loop, inlined into it"
+    )]
+    #[inline(always)]
+    fn scan<'g>(
+        &self,
+        table: &TableRef<'g>,
+        level: Level,
+        indices: RangeInclusive<usize>,
+        mut va: u64,
+        end: u64,
+        section: &ReadSide<'_>,
+        see: &mut impl FnMut(u64, Walked),
+    ) -> Reached<'g> {
+        let (span, block) = (
+            table.shape().span(level),
+            table.shape().cont_entries() as u64,
+        );
+        let spans = (level.size(), level.size() * block);
+        let (mut index, last) = indices.into_inner();
+        while index <= last {
+            let loaded = load_lockless(table, index, section);
+            if loaded.value.pte().is_table(level)
+                && let Some(next) = step_lockless(self.machine(), *table, index, loaded.value.pte())
+            {
+                return Reached::Table(va, next);
+            }
+            see(va, Walked::with(loaded, level, spans));
+            va = (va & !(span - 1)).wrapping_add(span);
+            index += 1;
+            if !loaded.contiguous {
+                continue;
+            }
+            // The block was read as a whole: what its other entries map follows.
+            let mut value = loaded.value;
+            while index <= last && index as u64 & (block - 1) != 0 {
+                value = value.next(level);
+                see(va, Walked::with(Loaded { value, ..loaded }, level, spans));
+                va = va.wrapping_add(span);
+                index += 1;
+            }
+        }
+        // The last entry may reach beyond the range.
+        let whole = table.shape().addr_end(va.wrapping_sub(span), end, level);
+        Reached::End(if whole == end { end } else { va })
+    }
+}
+
+/// Where the scan of a table ended.
+enum Reached<'g> {
+    /// At an entry, for this address, that names this table.
+    Table(u64, TableRef<'g>),
+    /// Behind the last entry that was asked for.
+    End(u64),
 }
 
 /// The last index of `table` that `[va, end)` reaches.
@@ -270,7 +348,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     ) {
         see(table.level(), table.pa());
         for index in 0..table.entries() {
-            let loaded = load_lockless(&table.slot(index), section);
+            let loaded = load_lockless(&table, index, section);
             if let Some(next) = step(self.machine(), table, loaded.value.pte()) {
                 self.each_table_under(next, section, see);
             }

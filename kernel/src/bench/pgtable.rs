@@ -81,6 +81,9 @@ fn folded_blocks() -> Result<(), Failure> {
     seen("walk_lockless_folded", &table, BLOCK * PAGE)?;
     change("protect_folded", &table)?;
     age("clear_young_folded", &table)?;
+    touch_one_of_each_block(&table)?;
+    age("clear_young_folded_one", &table)?;
+    idle("clear_young_folded_idle", &table)?;
     unmap("unmap_folded", &mut table)
 }
 
@@ -103,13 +106,9 @@ fn map_pages(table: &Table, pages: &mut [Option<UserFrame>]) -> Result<(), Failu
     let section = HW.read_side(&stay);
     let leaf = table.lock_leaf(VA, &section, || true);
     let leaf = leaf.map_err(|_| "no table")?;
-    let (mut va, attrs) = (VA, attrs());
-    for page in pages {
-        let page = page.take().ok_or("a frame is used twice")?;
-        leaf.install(va, page, attrs).map_err(|_| "occupied")?;
-        va += PAGE;
-    }
-    Ok(())
+    let mut rest = pages.iter_mut();
+    let mapped = leaf.install_pages(VA, attrs(), || rest.next()?.take());
+    (mapped as u64 == ENTRIES).then_some(()).ok_or("occupied")
 }
 
 fn map_folios(table: &Table, folios: &mut [Option<UserFrame>]) -> Result<(), Failure> {
@@ -175,28 +174,68 @@ fn age(name: &str, table: &Table) -> Result<(), Failure> {
     young.then_some(()).ok_or("nothing was young")
 }
 
-/// Takes everything out, flushes in batches and gives the frames back.
+/// Makes one page of each block young, as the hardware does.
+fn touch_one_of_each_block(table: &Table) -> Result<(), Failure> {
+    crate::arch::activate::activate(crate::arch::activate::RootActivation::new(
+        table.root_word(),
+        table.asid_cell(),
+    ));
+    for block in 0..ENTRIES / BLOCK {
+        crate::arch::probe::load_as_user(VA + block * BLOCK * PAGE + 5 * PAGE);
+    }
+    crate::arch::activate::deactivate();
+    Ok(())
+}
+
+/// As [`age`], with nothing to find.
+fn idle(name: &str, table: &Table) -> Result<(), Failure> {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let (whole, mut gather) = (range(ENTRIES)?, Gather::new());
+    let (young, cost) = measure(|| match table.cursor(whole, &section).visit() {
+        Some(Visit::Table(leaf)) => leaf.clear_young(&mut gather),
+        _ => true,
+    });
+    row(name, "page", ENTRIES, cost);
+    (!young).then_some(()).ok_or("something was young")
+}
+
+/// Takes everything out and flushes in batches; what giving the frames back costs is told apart.
 fn unmap(name: &str, table: &mut Table) -> Result<(), Failure> {
     let graves = Graveyard::new();
-    let (done, cost) = measure(|| zap(table, ENTRIES, &graves));
-    done?;
-    row(name, "entry", ENTRIES, cost);
+    let [taken, freed] = zap(table, ENTRIES, &graves)?;
+    row(name, "entry", ENTRIES, taken);
+    row(
+        match name {
+            "unmap" => "release",
+            _ => "release_folded",
+        },
+        "page",
+        ENTRIES,
+        freed,
+    );
     end(table, &graves)
 }
 
-/// Takes out `pages` pages from [`VA`] on.
-fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<(), Failure> {
+/// Takes out `pages` pages from [`VA`] on: what taking out and flushing cost, and what giving back.
+fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<[Cost; 2], Failure> {
     let stay = ();
     let section = HW.read_side(&stay);
     let (whole, mut gather) = (range(pages)?, Gather::new());
+    let (mut taken, mut freed) = (Cost::default(), Cost::default());
     let mut at = whole.start();
     while at != whole.end() {
         let rest = VaRange::new(at, whole.end()).ok_or("no range")?;
-        at = VirtAddr::new(table.zap(rest, &mut gather, &section));
-        let flushed = gather.flush(table);
-        gather.release(&HW, graves, &flushed);
+        let ((next, flushed), cost) = measure(|| {
+            let next = table.zap(rest, &mut gather, &section);
+            (next, gather.flush(table))
+        });
+        taken.add(cost);
+        let ((), cost) = measure(|| gather.release(&HW, graves, &flushed));
+        freed.add(cost);
+        at = VirtAddr::new(next);
     }
-    Ok(())
+    Ok([taken, freed])
 }
 
 /// Ends a space, and waits for its grace periods: this is the only CPU.

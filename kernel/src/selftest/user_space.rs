@@ -13,15 +13,15 @@ use crate::arch::mmu::HW;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
 use crate::memory::{self, Space, frames, grace, graveyard};
 
-const VA: u64 = 0x12_3456_7000;
-const PAGE: u64 = 4096;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub(super) const VA: u64 = 0x12_3456_7000;
+pub(super) const PAGE: u64 = 4096;
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 /// A space loaded on this CPU until it is dropped.
-struct Loaded(Space);
+pub(super) struct Loaded(pub(super) Space);
 
 impl Loaded {
-    fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, Failure> {
         let space = Space::new(memory::context());
         let space = space.map_err(|_| Failure {
             what: "no space",
@@ -32,11 +32,12 @@ impl Loaded {
         Ok(loaded)
     }
 
-    fn load(&self) {
-        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()));
+    /// True: it has grown since this CPU had it.
+    pub(super) fn load(&self) -> bool {
+        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()))
     }
 
-    fn run(&self, verb: Verb) -> Result<u64, MmError> {
+    pub(super) fn run(&self, verb: Verb) -> Result<u64, MmError> {
         let mut change = self.0.begin(verb)?;
         loop {
             if let Some(result) = change.step(&self.0, 64) {
@@ -45,7 +46,7 @@ impl Loaded {
         }
     }
 
-    fn map(&self, addr: u64, len: u64, prot: Prot) -> Outcome {
+    pub(super) fn map(&self, addr: u64, len: u64, prot: Prot) -> Outcome {
         let flags = MapFlags::FIXED;
         let request = MapRequest {
             addr,
@@ -57,7 +58,7 @@ impl Loaded {
         check(self.run(Verb::Map(request)) == Ok(addr), "cannot map", addr)
     }
 
-    fn fault(&self, va: u64, access: Access) -> FaultOutcome {
+    pub(super) fn fault(&self, va: u64, access: Access) -> FaultOutcome {
         self.0.fault(FaultInput {
             va,
             access,
@@ -147,7 +148,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
     wait_for_graves()?;
     let space = Loaded::new()?;
     space.map(VA, 64 * PAGE, RW)?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     for page in 0..64 {
         space.fault(VA + page * PAGE, Access::Write);
         store_as_user(VA + page * PAGE, page);
@@ -174,7 +175,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
         0,
     )?;
     wait_for_graves()?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",
@@ -183,7 +184,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
 }
 
 /// Lets grace periods pass: this CPU reports for itself, the others are idle.
-fn wait_for_graves() -> Outcome {
+pub(super) fn wait_for_graves() -> Outcome {
     for _ in 0..1_000_000 {
         graveyard().reap(&HW, 64);
         if graveyard().is_empty() {
@@ -301,7 +302,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
 
 pub(super) fn an_address_space_ends_without_loss() -> Outcome {
     wait_for_graves()?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     let live = HW.stats().live();
     {
         let space = Loaded::new()?;
@@ -324,7 +325,7 @@ pub(super) fn an_address_space_ends_without_loss() -> Outcome {
         "tables were lost",
         HW.stats().live(),
     )?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",

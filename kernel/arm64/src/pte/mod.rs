@@ -58,6 +58,32 @@ const fn permission_bits(prot: Prot, dirty: bool) -> u64 {
         | flag(prot.is_no_access(), NO_ACCESS)
 }
 
+/// A change of permissions prepared for many entries: [`Pte::with_prot`] by a mask and one of two
+/// constants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reprotect {
+    clean: u64,
+    dirty: u64,
+}
+
+impl Reprotect {
+    /// To the permissions `prot`.
+    pub const fn new(prot: Prot) -> Self {
+        let user = flag(prot.contains(Prot::USER), NG);
+        Self {
+            clean: permission_bits(prot, false) | user,
+            dirty: permission_bits(prot, true) | user,
+        }
+    }
+
+    /// [`Pte::with_prot`] of `pte` (*frame*).
+    #[inline(always)]
+    pub const fn apply(self, pte: Pte) -> Pte {
+        let bits = if pte.dirty() { self.dirty } else { self.clean };
+        Pte(pte.0 & !PERMISSION | bits).settle_valid()
+    }
+}
+
 /// All bits that [`permission_bits`] decides.
 const PERMISSION: u64 = AP_EL0 | PXN | UXN | DBM | AP_READ_ONLY | SW_DIRTY | NO_ACCESS;
 
@@ -257,6 +283,17 @@ impl Pte {
         }
     }
 
+    /// All bits but the access flag: what an atomic AND makes an entry old with, whatever the
+    /// hardware does to it at the same time.
+    pub const OLD: u64 = !AF;
+
+    /// Whether the hardware may change more of a valid entry than its access flag: it is writable and
+    /// not dirty yet (*frame*).
+    #[inline(always)]
+    pub const fn may_become_dirty(self) -> bool {
+        self.0 & (DBM | AP_READ_ONLY) == DBM | AP_READ_ONLY
+    }
+
     /// The same, accessed (*frame*).
     #[inline(always)]
     pub const fn mkyoung(self) -> Self {
@@ -330,9 +367,7 @@ impl Pte {
     /// block, and a user mapping is never global.
     #[inline]
     pub const fn with_prot(self, prot: Prot) -> Self {
-        let user = flag(prot.contains(Prot::USER), NG);
-        let word = self.0 & !PERMISSION | permission_bits(prot, self.dirty()) | user;
-        Self(word).settle_valid()
+        Reprotect::new(prot).apply(self)
     }
 
     /// The same, invalid until its frame has tag storage, or valid again (*frame*; TAG-17, law 13).
