@@ -19,7 +19,7 @@ use crate::descriptor::{Desc, Leaf, right, touched};
 use crate::host::HostMachine;
 use crate::mmu::{Mmu, Setup, Translation};
 use crate::report::Violation;
-use crate::walker::Tables;
+use crate::walker::{Found, Tables};
 
 /// What runs at the engine's pause points.
 pub type Hook = Box<dyn FnMut(Pause) + Send>;
@@ -171,9 +171,9 @@ impl ModelMachine {
         if let Err(fault) = self.allowed(&leaf, write) {
             return fault;
         }
-        let at = match leaf.contiguous {
-            true => (found.at & !(16 * 8 - 1)) + 8 * (elsewhere % 16),
-            false => found.at,
+        let at = match self.recorder(&found, leaf, elsewhere, write) {
+            Some(at) => at,
+            None => found.at,
         };
         self.record_access(&mut mmu, at, found.level, write);
         Touch::Done(leaf.pa + va % leaf.size)
@@ -192,6 +192,14 @@ impl ModelMachine {
             true => Ok(()),
             false => Err(Touch::AccessFlag),
         }
+    }
+
+    /// Another entry of the block in which the access may be recorded.
+    fn recorder(&self, found: &Found, leaf: Leaf, elsewhere: u64, write: bool) -> Option<u64> {
+        let at = (found.at & !(16 * 8 - 1)) + 8 * (elsewhere % 16);
+        let other = self.tables.read(at, found.level).desc.as_leaf()?;
+        let fits = leaf.contiguous && other.contiguous && self.allowed(&other, write).is_ok();
+        fits.then_some(at)
     }
 
     fn record_access(&self, mmu: &mut Mmu, at: u64, level: Level, write: bool) {
@@ -298,7 +306,10 @@ impl Machine for ModelMachine {
     }
 
     fn pause(&self, at: Pause) {
-        self.mmu().check_blocks();
+        if at != Pause::BeforeExchange {
+            // Else a block may be half changed.
+            self.mmu().check_blocks();
+        }
         if self.hooked.swap(true, Ordering::Acquire) {
             return;
         }

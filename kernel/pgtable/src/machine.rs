@@ -50,6 +50,8 @@ pub enum Pause {
     PinBeforeReference,
     /// A pin has its reference and is about to load the leaf again.
     PinBeforeRecheck,
+    /// A live entry was read, and is about to be exchanged for what follows from that.
+    BeforeExchange,
     /// A contiguous block was taken apart and is not written again yet.
     Repaint,
     /// A table was found to be missing; its parent is not locked yet.

@@ -11,9 +11,9 @@ use frame::{FrameMeta, Frames};
 use sync::atomic::AtomicU64;
 use sync::planted::{self, Fault};
 
-use crate::Machine;
 use crate::contpte;
 use crate::lock::Guard;
+use crate::machine::{Machine, Pause};
 use crate::value::Value;
 use crate::writer::Writer;
 
@@ -193,6 +193,7 @@ impl LockedSlot<'_> {
             let Some(new) = change(old) else {
                 return old;
             };
+            writer.machine().pause(Pause::BeforeExchange);
             if planted::is(Fault::StoreOverLive) {
                 cell.store(new.raw(), Ordering::Release);
                 self.told(writer, old, new);

@@ -26,7 +26,10 @@ pub fn hook(world: &Arc<World>) -> Hook {
 
 /// Whether the engine may hold the lock of a table at this point.
 fn holds_a_lock(at: Pause) -> bool {
-    matches!(at, Pause::Repaint | Pause::BeforeFlush)
+    matches!(
+        at,
+        Pause::Repaint | Pause::BeforeFlush | Pause::BeforeExchange
+    )
 }
 
 impl World {
