@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use arm64::attrs::Prot;
 use arm64::pte::Format;
-use mm::layout::{MMAP_BASE, STACK_LIMIT, STACK_TOP, TASK_SIZE};
+use mm::layout::{DEFAULT_END as TASK_SIZE, MMAP_BASE, STACK_LIMIT, STACK_TOP};
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, ImageObject, MapFlags, MapRequest,
     MmContext, MmError, RemapFlags, SegvCode, Verb,

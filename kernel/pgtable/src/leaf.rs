@@ -80,9 +80,16 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         self.to
     }
 
+    /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
     #[inline(always)]
-    fn slot(&self, va: u64) -> LockedSlot<'_> {
+    pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
+    }
+
+    /// What is held.
+    #[inline(always)]
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry of `va`.
@@ -296,7 +303,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let machine = self.space.machine();
         let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
-        let frame = machine.frames().try_get_user(pfn).ok_or(NotAllowed)?;
+        let frame = machine.frames().try_pin_user(pfn).ok_or(NotAllowed)?;
         Ok(access(&frame))
     }
 

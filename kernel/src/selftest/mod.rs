@@ -3,6 +3,7 @@
 //! They are part of the checked image only. Each test is announced before it runs, so that a hang
 //! or a crash has a name.
 
+mod asids;
 mod frames;
 mod kernel_space;
 mod protect;
@@ -75,6 +76,9 @@ static TESTS: &[Test] = tests![
     user_space::kernel_copies_respect_protection,
     user_space::two_spaces_do_not_see_each_other,
     user_space::an_address_space_ends_without_loss,
+    asids::more_spaces_than_identifiers_keep_their_own_pages,
+    asids::what_is_unmapped_while_another_space_runs_is_gone,
+    asids::a_grown_space_is_loaded_with_its_levels,
 ];
 
 /// Runs the tests that `tessera.selftest=` names (`1`: all of them); the number of failures.

@@ -15,7 +15,7 @@ use crate::memory::{self, Space, frames, grace, graveyard};
 
 pub(super) const VA: u64 = 0x12_3456_7000;
 pub(super) const PAGE: u64 = 4096;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 /// A space loaded on this CPU until it is dropped.
 pub(super) struct Loaded(pub(super) Space);
@@ -32,11 +32,12 @@ impl Loaded {
         Ok(loaded)
     }
 
-    fn load(&self) {
-        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()));
+    /// True: it has grown since this CPU had it.
+    pub(super) fn load(&self) -> bool {
+        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()))
     }
 
-    fn run(&self, verb: Verb) -> Result<u64, MmError> {
+    pub(super) fn run(&self, verb: Verb) -> Result<u64, MmError> {
         let mut change = self.0.begin(verb)?;
         loop {
             if let Some(result) = change.step(&self.0, 64) {
