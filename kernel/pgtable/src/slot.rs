@@ -175,6 +175,11 @@ impl LockedSlot<'_> {
     #[inline(always)]
     pub(crate) fn make_old<M: Machine>(&self, writer: &Writer<'_, M>) {
         let cell = writer.cell(self.table.cell(self.index));
+        if planted::is(Fault::StoreOverLive) {
+            let old = self.raw();
+            cell.store(old.raw() & Pte::OLD, Ordering::Release);
+            return self.told(writer, old, Pte::from_raw(old.raw() & Pte::OLD));
+        }
         let old = cell.fetch_and(Pte::OLD, Ordering::AcqRel);
         self.told(writer, Pte::from_raw(old), Pte::from_raw(old & Pte::OLD));
     }

@@ -49,7 +49,7 @@ pub fn all(group: &Group, measured: &BTreeMap<String, Rows>) -> Vec<Judged> {
             None => Verdict::NotMeasured,
             Some(now) => compare(now, row),
         };
-        let name = row.name.clone();
+        let name = row.title();
         Judged { name, now, verdict }
     });
     let is_listed = |name: &str| {
@@ -93,7 +93,7 @@ fn compare(now: &Now, row: &Row) -> Verdict {
 
 /// The table of a group.
 pub fn table(group: &Group, judged: &[Judged]) -> String {
-    let names = group.rows.iter().map(|row| row.name.len());
+    let names = group.rows.iter().map(|row| row.title().len());
     let width = names.max().unwrap_or(0).max(group.name.len());
     let mut out = format!(
         "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {:<7} {:>6} {:>6} {:>6}\n",
@@ -115,7 +115,7 @@ fn line(row: &Row, now: Option<&Now>, width: usize) -> String {
     let [tlbi, dsb, isb] = now.map_or([0; 3], |now| now.events);
     format!(
         "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {met:<7} {tlbi:>6} {dsb:>6} {isb:>6}  {}\n",
-        row.name,
+        row.title(),
         number(now.map(|now| now.figure)),
         now.map_or("", |now| now.unit.as_str()),
         number(row.figure),
@@ -181,7 +181,7 @@ mod tests {
             verdicts(usual, off),
             [
                 named("plain", Verdict::Fine),
-                named("ratio", Verdict::NoFigure),
+                named("ratio (off)", Verdict::NoFigure),
                 named("other", Verdict::Unlisted),
             ]
         );
@@ -189,7 +189,7 @@ mod tests {
             verdicts(Vec::new(), Vec::new()),
             [
                 named("plain", Verdict::NotMeasured),
-                named("ratio", Verdict::NotMeasured),
+                named("ratio (off)", Verdict::NotMeasured),
             ]
         );
     }

@@ -53,6 +53,9 @@ impl Measured {
     }
 }
 
+/// The boot whose name goes without saying.
+const USUAL: &str = "usual";
+
 /// What one boot has measured.
 pub type Rows = Vec<Measured>;
 
@@ -155,6 +158,14 @@ impl Group {
 }
 
 impl Row {
+    /// The name for people: rows of one name in several boots are told apart.
+    pub fn title(&self) -> String {
+        match self.boot.as_str() {
+            USUAL => self.name.clone(),
+            boot => format!("{} ({boot})", self.name),
+        }
+    }
+
     /// What was measured for this row.
     pub fn now(&self, measured: &BTreeMap<String, Rows>) -> Option<Now> {
         let rows = measured.get(&self.boot)?;
