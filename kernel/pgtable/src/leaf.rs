@@ -347,7 +347,8 @@ impl<M: Machine> Leaf<'_, User, M> {
             let pte = slot.take(change.writer);
             taken += 1;
             valid |= pte.is_valid();
-            if pte.maps_frame(Level::L3) {
+            // What a special block was split into is not counted either.
+            if pte.maps_frame(Level::L3) && !pte.special() {
                 gather.tear_page(format.pa(pte, Level::L3).pfn());
             }
         }
@@ -367,8 +368,10 @@ impl<M: Machine> Leaf<'_, User, M> {
         for i in first + 1..first + block {
             self.guard.slot(&self.table, i).take(change.writer);
         }
-        let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
-        gather.tear_folio(pfn, block as u32);
+        if !pte.special() {
+            let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
+            gather.tear_folio(pfn, block as u32);
+        }
         (block as u32, true)
     }
 
