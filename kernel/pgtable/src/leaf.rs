@@ -375,8 +375,10 @@ impl<M: Machine> Leaf<'_, User, M> {
         for i in first + 1..first + block {
             self.guard.slot(&self.table, i).take(change.writer);
         }
-        let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
-        gather.tear_folio(pfn, block as u32);
+        if !pte.special() {
+            let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
+            gather.tear_folio(pfn, block as u32);
+        }
         (block as u32, true)
     }
 
