@@ -6,7 +6,7 @@ use programs::{check, require, require_result};
 
 const ANON: usize = map::PRIVATE | map::ANONYMOUS;
 /// Beyond every user address of a 48-bit layout.
-const BEYOND: usize = 1 << 50;
+const BEYOND: usize = 1 << 53;
 
 pub fn run() {
     mmap_codes();
