@@ -41,6 +41,11 @@ impl Mmu {
     }
 
     fn link(&mut self, at: u64, child: u64) {
+        let parent = self.tables.get(&(at >> 12));
+        if parent.is_some_and(|parent| parent.unlinked_at.is_some()) {
+            let case = format!("{child:#x} is linked under a table that was unlinked: {at:#x}");
+            self.broke(Rule::TableLife, case);
+        }
         match self.tables.get_mut(&(child >> 12)) {
             None => self.broke(
                 Rule::TableLife,

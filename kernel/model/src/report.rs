@@ -25,7 +25,7 @@ pub enum Rule {
     TableStillRoot,
     /// A table was destructed before every CPU had passed a quiescent state.
     BeforeGrace,
-    /// A table was constructed twice, destructed twice, or linked without being constructed.
+    /// A table was constructed twice, destructed twice, or linked where it must not be.
     TableLife,
     /// A table was freed while an entry names it.
     TableStillLinked,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arm64::attrs::Prot;
-use pgtable::{Accessed, Gather, Machine, Pause};
+use pgtable::{Accessed, Machine, Pause};
 
 use crate::stage::{BASE, PAGE, Stage};
 
@@ -67,31 +67,5 @@ fn a_pin_is_compared_with_the_entry_again() {
     let stay = ();
     let section = stage.machine.read_side(&stay);
     assert!(stage.space.pin(BASE, &section).is_err());
-    stage.right();
-}
-
-#[test]
-fn ageing_counts_what_the_hardware_sets_meanwhile() {
-    let stage = Stage::new();
-    stage.fill(BASE, Prot::RW);
-    stage.machine.touch(0, BASE, false, 0);
-    let machine = stage.machine;
-    stage.once_at(Pause::BeforeExchange, || {
-        machine.touch(1, BASE, true, 0);
-    });
-    let stay = ();
-    let section = stage.machine.read_side(&stay);
-    stage.machine.operation(|| {
-        let mut gather = Gather::new();
-        let leaf = stage.space.lock_existing(BASE, &section).expect("a table");
-        assert!(leaf.clear_young(&mut gather));
-        drop(leaf);
-        stage.flush(&mut gather);
-    });
-    assert!(
-        stage
-            .leaf(BASE)
-            .is_some_and(|leaf| leaf.dirty && !leaf.young)
-    );
     stage.right();
 }

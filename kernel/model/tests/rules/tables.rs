@@ -92,6 +92,17 @@ fn constructed_once_destructed_once_linked_once() {
 }
 
 #[test]
+fn a_table_under_one_that_was_unlinked() {
+    let mut bench = Bench::new();
+    bench.construct(SPARE, Level::L3);
+    bench.store(ROOT, Level::L1, Pte::NONE);
+    bench.flush_of(0..1, Level::L2, true);
+    let table = Format::NORMAL.table(PhysAddr::new(SPARE));
+    bench.store(MIDDLE + 8, Level::L2, table);
+    bench.wrong(Rule::TableLife);
+}
+
+#[test]
 fn a_frame_becomes_a_table_while_it_is_cached_as_memory() {
     let mut bench = Bench::new();
     bench.put(3, page(SPARE));

@@ -74,7 +74,7 @@ impl World {
             0..2 => self.map_page(),
             2..4 => self.map_folio(),
             4 => self.map_folio_by_pages(),
-            5..7 => self.with_range(40, |range| self.zap(range)),
+            5..7 => self.zap_some(),
             7..9 => self.with_range(40, |range| self.protect(range)),
             9 => self.with_range(24, |range| self.write_protect(range)),
             10 => self.pin(),
@@ -242,6 +242,17 @@ impl World {
             }
         }
         self.finished(range);
+    }
+
+    fn zap_some(&self) {
+        if !self.random(|rng| rng.once_in(5)) {
+            return self.with_range(40, |range| self.zap(range));
+        }
+        if let Some(range) = self.claim_all() {
+            self.describe("everything");
+            self.zap(range);
+            self.finished(range);
+        }
     }
 
     pub fn zap(&self, range: Range) {

@@ -175,6 +175,14 @@ impl World {
         state.take(range).then_some(range)
     }
 
+    /// All of a space: what empties every table of it.
+    pub fn claim_all(&self) -> Option<Range> {
+        let space = self.random(|rng| rng.below(PLAYED)) as usize;
+        let (start, end) = (0, 1 << self.spaces[space].table.geometry().va_bits());
+        let range = Range { space, start, end };
+        self.state().take(range).then_some(range)
+    }
+
     pub fn finished(&self, range: Range) {
         self.state().busy.retain(|busy| *busy != range);
     }
