@@ -142,13 +142,14 @@ impl<'w, M: Machine> Cells<'w, M> {
     /// Clears the access flag in one atomic step.
     #[inline(always)]
     pub(crate) fn make_old(&self, index: usize) {
-        let old = self.raw(index);
-        self.machine.pause(Pause::BeforeExchange);
         if planted::is(Fault::StoreOverLive) {
+            let old = self.raw(index);
+            self.machine.pause(Pause::BeforeExchange);
             self.writer(index)
                 .store(old.raw() & Pte::OLD, Ordering::Release);
             return self.told(index, old, Pte::from_raw(old.raw() & Pte::OLD));
         }
+        self.machine.pause(Pause::BeforeExchange);
         let old = self.writer(index).fetch_and(Pte::OLD, Ordering::AcqRel);
         self.told(index, Pte::from_raw(old), Pte::from_raw(old & Pte::OLD));
     }
