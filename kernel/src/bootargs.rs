@@ -7,6 +7,7 @@
 use log::LevelFilter;
 use pgtable::asid::MIN_BITS;
 use sync::Once;
+use sync::planted::Fault;
 
 static ARGS: Once<BootArgs<'static>> = Once::new();
 
@@ -64,6 +65,18 @@ pub enum SelfTest<'a> {
     Named(&'a str),
 }
 
+/// A deliberate kernel bug.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Bug {
+    /// None.
+    #[default]
+    None,
+    /// A panic.
+    Panic,
+    /// A store to a live page table, past its window.
+    Stray,
+}
+
 /// Whether contiguous blocks are repainted without a flush in between (FEAT_BBM level 2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Bbm {
@@ -102,8 +115,13 @@ pub struct BootArgs<'a> {
     /// `tessera.asid_bits=N`, 4 to 16: use no more address-space identifiers than that, so that
     /// they run out; raised to what the number of CPUs needs.
     pub asid_bits: Option<u8>,
-    /// `tessera.panic=1`: a deliberate kernel bug after boot, to test its report.
-    pub panic: bool,
+    /// `tessera.panic=1|stray`: a deliberate kernel bug after boot, to test its report.
+    pub panic: Bug,
+    /// `tessera.protect_pgtables=off` clears it: page tables can be written like any memory.
+    pub protect_pgtables: bool,
+    /// `tessera.fault=NAME`: plants a fault, to test the tests. Not understood by an image that
+    /// was built without faults to plant.
+    pub fault: Option<Fault>,
     line: &'a str,
 }
 
@@ -122,7 +140,9 @@ impl<'a> BootArgs<'a> {
             hardware_af: true,
             bbm: Bbm::Auto,
             asid_bits: None,
-            panic: false,
+            panic: Bug::None,
+            protect_pgtables: true,
+            fault: None,
             line,
         };
         for word in line.split_ascii_whitespace() {
@@ -157,7 +177,10 @@ impl<'a> BootArgs<'a> {
             "af" => self.hardware_af = switch(value)?,
             "bbm" => self.bbm = bbm(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
-            "panic" => self.panic = switch(value)?,
+            "panic" => self.panic = bug(value)?,
+            "protect_pgtables" => self.protect_pgtables = on_or_off(value)?,
+            #[cfg(feature = "planted")]
+            "fault" => self.fault = Some(Fault::named(value)?),
             _ => return None,
         }
         Some(())
@@ -172,11 +195,28 @@ fn switch(value: &str) -> Option<bool> {
     }
 }
 
+fn on_or_off(value: &str) -> Option<bool> {
+    match value {
+        "off" => Some(false),
+        "on" => Some(true),
+        _ => None,
+    }
+}
+
 fn bbm(value: &str) -> Option<Bbm> {
     match value {
         "auto" => Some(Bbm::Auto),
         "0" => Some(Bbm::Flush),
         "2" => Some(Bbm::Level2),
+        _ => None,
+    }
+}
+
+fn bug(value: &str) -> Option<Bug> {
+    match value {
+        "0" => Some(Bug::None),
+        "1" => Some(Bug::Panic),
+        "stray" => Some(Bug::Stray),
         _ => None,
     }
 }
@@ -217,8 +257,10 @@ mod tests {
     #[test]
     fn an_empty_line_gives_the_defaults() {
         let args = BootArgs::parse("");
-        assert!(args.token.is_none() && !args.icount && !args.prompt && !args.panic);
-        assert!(args.hardware_af && !args.snapshot_exit && args.asid_bits.is_none());
+        assert!(args.token.is_none() && !args.icount && !args.prompt);
+        assert!(args.hardware_af && args.protect_pgtables && !args.snapshot_exit);
+        assert!(args.asid_bits.is_none());
+        assert_eq!((args.panic, args.fault), (Bug::None, None));
         assert_eq!(args.bbm, Bbm::Auto);
         assert_eq!(
             (args.hold, args.log, args.selftest),
@@ -231,13 +273,14 @@ mod tests {
     fn every_argument_is_read() {
         let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
                     tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
-                    tessera.af=0 tessera.asid_bits=4 tessera.bbm=2 tessera.panic=1";
+                    tessera.af=0 tessera.asid_bits=4 tessera.bbm=2 tessera.panic=1 \
+                    tessera.protect_pgtables=off";
         let args = BootArgs::parse(line);
         assert_eq!(args.token.unwrap().as_str(), "0aF9");
-        assert!(args.icount && args.prompt && args.snapshot_exit && args.panic);
-        assert!(!args.hardware_af);
+        assert!(args.icount && args.prompt && args.snapshot_exit);
+        assert!(!args.hardware_af && !args.protect_pgtables);
+        assert_eq!((args.panic, args.asid_bits), (Bug::Panic, Some(4)));
         assert_eq!(args.bbm, Bbm::Level2);
-        assert_eq!(args.asid_bits, Some(4));
         assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
         assert_eq!(args.selftest, SelfTest::Named("bbm"));
         assert_eq!(args.unknown().count(), 0);
@@ -247,13 +290,25 @@ mod tests {
     fn what_is_not_understood_is_named_and_changes_nothing() {
         let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
                     tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1 \
+                    tessera.panic=loudly tessera.protect_pgtables=1 tessera.fault=NoSuchFault \
                     tessera.asid_bits=3 tessera.asid_bits=17 tessera.bbm=1";
         let args = BootArgs::parse(line);
-        assert_eq!(args.unknown().count(), 10);
+        assert_eq!(args.unknown().count(), 13);
         assert_eq!(args.asid_bits, None);
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
-        assert!(!args.icount && args.token.is_none() && !args.panic);
-        assert_eq!(args.hold, 0);
+        assert!(!args.icount && args.token.is_none() && args.protect_pgtables);
+        assert_eq!((args.panic, args.hold), (Bug::None, 0));
+    }
+
+    #[test]
+    fn a_fault_is_planted_only_where_there_are_faults() {
+        let args = BootArgs::parse("tessera.fault=SkipFlush tessera.panic=stray");
+        let planted = cfg!(feature = "planted");
+        assert_eq!(args.fault, planted.then_some(Fault::SkipFlush));
+        assert_eq!(
+            (args.panic, args.unknown().count()),
+            (Bug::Stray, usize::from(!planted))
+        );
     }
 
     #[test]

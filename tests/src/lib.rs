@@ -4,10 +4,11 @@
 //! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
 //! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
 //! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`reports`], [`doors`], [`bad_elf`],
-//! [`prompt`], [`bad_tree`], [`machines`] and [`liars`].
+//! [`prompt`], [`bad_tree`], [`machines`], [`codegen`] and [`liars`].
 
 pub mod bad_elf;
 pub mod bad_tree;
+pub mod codegen;
 pub mod doors;
 pub mod env;
 pub mod liars;
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         bad_elf::trials(),
         prompt::trials(),
         bad_tree::trials(),
+        codegen::trials(),
     ]
     .into_iter()
     .flatten()

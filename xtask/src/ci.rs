@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::cli::{Ci, Miri, Mutants, Test};
+use crate::cli::{Bench, Ci, Miri, Mutants, Test};
 use crate::workspace::Workspace;
-use crate::{lints, miri, mutants, test, toolchain, ui};
+use crate::{bench, lints, miri, mutants, test, toolchain, ui};
 
 /// Runs every step, also behind a failed one, and ends on the tests' totals.
 ///
@@ -42,12 +42,19 @@ pub fn run(workspace: &Workspace, options: &Ci) -> Result<u8> {
     };
     let mut tally = test::tiers(workspace, &tests)?;
     if options.full {
+        let bench = Bench {
+            name: None,
+            update: false,
+        };
+        if bench::run(workspace, &bench)? != 0 {
+            failed.push("benchmarks");
+        }
         println!("planted faults");
         tally.add(mutants::tally(workspace, &Mutants::default())?);
         tally.add(miri::tally(workspace, &Miri::default())?);
     }
     if !failed.is_empty() {
-        println!("failed before the tests: {}", failed.join(", "));
+        println!("failed beside the tests: {}", failed.join(", "));
     }
     println!("{}", tally.line());
     Ok(if failed.is_empty() { tally.status() } else { 1 })
@@ -85,6 +92,20 @@ fn commands(workspace: &Workspace) -> Vec<(&'static str, Command)> {
         ("format", cargo(&["fmt", "--all", "--check"])),
         ("clippy, host", clippy(&["--workspace", "--all-targets"])),
         ("clippy, kernel", clippy(&kernel)),
+        (
+            "clippy, kernel with benchmarks",
+            clippy(&[&kernel[..], &["--features", "kernel/bench"]].concat()),
+        ),
+        (
+            "clippy, faults",
+            clippy(&[
+                "--package",
+                "sync",
+                "--all-targets",
+                "--features",
+                "planted",
+            ]),
+        ),
         ("clippy, programs", clippy(&user)),
         ("documentation", docs),
     ]

@@ -187,7 +187,7 @@ pub struct Bench {
 /// Everything a commit must pass: format, lints, docs, tests.
 #[derive(Args, Debug)]
 pub struct Ci {
-    /// Also the long tests, Miri and all planted faults
+    /// Also the long tests, benchmarks, all planted faults, and Miri
     #[arg(long)]
     pub full: bool,
 }

@@ -62,12 +62,7 @@ struct Made {
 
 fn make(pages: u64) -> Made {
     let bytes = pages * PAGE_SIZE;
-    let layout = Layout::from_size_align(bytes as usize, ALIGN).expect("an arena that fits");
-    // SAFETY: an arena has at least one page.
-    let memory = unsafe { alloc_zeroed(layout) };
-    if memory.is_null() {
-        handle_alloc_error(layout);
-    }
+    let memory = ram(bytes as usize);
     let records: Box<[FrameMeta]> = (0..pages).map(|_| FrameMeta::absent()).collect();
     let first = Box::into_raw(records).cast::<FrameMeta>();
     let frame_zero = first.wrapping_sub(BASE.pfn().raw() as usize);
@@ -84,6 +79,43 @@ fn make(pages: u64) -> Made {
         memory,
         first,
     }
+}
+
+/// Zeroed memory that is never given back.
+fn ram(bytes: usize) -> *mut u8 {
+    let layout = Layout::from_size_align(bytes, ALIGN).expect("an arena that fits");
+    #[cfg(loom)]
+    if let Some(memory) = of_the_last_execution(bytes) {
+        return memory;
+    }
+    // SAFETY: an arena has at least one page.
+    let memory = unsafe { alloc_zeroed(layout) };
+    if memory.is_null() {
+        handle_alloc_error(layout);
+    }
+    #[cfg(loom)]
+    LAST.set((bytes, memory));
+    memory
+}
+
+#[cfg(loom)]
+std::thread_local! {
+    /// The memory made last. A model is executed many thousand times, one after another and all by
+    /// one thread of the test program, and each execution makes one arena.
+    static LAST: std::cell::Cell<(usize, *mut u8)> =
+        const { std::cell::Cell::new((0, core::ptr::null_mut())) };
+}
+
+/// The memory of the execution before, cleared.
+#[cfg(loom)]
+fn of_the_last_execution(bytes: usize) -> Option<*mut u8> {
+    let (size, memory) = LAST.get();
+    if size != bytes {
+        return None;
+    }
+    // SAFETY: it is of that size, and whoever used it is gone.
+    unsafe { memory.write_bytes(0, size) };
+    Some(memory)
 }
 
 fn keep(made: Made) -> &'static Frames {

@@ -1,6 +1,7 @@
 //! The allocator of physical frames.
 
 use crate::buddy::{Buddy, MAX_ORDER};
+use crate::chunks::{ChunkList, TableChunks};
 use crate::memmap::{BankError, Memmap};
 use crate::meta::{CLASSES, Class, FrameMeta, IN_CPU_LIST};
 use crate::percpu::{BATCH, PerCpu};
@@ -10,7 +11,7 @@ use arm64::addr::Pfn;
 use core::ops::Range;
 use core::ptr::NonNull;
 use sync::atomic::{AtomicU64, Ordering::Relaxed};
-use sync::{MAX_CPUS, SpinLock, const_fn, cpu_index, rank};
+use sync::{MAX_CPUS, Once, SpinLock, const_fn, cpu_index, rank};
 
 /// All frames of the machine. The kernel has one, in a static.
 ///
@@ -19,11 +20,14 @@ use sync::{MAX_CPUS, SpinLock, const_fn, cpu_index, rank};
 pub struct Frames {
     window: Window,
     ops: PageOps,
-    map: Memmap,
-    buddy: SpinLock<Buddy, rank::FrameList>,
+    pub(crate) map: Memmap,
+    pub(crate) buddy: SpinLock<Buddy, rank::FrameList>,
+    /// Set where table frames come from chunks.
+    pub(crate) chunk_rules: Once<TableChunks>,
+    pub(crate) chunks: SpinLock<ChunkList, rank::TableChunk>,
     cpus: [PerCpu; MAX_CPUS],
     /// Frames of each class that were made so by hand, modulo 2^64; see `PerCpu::classes`.
-    by_hand: [AtomicU64; CLASSES],
+    pub(crate) by_hand: [AtomicU64; CLASSES],
     /// One bit for each CPU that has been asked to give its list back.
     drain_wanted: AtomicU64,
     /// Where tables are, since loom's atomics are not memory.
@@ -63,6 +67,8 @@ impl Frames {
                 ops,
                 map: Memmap::new(records),
                 buddy: SpinLock::new(Buddy::new()),
+                chunk_rules: Once::new(),
+                chunks: SpinLock::new(ChunkList::new()),
                 cpus,
                 by_hand,
                 drain_wanted: AtomicU64::new(0),
@@ -177,7 +183,7 @@ impl Frames {
     }
 
     #[inline(always)]
-    fn this_cpu(&self) -> &PerCpu {
+    pub(crate) fn this_cpu(&self) -> &PerCpu {
         &self.cpus[cpu_index()]
     }
 
@@ -232,11 +238,9 @@ impl Frames {
     #[inline(never)]
     fn take_block(&self, cpu: &PerCpu, order: u8, class: Class) -> Result<Pfn, OutOfMemory> {
         assert!(order <= MAX_ORDER, "no block has order {order}");
-        let mut found = self.buddy.lock().alloc(&self.map, order);
-        if found.is_none() {
-            // Frames in this CPU's list may be the missing buddies.
-            self.drain_cpu_lists();
-            found = self.buddy.lock().alloc(&self.map, order);
+        let mut found = self.find_block(order);
+        if found.is_none() && self.end_empty_chunk() {
+            found = self.find_block(order);
         }
         let pfn = found.ok_or_else(|| self.exhausted())?;
         // SAFETY: blocks in the lists are in banks.
@@ -246,6 +250,15 @@ impl Frames {
         }
         cpu.count_alloc(class, 1 << order);
         Ok(pfn)
+    }
+
+    pub(crate) fn find_block(&self, order: u8) -> Option<Pfn> {
+        let found = self.buddy.lock().alloc(&self.map, order);
+        found.or_else(|| {
+            // Frames in this CPU's list may be the missing buddies.
+            self.drain_cpu_lists();
+            self.buddy.lock().alloc(&self.map, order)
+        })
     }
 
     #[cold]
@@ -270,6 +283,14 @@ impl Frames {
     #[cold]
     #[inline(never)]
     fn refill(&self, cpu: &PerCpu) -> Result<Pfn, OutOfMemory> {
+        if let Some(pfn) = self.fill(cpu) {
+            return Ok(pfn);
+        }
+        let more = self.end_empty_chunk().then(|| self.fill(cpu)).flatten();
+        more.ok_or_else(|| self.exhausted())
+    }
+
+    fn fill(&self, cpu: &PerCpu) -> Option<Pfn> {
         let mut buddy = self.buddy.lock();
         let mut wanted = BATCH as u64;
         while wanted > 0 {
@@ -290,7 +311,7 @@ impl Frames {
             wanted -= 1 << order;
         }
         drop(buddy);
-        cpu.pop().ok_or_else(|| self.exhausted())
+        cpu.pop()
     }
 
     /// Moves the `count` oldest frames of this CPU's list to the buddy lists.
@@ -322,7 +343,7 @@ impl Frames {
 
     /// Asks the other CPUs for their frames; see [`OutOfMemory`].
     #[cold]
-    fn exhausted(&self) -> OutOfMemory {
+    pub(crate) fn exhausted(&self) -> OutOfMemory {
         let (me, bit) = (cpu_index(), |cpu| 1u64 << cpu);
         let others = (0..MAX_CPUS).filter(|&cpu| cpu != me && self.cpus[cpu].len() > 0);
         let wanted = others.fold(0, |mask, cpu| mask | bit(cpu));
@@ -374,12 +395,12 @@ impl Frames {
 
     #[cfg(not(any(test, feature = "inject")))]
     #[inline(always)]
-    fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
+    pub(crate) fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
         Ok(())
     }
 
     #[cfg(any(test, feature = "inject"))]
-    fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
+    pub(crate) fn fail_on_purpose(&self) -> Result<(), OutOfMemory> {
         let spend = |left: u64| match left {
             u64::MAX => Some(left),
             left => left.checked_sub(1),

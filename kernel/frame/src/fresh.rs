@@ -32,7 +32,7 @@ impl Frames {
 /// A block of frames that has never been mapped: its contents are the holder's alone.
 ///
 /// It has no references yet, so a lockless walker that still knows the frame's number from an
-/// earlier life cannot get one ([`Frames::try_get_user`]). Dropping it frees it.
+/// earlier life cannot get one ([`Frames::try_pin_user`]). Dropping it frees it.
 #[must_use]
 pub struct FreshFrame {
     frames: &'static Frames,

@@ -29,6 +29,7 @@ pub mod slab;
 
 mod buddy;
 mod cells;
+mod chunks;
 mod frames;
 mod fresh;
 mod kernel;
@@ -42,6 +43,7 @@ mod user;
 mod window;
 
 pub use buddy::MAX_ORDER;
+pub use chunks::{ChunkError, TableChunks};
 pub use frames::Frames;
 pub use fresh::FreshFrame;
 pub use kernel::KernelFrame;

@@ -18,7 +18,11 @@
 //! | 20 | 4 | live entries of a table |
 //! | 24 | 8 | frame number of the previous block in a free list; all ones: none |
 //! | 32 | 8 | frame number of the next one; all ones: none |
-//! | 40 | 24 | zero; for folios and the reverse map |
+//! | 40 | 8 | first frame of a chunk of tables: place of its first spare frame, and how many in the upper half |
+//! | 48 | 8 | first frame of a chunk: frame number of the previous chunk with spare frames; all ones: none |
+//! | 56 | 8 | first frame of a chunk: frame number of the next one; all ones: none |
+//!
+//! The last three are zero in all other records, and are there for folios and the reverse map.
 //!
 //! All fields are atomics: a record may be looked at by anyone at any time (a lockless walker, a
 //! report), and a shared reference to it is all that anyone ever has.
@@ -59,10 +63,12 @@ pub enum Class {
     Untaggable = 12,
     /// Present, but withheld (a bank not online).
     Offline = 13,
+    /// In a chunk set aside for tables, and no table at this moment.
+    Spare = 14,
 }
 
 /// The number of classes.
-pub const CLASSES: usize = 14;
+pub const CLASSES: usize = 15;
 
 impl Class {
     /// Every class, in the order of their numbers.
@@ -81,6 +87,7 @@ impl Class {
         Self::Kernel,
         Self::Untaggable,
         Self::Offline,
+        Self::Spare,
     ];
 
     /// The class's name in statistics and reports.
@@ -100,6 +107,7 @@ impl Class {
             Self::Kernel => "kernel",
             Self::Untaggable => "untaggable",
             Self::Offline => "offline",
+            Self::Spare => "spare",
         }
     }
 
@@ -165,7 +173,8 @@ pub struct FrameMeta {
     live: AtomicU32,
     pub(crate) prev: AtomicU64,
     pub(crate) next: AtomicU64,
-    reserved: [AtomicU64; 3],
+    /// Of the first frame of a chunk of tables: see `chunks.rs`.
+    pub(crate) chunk: [AtomicU64; 3],
 }
 
 #[cfg(not(loom))]
@@ -178,6 +187,7 @@ const _: () = {
     assert!(core::mem::offset_of!(FrameMeta, live) == 20);
     assert!(core::mem::offset_of!(FrameMeta, prev) == 24);
     assert!(core::mem::offset_of!(FrameMeta, next) == 32);
+    assert!(core::mem::offset_of!(FrameMeta, chunk) == 40);
     assert!(cfg!(target_endian = "little"));
 };
 
@@ -194,7 +204,7 @@ impl FrameMeta {
                 live: AtomicU32::new(0),
                 prev: AtomicU64::new(0),
                 next: AtomicU64::new(0),
-                reserved: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
+                chunk: [AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0)],
             }
         }
     }

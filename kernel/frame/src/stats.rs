@@ -39,6 +39,11 @@ pub struct FrameStats {
 }
 
 impl FrameStats {
+    /// Frames that nobody uses: the free ones, and those that only tables can get.
+    pub fn unused(&self) -> u64 {
+        self.free + self.of(Class::Spare)
+    }
+
     /// Frames of `class`.
     pub fn of(&self, class: Class) -> u64 {
         self.by_class[class as usize]

@@ -9,16 +9,20 @@ use core::ptr::NonNull;
 use sync::atomic::Ordering::Relaxed;
 
 impl Frames {
-    /// Allocates a cleared frame for a translation table.
+    /// Allocates a cleared frame for a translation table: any frame, or one of a chunk where tables
+    /// have chunks ([`Frames::set_aside_tables`]).
     ///
     /// # Errors
-    /// [`OutOfMemory`].
+    /// [`OutOfMemory`]; also if single frames are free but no whole chunk is.
     #[inline]
     pub fn alloc_table(&'static self) -> Result<TableFrame, OutOfMemory> {
-        let pfn = self.take(0, Class::Table)?;
+        let (pfn, zero_page) = match self.chunk_rules.get() {
+            None => (self.take(0, Class::Table)?, self.page_ops().zero_page),
+            Some(rules) => (self.take_spare(rules)?, rules.zero_page),
+        };
         let mut table = TableFrame { frames: self, pfn };
         // SAFETY: a whole page that nobody else has.
-        unsafe { (self.page_ops().zero_page)(table.bytes().as_ptr()) }
+        unsafe { zero_page(table.bytes().as_ptr()) }
         #[cfg(loom)]
         self.clear_cells(pfn);
         table.set_state(TableState::Allocated);
@@ -65,7 +69,11 @@ impl Frames {
         let order = meta.order();
         meta.clear_table();
         meta.set_allocated(Class::Table, order, 0);
-        self.give_back(table.into_entry(), order, Class::Table);
+        let pfn = table.into_entry();
+        match self.chunk_rules.get() {
+            Some(rules) if order == 0 => self.give_back_spare(rules, pfn),
+            _ => self.give_back(pfn, order, Class::Table),
+        }
     }
 
     /// Makes a table that was built before the allocator existed a table frame like any other

@@ -60,7 +60,7 @@ impl Frames {
     /// Takes a reference to a frame seen in a table entry, if it has any: the walker then loads the
     /// entry again, and drops the reference if it has changed (DESIGN §4).
     #[inline]
-    pub fn try_get_user(&'static self, pfn: Pfn) -> Option<UserFrame> {
+    pub fn try_pin_user(&'static self, pfn: Pfn) -> Option<UserFrame> {
         let meta = self.meta(pfn)?;
         let head = pfn.raw() - meta.head_offset();
         // SAFETY: a block does not leave its bank backwards: the offset was written for this frame

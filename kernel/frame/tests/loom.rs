@@ -44,7 +44,7 @@ fn walk_against_reuse(believe_the_allocator: bool) {
         let pfn = user.pfn();
         let theirs = contents.clone();
         let walker = thread::spawn(move || {
-            if let Some(frame) = frames.try_get_user(pfn) {
+            if let Some(frame) = frames.try_pin_user(pfn) {
                 theirs.read();
                 drop(frame);
             }
@@ -81,7 +81,7 @@ fn a_walker_with_a_stale_number_finds_the_new_block_or_nothing() {
         let pfn = second.pfn();
         drop(block);
         let walker = thread::spawn(move || {
-            if let Some(frame) = frames.try_get_user(pfn) {
+            if let Some(frame) = frames.try_pin_user(pfn) {
                 assert_eq!(frame.pfn(), pfn);
                 assert_eq!(pfn.raw() - frame.block().raw(), u64::from(frame.order()));
             }

@@ -2,17 +2,49 @@
 //!
 //! Random sequences of allocations, frees, clones and drains, over two banks with a hole between
 //! them. After every step each record agrees with the model, and an allocation fails only if the
-//! model has no such block either.
+//! model has no such block either. Once with tables from anywhere, once with tables from chunks.
 #![cfg(not(loom))]
 
 use arm64::addr::Pfn;
 use core::ops::Range;
-use frame::{Class, Frames, FreshFrame, KernelFrame, MAX_ORDER, TableFrame, UserFrame, arena};
+use frame::{
+    Class, Frames, FreshFrame, KernelFrame, MAX_ORDER, PageOps, TableChunks, TableFrame, UserFrame,
+    arena,
+};
 use proptest::prelude::*;
 
 const PAGES: u64 = 300;
 /// Odd edges on purpose.
 const BANKS: [Range<u64>; 2] = [3..140, 161..299];
+/// Chunks of eight frames, so that they come and go.
+const CHUNK: u8 = 3;
+
+std::thread_local! {
+    /// First frames of the blocks that have begun to hold tables and have not ended.
+    static CHUNKS: std::cell::RefCell<Vec<Pfn>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn begin(first: Pfn) -> bool {
+    CHUNKS.with_borrow_mut(|chunks| {
+        assert!(first.is_aligned(1 << CHUNK) && !chunks.contains(&first));
+        chunks.push(first);
+    });
+    true
+}
+
+fn end(first: Pfn) {
+    CHUNKS.with_borrow_mut(|chunks| {
+        let at = chunks.iter().position(|&chunk| chunk == first);
+        chunks.swap_remove(at.expect("a chunk ended twice"));
+    });
+}
+
+const RULES: TableChunks = TableChunks {
+    order: CHUNK,
+    begin,
+    end,
+    zero_page: PageOps::PORTABLE.zero_page,
+};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -61,10 +93,12 @@ struct World {
     held: Vec<Held>,
     /// The class of each frame of the arena; `None` in the holes.
     model: Vec<Option<Class>>,
+    /// Whether tables come from chunks.
+    chunks: bool,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(chunks: bool) -> Self {
         let frames = arena::offline(PAGES);
         let mut model = vec![None; PAGES as usize];
         for bank in BANKS {
@@ -77,10 +111,15 @@ impl World {
             }
             model[bank.start as usize..bank.end as usize].fill(Some(Class::Free));
         }
+        if chunks {
+            CHUNKS.take();
+            frames.set_aside_tables(RULES);
+        }
         Self {
             frames,
             held: Vec::new(),
             model,
+            chunks,
         }
     }
 
@@ -93,6 +132,50 @@ impl World {
         // The arena's base is aligned to the largest block.
         let mut blocks = self.model.chunks_exact(1 << order);
         blocks.any(|block| block.iter().all(|class| *class == Some(Class::Free)))
+    }
+
+    /// Brings the model's spare frames up to date: those of the chunks that there are.
+    fn follow_chunks(&mut self) {
+        let was = |class: &Option<Class>| *class == Some(Class::Spare);
+        let old: Vec<usize> = (0..self.model.len())
+            .filter(|&at| was(&self.model[at]))
+            .collect();
+        for at in old {
+            self.model[at] = Some(Class::Free);
+        }
+        CHUNKS.with_borrow(|chunks| {
+            assert_eq!(self.frames.chunks(), chunks.len() as u64);
+            for &first in chunks {
+                for slot in &mut self.model[Self::span(first, CHUNK)] {
+                    match *slot {
+                        Some(Class::Table) => {}
+                        Some(Class::Free) => *slot = Some(Class::Spare),
+                        other => panic!("{other:?} in a chunk"),
+                    }
+                }
+            }
+        });
+    }
+
+    /// A table comes out of a chunk whatever that chunk was made of, or there is no chunk to have.
+    fn enter_table(&mut self) {
+        let spare = self.model.contains(&Some(Class::Spare));
+        let Ok(table) = self.frames.alloc_table() else {
+            assert!(!spare, "refused though a frame is spare");
+            assert!(
+                !self.has_free_block(CHUNK),
+                "refused though a chunk is free"
+            );
+            return;
+        };
+        // SAFETY: the table is this test's, and nothing else touches its page meanwhile.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(table.bytes().as_ptr(), 4096) };
+        assert!(bytes.iter().all(|&byte| byte == 0), "a table is not clear");
+        bytes.fill(0xa5);
+        let slot = &mut self.model[Self::span(table.pfn(), 0)][0];
+        assert!(matches!(slot, Some(Class::Free | Class::Spare)));
+        *slot = Some(Class::Table);
+        self.held.push(Held::Table(table));
     }
 
     fn enter<T>(&mut self, order: u8, got: Result<T, frame::OutOfMemory>, held: fn(T) -> Held) {
@@ -149,6 +232,7 @@ impl World {
                 let user = frames.alloc_fresh(order, false).map(FreshFrame::into_user);
                 self.enter(order, user, Held::User);
             }
+            Step::Table if self.chunks => self.enter_table(),
             Step::Table => self.enter(0, frames.alloc_table(), Held::Table),
             Step::Kernel(order) => {
                 self.enter(
@@ -160,6 +244,9 @@ impl World {
             Step::Clone(which) => self.clone_user(which),
             Step::Free(which) => self.free(which),
             Step::Drain => frames.drain_cpu_lists(),
+        }
+        if self.chunks {
+            self.follow_chunks();
         }
     }
 
@@ -184,9 +271,16 @@ impl World {
         while !self.held.is_empty() {
             self.free(0);
         }
+        if self.chunks {
+            // The one chunk that is kept for the next table goes back when memory is short.
+            assert!(self.frames.chunks() <= 1);
+            assert!(self.frames.alloc_kernel(MAX_ORDER, Class::Stack).is_err());
+            assert_eq!(self.frames.chunks(), 0);
+            self.follow_chunks();
+        }
         self.frames.drain_cpu_lists();
         self.compare();
-        let fresh = Self::new();
+        let fresh = Self::new(false);
         assert_eq!(
             self.frames.stats().free_blocks,
             fresh.frames.stats().free_blocks
@@ -205,7 +299,19 @@ proptest! {
     fn the_allocator_agrees_with_one_entry_per_frame(
         steps in proptest::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 400 })
     ) {
-        let mut world = World::new();
+        let mut world = World::new(false);
+        for step in steps {
+            world.take(step);
+            world.compare();
+        }
+        world.end();
+    }
+
+    #[test]
+    fn with_chunks_it_does_so_too(
+        steps in proptest::collection::vec(step(), 1..if cfg!(miri) { 30 } else { 400 })
+    ) {
+        let mut world = World::new(true);
         for step in steps {
             world.take(step);
             world.compare();

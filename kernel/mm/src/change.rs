@@ -6,7 +6,6 @@ use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide};
 
 use crate::error::MmError;
-use crate::layout::TASK_SIZE;
 use crate::space::Space;
 use crate::verbs::map::MapRequest;
 use crate::verbs::remap::{Move, RemapFlags};
@@ -174,13 +173,15 @@ impl Change {
         then: After,
         section: &ReadSide<'_>,
     ) -> Work {
-        let Some(range) = range(at, end) else {
+        // Nothing is mapped above what the tables reach.
+        let stop = end.min(space.end());
+        let Some(range) = range(at, stop) else {
             return after(space, end, then);
         };
         let mut gather = Gather::new();
         let at = space.table().zap(range, &mut gather, section);
         space.release(&mut gather);
-        match at < end {
+        match at < stop {
             true => Work::Zap { at, end, then },
             false => after(space, end, then),
         }
@@ -206,7 +207,7 @@ fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
             map.areas.remove(state.to, end);
             return Work::Move(state);
         }
-        After::Teardown => map.areas.remove(0, TASK_SIZE),
+        After::Teardown => map.areas.remove(0, end),
     }
     Work::Finish
 }
@@ -223,11 +224,13 @@ impl<M: Machine> Space<M> {
             return Err(MmError::Busy);
         }
         map.areas.reserve()?;
+        let reach = |end| self.reach(end);
+        let limit = self.context().promise_limit();
         let change = match verb {
-            Verb::Map(request) => map::begin(&mut map, request, self.context().promise_limit()),
+            Verb::Map(request) => map::begin(&mut map, request, limit, reach),
             Verb::Unmap { addr, len } => unmap::begin(&mut map, addr, len),
             Verb::Protect { addr, len, prot } => protect::begin(&mut map, addr, len, prot),
-            Verb::Brk { new } => brk::begin(&mut map, new, self.context().promise_limit()),
+            Verb::Brk { new } => brk::begin(&mut map, new, limit, reach),
             Verb::Remap {
                 old,
                 old_len,
@@ -243,6 +246,7 @@ impl<M: Machine> Space<M> {
                     flags,
                     new,
                 },
+                reach,
             ),
             Verb::DontNeed { addr, len } => dontneed::begin(&mut map, addr, len),
         }?;
@@ -267,7 +271,7 @@ impl<M: Machine> Space<M> {
         Ok(Change::new(
             Work::Zap {
                 at: 0,
-                end: TASK_SIZE,
+                end: map.task_size,
                 then: After::Teardown,
             },
             0,

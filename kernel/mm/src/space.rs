@@ -16,7 +16,7 @@ use crate::change::range;
 use crate::context::MmContext;
 use crate::error::MmError;
 use crate::fault::{FirstFault, Trace};
-use crate::layout::{TASK_SIZE, VA_BITS};
+use crate::layout::{VA_BITS, task_size};
 use crate::stats::Counters;
 use crate::vma::{Backing, VmaFlags, VmaIndex};
 
@@ -27,6 +27,8 @@ pub struct Map {
     pub(crate) owned: bool,
     pub(crate) brk_start: u64,
     pub(crate) brk: u64,
+    /// First address behind the largest that the space can become.
+    pub(crate) task_size: u64,
 }
 
 /// An address space. Dropping it takes out what is left in it.
@@ -55,6 +57,7 @@ impl<M: Machine> Space<M> {
             owned: false,
             brk_start: 0,
             brk: 0,
+            task_size: task_size(context.machine.format()),
         };
         Ok(Self {
             context,
@@ -88,6 +91,31 @@ impl<M: Machine> Space<M> {
     #[inline]
     pub fn root_word(&self) -> RootWord {
         self.table.root_word()
+    }
+
+    /// First address behind the largest that it can become (`TASK_SIZE`).
+    #[inline]
+    pub fn task_size(&self) -> u64 {
+        task_size(self.machine().format())
+    }
+
+    /// First address behind what its present number of levels reaches.
+    pub(crate) fn end(&self) -> u64 {
+        1 << self.table.geometry().va_bits()
+    }
+
+    /// Grows the space until it reaches all below `end`, which is at most its task size. The word
+    /// is published before any area above the old range is; CPUs follow when they fault there.
+    ///
+    /// Called with the map locked and not owned, before the first effect of a change.
+    ///
+    /// # Errors
+    /// [`MmError::NoMemory`]. Levels that were added stay.
+    pub(crate) fn reach(&self, end: u64) -> Result<(), MmError> {
+        while self.end() < end {
+            self.table.grow()?;
+        }
+        Ok(())
     }
 
     /// What happened so far.
@@ -251,7 +279,7 @@ impl<M: Machine> Drop for Space<M> {
         let section = self.context.machine.read_side(&stay);
         let mut gather = Gather::new();
         let mut at = 0;
-        while let Some(range) = range(at, TASK_SIZE) {
+        while let Some(range) = range(at, self.end()) {
             at = self.table.zap(range, &mut gather, &section);
             self.release(&mut gather);
         }

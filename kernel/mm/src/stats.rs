@@ -76,8 +76,6 @@ counters! {
     flushes_stale,
     /// Changes of the map.
     map_changes,
-    /// Levels added to the space.
-    levels_grown,
     /// Times a CPU found that it had loaded the space with fewer levels.
     root_reloads,
 }

@@ -6,7 +6,6 @@ use pgtable::{Machine, NotAllowed};
 
 use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome};
-use crate::layout::TASK_SIZE;
 use crate::space::Space;
 
 /// Why a copy stopped.
@@ -88,7 +87,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`CopyStop`].
     pub fn touch(&self, va: u64, access: Access) -> Result<(), CopyStop> {
-        if va >= TASK_SIZE {
+        if va >= self.task_size() {
             return Err(CopyStop::Fault);
         }
         match self.fault(FaultInput {

@@ -6,7 +6,7 @@ use arm64::attrs::Prot;
 use bitflags::bitflags;
 
 use crate::error::MmError;
-use crate::layout::{MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, STACK_GAP, TASK_SIZE};
+use crate::layout::{FRESH_END, MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, STACK_GAP};
 use crate::object::ImageObject;
 
 bitflags! {
@@ -257,7 +257,8 @@ impl VmaIndex {
         above.first().is_none_or(|area| area.guarded_start() >= end)
     }
 
-    /// Finds a free range of `len` bytes: highest below the mapping base, else lowest anywhere.
+    /// Finds a free range of `len` bytes in a fresh space: highest below the mapping base, else
+    /// lowest anywhere.
     pub fn find_free(&mut self, len: u64) -> Option<u64> {
         self.find_below(len).or_else(|| self.find_above_floor(len))
     }
@@ -295,13 +296,27 @@ impl VmaIndex {
 
     fn find_above_floor(&self, len: u64) -> Option<u64> {
         let mut floor = MMAP_MIN_ADDR;
-        for area in &self.areas {
+        for area in self.areas.iter().take_while(|area| area.start < FRESH_END) {
             if area.guarded_start() > floor && area.guarded_start() - floor >= len {
                 return Some(floor);
             }
             floor = floor.max(area.end);
         }
-        (TASK_SIZE > floor && TASK_SIZE - floor >= len).then_some(floor)
+        (FRESH_END > floor && FRESH_END - floor >= len).then_some(floor)
+    }
+
+    /// The highest free range of `len` bytes within `[floor, ceiling)`.
+    pub fn find_between(&self, floor: u64, ceiling: u64, len: u64) -> Option<u64> {
+        let below = self.areas.partition_point(|area| area.start < ceiling);
+        let mut top = ceiling;
+        for area in self.areas[..below].iter().rev() {
+            let bottom = area.end.max(floor);
+            if top >= bottom && top - bottom >= len {
+                break;
+            }
+            top = top.min(area.guarded_start());
+        }
+        (top >= floor && top - floor >= len).then(|| top - len)
     }
 }
 
@@ -338,6 +353,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 },
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn the_search_finds_the_highest_gap_whatever_came_and_went(
             steps in prop::collection::vec((0..3u8, 1..6u64, 0..40u64), 1..80)

@@ -1,13 +1,48 @@
 //! A machine over an arena of host memory.
 
-use std::sync::Mutex;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard};
 
 use arm64::addr::PhysAddr;
-use arm64::pte::Format;
+use arm64::geometry::Level;
+use arm64::pte::{Format, Pte};
 use frame::{Class, Frames, arena};
-use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
+use pgtable::{
+    Invalidation, Machine, Pause, ReadSide, SpaceKind, TableDesc, TableError, TableStats,
+};
 use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sync::grace::Grace;
+
+thread_local! {
+    /// Open write windows of this thread, which plays a CPU.
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Something the engine did, in the order of a [`HostMachine::take_log`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An entry changed.
+    Stored {
+        /// Where it is.
+        at: PhysAddr,
+        /// The level of its table.
+        level: Level,
+        /// What it was.
+        old: Pte,
+        /// What it is.
+        new: Pte,
+    },
+    /// An invalidation was asked for.
+    Invalidated(Invalidation),
+    /// A write window was opened.
+    Opened,
+    /// It was closed.
+    Closed,
+}
+
+/// What another CPU does when this one comes to a place.
+type Step = (Pause, Box<dyn FnOnce() + Send>);
 
 /// Memory, hooks and a record of what the engine asked for. Lives until the test program ends.
 pub struct HostMachine {
@@ -20,8 +55,15 @@ pub struct HostMachine {
     /// Constructions that still succeed.
     patience: AtomicU64,
     invalidations: Mutex<Vec<Invalidation>>,
+    log: Mutex<Option<Vec<Event>>>,
+    script: Mutex<VecDeque<Step>>,
     synced: AtomicU64,
     records_access: AtomicBool,
+    repaints_without_flush: AtomicBool,
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no test panics while holding it")
 }
 
 impl HostMachine {
@@ -55,8 +97,11 @@ impl HostMachine {
             destructed: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
             invalidations: Mutex::new(Vec::new()),
+            log: Mutex::new(None),
+            script: Mutex::new(VecDeque::new()),
             synced: AtomicU64::new(0),
             records_access: AtomicBool::new(false),
+            repaints_without_flush: AtomicBool::new(false),
         }))
     }
 
@@ -78,14 +123,51 @@ impl HostMachine {
         self.records_access.store(on, Ordering::Relaxed);
     }
 
+    /// Says that contiguous blocks may be made and unmade without an invalidation in between.
+    pub fn set_repaints_without_flush(&self, on: bool) {
+        self.repaints_without_flush.store(on, Ordering::Relaxed);
+    }
+
     /// The invalidations since the last call.
     pub fn take_invalidations(&self) -> Vec<Invalidation> {
-        std::mem::take(
-            &mut *self
-                .invalidations
-                .lock()
-                .expect("no test panics while holding it"),
-        )
+        std::mem::take(&mut *held(&self.invalidations))
+    }
+
+    /// From here on everything is logged.
+    pub fn start_log(&self) {
+        *held(&self.log) = Some(Vec::new());
+    }
+
+    /// What was logged since [`Self::start_log`]; the log ends.
+    pub fn take_log(&self) -> Vec<Event> {
+        held(&self.log).take().unwrap_or_default()
+    }
+
+    fn note(&self, event: Event) {
+        if let Some(log) = &mut *held(&self.log) {
+            log.push(event);
+        }
+    }
+
+    /// Adds a step to the script: when an operation comes to `at` and all earlier steps are done,
+    /// `act` runs there, as another CPU's doing.
+    pub fn script(&self, at: Pause, act: impl FnOnce() + Send + 'static) {
+        held(&self.script).push_back((at, Box::new(act)));
+    }
+
+    /// Steps of the script that are still to come.
+    pub fn script_left(&self) -> usize {
+        held(&self.script).len()
+    }
+
+    /// Runs the next step of the script if `at` is its place.
+    fn play(&self, at: Pause) {
+        let next = held(&self.script).pop_front_if(|(place, _)| *place == at);
+        if let Some((_, act)) = next {
+            let windows_of_this_cpu = OPEN.replace(0);
+            act();
+            OPEN.set(windows_of_this_cpu);
+        }
     }
 
     /// Pages made visible to instruction fetches.
@@ -118,7 +200,7 @@ impl Machine for HostMachine {
     fn before_invalidate(&self) {}
 
     fn repaints_without_flush(&self) -> bool {
-        false
+        self.repaints_without_flush.load(Ordering::Relaxed)
     }
 
     fn records_access(&self) -> bool {
@@ -126,16 +208,21 @@ impl Machine for HostMachine {
     }
 
     fn open_tables(&self) -> usize {
+        let open = OPEN.get();
+        assert_eq!(open, 0, "XC-07: a write window inside a write window");
+        OPEN.set(1);
+        self.note(Event::Opened);
         0
     }
 
-    fn close_tables(&self) {}
+    fn close_tables(&self) {
+        assert_eq!(OPEN.replace(0), 1, "XC-07: no write window to close");
+        self.note(Event::Closed);
+    }
 
     fn invalidate(&self, what: Invalidation) {
-        self.invalidations
-            .lock()
-            .expect("no test panics while holding it")
-            .push(what);
+        held(&self.invalidations).push(what);
+        self.note(Event::Invalidated(what));
     }
 
     fn sync_instructions(&self, _pa: PhysAddr) {
@@ -170,5 +257,18 @@ impl Machine for HostMachine {
 
     fn on_destruct(&self, _table: &TableDesc) {
         self.destructed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stored(&self, at: PhysAddr, level: Level, old: Pte, new: Pte) {
+        self.note(Event::Stored {
+            at,
+            level,
+            old,
+            new,
+        });
+    }
+
+    fn pause(&self, at: Pause) {
+        self.play(at);
     }
 }

@@ -64,8 +64,14 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
         self.table.level()
     }
 
-    fn slot(&self) -> LockedSlot<'_> {
+    /// The slot of the block, for [`ptep_get`] with [`Self::guard`].
+    pub fn slot(&self) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(self.from))
+    }
+
+    /// What is held.
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry.
@@ -75,7 +81,7 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
 
     /// Whether the part is the whole block.
     pub fn is_whole(&self) -> bool {
-        self.to - self.from == self.level().size()
+        self.to.wrapping_sub(self.from) == self.level().size()
     }
 
     /// Changes the entry as a whole; whether it was valid and is different now.

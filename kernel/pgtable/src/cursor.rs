@@ -260,7 +260,7 @@ impl<M: Machine> PageTable<User, M> {
         section: &ReadSide<'g>,
         still: &dyn Fn() -> bool,
     ) -> Result<(TableRef<'g>, Guard<'g>), LockError> {
-        loop {
+        'from_root: loop {
             let mut table = self.root(section);
             if !self.contains(&table, va) || table.level() > level {
                 return Err(TableError::BadRange.into());
@@ -273,7 +273,8 @@ impl<M: Machine> PageTable<User, M> {
                     None if pte.is_none() => {
                         self.machine().pause(Pause::TableMissing);
                         self.add_table(table, index, still)?;
-                        continue;
+                        // Not on from here: the parent may have been found unlinked.
+                        continue 'from_root;
                     }
                     None => return Err(TableError::Occupied.into()),
                 };

@@ -49,10 +49,11 @@ impl<M: Machine> KernelEdit<'_, M> {
             return Err(TableError::BadRange);
         }
         let mut va = start;
-        while va < end {
+        // The end of the address space is address 0 (GUP-24).
+        while va != end {
             let to = PhysAddr::new(pa.raw() + (va - start));
             match self.map_one(va, end, to, attrs) {
-                Ok(size) => va += size,
+                Ok(size) => va = va.wrapping_add(size),
                 Err(error) => {
                     if let Some(done) = VaRange::new(range.start(), VirtAddr::new(va)) {
                         let _nothing_to_free = self.unmap(done);
@@ -73,7 +74,7 @@ impl<M: Machine> KernelEdit<'_, M> {
         attrs: Attrs,
     ) -> Result<u64, TableError> {
         let block = Level::L2.size();
-        let level = match (va | pa.raw()).is_multiple_of(block) && end - va >= block {
+        let level = match (va | pa.raw()).is_multiple_of(block) && end.wrapping_sub(va) >= block {
             true => Level::L2,
             false => Level::L3,
         };

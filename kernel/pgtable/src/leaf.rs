@@ -80,9 +80,16 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         self.to
     }
 
+    /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
     #[inline(always)]
-    fn slot(&self, va: u64) -> LockedSlot<'_> {
+    pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
+    }
+
+    /// What is held.
+    #[inline(always)]
+    pub fn guard(&self) -> &Guard<'g> {
+        &self.guard
     }
 
     /// The entry of `va`.
@@ -106,7 +113,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
     /// are not none change.
     pub(crate) fn each_raw(&self, mut act: impl FnMut(&LockedSlot<'_>, &Writer<'_, M>) -> i32) {
         let writer = Writer::open(self.space.machine());
-        let pages = (self.to - self.from) / PAGE;
+        let pages = self.to.wrapping_sub(self.from) / PAGE;
         let delta = (0..pages).map(|i| act(&self.slot(self.from + i * PAGE), &writer));
         self.add_entries(delta.sum());
     }
@@ -296,7 +303,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let machine = self.space.machine();
         let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
-        let frame = machine.frames().try_get_user(pfn).ok_or(NotAllowed)?;
+        let frame = machine.frames().try_pin_user(pfn).ok_or(NotAllowed)?;
         Ok(access(&frame))
     }
 
@@ -379,7 +386,10 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn indices(&self) -> (usize, usize) {
         let first = self.table.index(self.from);
-        (first, first + ((self.to - self.from) / PAGE) as usize)
+        (
+            first,
+            first + (self.to.wrapping_sub(self.from) / PAGE) as usize,
+        )
     }
 
     /// The address of the entry `index`, which lies in the part or behind it.
@@ -418,9 +428,15 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.write(|change| {
             while i < end {
                 let group = change.group_end(i, end);
-                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
-                let whole = contiguous
+                let raw = self.guard.slot(&self.table, i).raw();
+                let mut whole = raw.is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
+                if whole && !change_to(raw).is_valid() {
+                    // An invalid entry is in no block: what one entry recorded for the others is
+                    // spread over them first (XC-02).
+                    change.unfold(i, self.va_of(i));
+                    whole = false;
+                }
                 let changed = match whole {
                     true => change.change_block(i, &change_to),
                     false => change.change_alike(i, group, &change_to),

@@ -24,6 +24,7 @@ mod leaf;
 mod lock;
 pub mod machine;
 mod pin;
+mod protect;
 mod reclaim;
 pub mod slot;
 pub mod space;

@@ -52,7 +52,7 @@ impl<M: Machine> PageTable<User, M> {
         let page = seen.address(va, machine.format()).ok_or(NotAllowed)?;
         let frame = machine
             .frames()
-            .try_get_user(page.pfn())
+            .try_pin_user(page.pfn())
             .ok_or(NotAllowed)?;
         machine.pause(Pause::PinBeforeRecheck);
         let same = match self.walk(va, section) {

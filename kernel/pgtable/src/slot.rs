@@ -285,6 +285,14 @@ impl<'g> TableRef<'g> {
         self.shape
     }
 
+    /// The entry `index`, to be read without a lock.
+    pub(crate) fn slot(&self, index: usize) -> Slot<'g> {
+        Slot {
+            table: *self,
+            index,
+        }
+    }
+
     /// A slot for writing.
     ///
     /// # Safety

@@ -9,7 +9,7 @@ use arm64::pte::{Format, Pte};
 use sync::planted::{self, Fault};
 
 use crate::machine::{Machine, Pause};
-use crate::slot::{Loaded, ReadSide, TableRef, load_lockless};
+use crate::slot::{Loaded, ReadSide, Slot, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
 use crate::value::Value;
 
@@ -99,6 +99,14 @@ pub(crate) fn step<'g, M: Machine>(
     }
     let next = table.level().finer()?;
     let pa = machine.format().table_pa(value);
+    debug_assert!(
+        machine
+            .frames()
+            .meta(pa.pfn())
+            .and_then(|meta| meta.table_level())
+            .is_none_or(|level| level == next),
+        "GUP-22: {pa:?} was linked as a table of {next:?} and made as another"
+    );
     // SAFETY: law 8 and law 12: `table` is live for 'g, its entry named this table, and a table
     // that is torn out meanwhile is not freed before the read-side section of 'g is over.
     Some(unsafe { TableRef::new(machine.frames(), table.shape(), pa, next) })
@@ -169,6 +177,23 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
                 None => return (loaded, table),
             }
         }
+    }
+
+    /// The slot of `va` in the table of `level`, if there is such a table: a place to look at again
+    /// and again by [`crate::ptep_get_lockless`]. The entry itself is not loaded.
+    pub fn slot_of<'g>(
+        &'g self,
+        va: u64,
+        level: Level,
+        section: &ReadSide<'g>,
+    ) -> Option<Slot<'g>> {
+        let mut table = Some(self.root(section)).filter(|root| self.contains(root, va))?;
+        while table.level() < level {
+            let index = table.index(va);
+            let loaded = load_lockless(&table, index, section);
+            table = step_lockless(self.machine(), table, index, loaded.value.pte())?;
+        }
+        (table.level() == level).then(|| table.slot(table.index(va)))
     }
 
     /// The entries met on the way to `va`, root first, as they are in memory: for people to look

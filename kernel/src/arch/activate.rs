@@ -14,6 +14,7 @@ use pgtable::asid::AsidCell;
 use pgtable::{Machine, RootWord};
 use sync::atomic::{AtomicU64, Ordering};
 
+use super::events;
 use super::mmu::HW;
 use super::percpu::PerCpu;
 use crate::{memory, percpu};
@@ -39,11 +40,16 @@ impl<'a> RootActivation<'a> {
     }
 }
 
-static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
+pub(super) static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// Names the empty table that TTBR0 holds while no space is loaded.
 pub fn set_reserved_root(root: PhysAddr) {
     RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
+}
+
+/// TTBR0 while no space is loaded.
+pub fn reserved_ttbr0() -> u64 {
+    RESERVED_ROOT.load(Ordering::Relaxed)
 }
 
 /// Loads a user space on this CPU, unless it is loaded with the levels that it has now. True: this
@@ -118,15 +124,25 @@ fn execute(cpu: &PerCpu, step: Step) {
         }
         Step::FlushAsid(asid) => {
             let operand = arm64::tlbi::asid(asid);
+            events::tlbi();
             // SAFETY: an invalidation makes no translation that the tables do not hold.
             unsafe { asm!("tlbi aside1, {}", in(reg) operand, options(nostack, preserves_flags)) };
         }
-        // SAFETY: as above.
-        Step::FlushAll => unsafe { asm!("tlbi vmalle1", options(nostack, preserves_flags)) },
-        // SAFETY: a barrier.
-        Step::DsbNsh => unsafe { asm!("dsb nsh", options(nostack, preserves_flags)) },
-        // SAFETY: a barrier.
-        Step::DsbIsh => unsafe { asm!("dsb ish", options(nostack, preserves_flags)) },
+        Step::FlushAll => {
+            events::tlbi();
+            // SAFETY: as above.
+            unsafe { asm!("tlbi vmalle1", options(nostack, preserves_flags)) };
+        }
+        Step::DsbNsh => {
+            events::dsb();
+            // SAFETY: a barrier.
+            unsafe { asm!("dsb nsh", options(nostack, preserves_flags)) };
+        }
+        Step::DsbIsh => {
+            events::dsb();
+            // SAFETY: a barrier.
+            unsafe { asm!("dsb ish", options(nostack, preserves_flags)) };
+        }
         Step::Root(target) => load(&target),
     }
 }
@@ -139,6 +155,7 @@ fn load(target: &Activation) {
 
 #[inline(always)]
 fn isb() {
+    events::isb();
     // SAFETY: a barrier.
     unsafe { asm!("isb", options(nostack, preserves_flags)) };
 }

@@ -8,11 +8,13 @@ use core::arch::asm;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 
-use arm64::esr::{Esr, FaultStatus};
+use arm64::esr::{Access, Esr, Fault, FaultStatus};
+use arm64::geometry::Level;
 use sync::atomic::{AtomicU32, Ordering};
 
-use crate::arch::power;
+use crate::arch::{power, probe};
 use crate::control::OneLine;
+use crate::memory::protect;
 use crate::percpu::{self, SAVED_WORDS};
 use crate::{console, control};
 
@@ -25,7 +27,7 @@ const STACK_REACH: u64 = 64 << 10;
 
 const X29: usize = 29;
 const SP: usize = 31;
-const PC: usize = 32;
+pub(super) const PC: usize = 32;
 const PSTATE: usize = 33;
 const ESR: usize = 34;
 const FAR: usize = 35;
@@ -49,8 +51,10 @@ fn panic(info: &PanicInfo<'_>) -> ! {
 }
 
 /// Entered from the vectors for every exception from EL1, on the emergency stack, with the
-/// registers in this CPU's block; `vector` is the number of the vector, 0 to 15.
-pub(crate) extern "C" fn el1_exception(vector: u64) -> ! {
+/// registers in this CPU's block and the reserved root loaded; `vector` is the number of the
+/// vector, 0 to 15. Ends the machine, unless a probe has asked for the exception: returns where
+/// to go on then.
+pub(crate) extern "C" fn el1_exception(vector: u64) -> u64 {
     if power::stopping() {
         // The semihosting call was the exception: there is nobody to take the exit status.
         power::power_off();
@@ -58,6 +62,9 @@ pub(crate) extern "C" fn el1_exception(vector: u64) -> ! {
     let saved = &percpu::this().saved;
     let registers: [u64; SAVED_WORDS] =
         core::array::from_fn(|index| saved[index].load(Ordering::Relaxed));
+    if let Some(next) = probe::expected(&registers) {
+        return next;
+    }
     let what = Exception {
         vector,
         esr: Esr::new(registers[ESR]),
@@ -130,7 +137,20 @@ impl Exception {
         if fault.status == FaultStatus::Translation && self.is_stack_overflow() {
             return write!(f, "kernel stack overflow, at {:#x}", self.far);
         }
+        if let Some((level, space)) = self.table_written(fault) {
+            let number = level.number();
+            write!(
+                f,
+                "store to a live page table (level {number} table of space {space}): "
+            )?;
+        }
         write!(f, "{} at address {:#x}", self.esr, self.far)
+    }
+
+    /// The table that a store past its window was for (D16).
+    fn table_written(&self, fault: Fault) -> Option<(Level, u32)> {
+        let stray = fault.status == FaultStatus::Permission && fault.access == Access::Write;
+        stray.then(|| protect::live_table_at(self.far)).flatten()
     }
 
     fn is_stack_overflow(&self) -> bool {

@@ -4,7 +4,7 @@ use core::ptr::{self, NonNull};
 
 use arm64::addr::VaRange;
 use arm64::geometry::Geometry;
-use frame::{FrameMeta, Frames, PageOps, Window};
+use frame::{ChunkError, FrameMeta, Frames, PageOps, Window};
 use pgtable::{Kernel, PageTable, Special, TableError};
 
 use super::activate;
@@ -16,7 +16,7 @@ use crate::early::{BootInfo, Region, Root};
 /// First address of the direct map.
 pub const DIRECT_MAP: u64 = 0xffff_0000_0000_0000;
 /// Bytes that the direct map can span.
-const DIRECT_MAP_LEN: u64 = 1 << 46;
+pub const DIRECT_MAP_LEN: u64 = 1 << 46;
 /// First address of the frame metadata: that of frame 0.
 pub const VMEMMAP: u64 = 0xffff_7000_0000_0000;
 /// Bytes of metadata for one frame.
@@ -78,6 +78,15 @@ pub fn release(region: Region) {
     // SAFETY: the callers (`memory::init`, `memory::online`) release what no reservation covers,
     // and what has just come online, once; the allocator checks that it was reserved.
     unsafe { mmu::frames().release(region.pfns()) };
+}
+
+/// Makes the region that boot set aside for its tables a chunk of the allocator's.
+///
+/// # Errors
+/// Those of the allocator.
+pub fn adopt_chunk(boot_tables: Region) -> Result<(), ChunkError> {
+    // SAFETY: boot used the chunk for tables only, which have been adopted; the rest is unused.
+    unsafe { mmu::frames().adopt_chunk(boot_tables.base().pfn()) }
 }
 
 /// The three spaces that boot made.

@@ -12,7 +12,7 @@ use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError,
 use sync::Once;
 use sync::grace::Grace;
 
-use super::{events, memory_ops};
+use super::{events, memory_ops, table_window};
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
@@ -42,6 +42,11 @@ pub fn frames() -> &'static Frames {
         Some(frames) => frames,
         None => panic!("a frame was asked for before the allocator existed"),
     }
+}
+
+/// The frame allocator, if there is one yet: for reports.
+pub fn frames_if_there() -> Option<&'static Frames> {
+    FRAMES.get()
 }
 
 /// Grace periods of this machine.
@@ -126,11 +131,13 @@ impl Machine for Hw {
 
     #[inline]
     fn open_tables(&self) -> usize {
-        0
+        table_window::open()
     }
 
     #[inline]
-    fn close_tables(&self) {}
+    fn close_tables(&self) {
+        table_window::close();
+    }
 
     fn sync_instructions(&self, pa: PhysAddr) {
         memory_ops::sync_icache(self.frames().window().virt(pa).as_ptr(), 4096);

@@ -26,6 +26,7 @@ mod rtc;
 pub mod run;
 mod smp;
 pub mod start;
+pub mod table_window;
 pub mod time;
 pub mod trap;
 pub mod uart;

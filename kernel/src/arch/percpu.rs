@@ -12,8 +12,9 @@ use crate::arch::Context;
 /// Bytes of the stack that EL1 exceptions run on.
 pub const EMERGENCY_STACK_SIZE: usize = 8 * 1024;
 
-/// Number of words in [`PerCpu::saved`]: `x0`-`x30`, SP, PC, PSTATE, ESR, FAR.
-pub const SAVED_WORDS: usize = 36;
+/// Number of words in [`PerCpu::saved`]: `x0`-`x30`, SP, PC, PSTATE, ESR,
+/// FAR, TTBR0.
+pub const SAVED_WORDS: usize = 37;
 
 /// [`PerCpu::state`] before the CPU has said a word.
 pub const ABSENT: u32 = 0;
@@ -38,6 +39,10 @@ pub struct PerCpu {
     pub emergency_stack: AtomicU64,
     /// Registers at an EL1 exception, stored before any stack is used.
     pub saved: [AtomicU64; SAVED_WORDS],
+    /// TTBR0 as it was before this CPU opened the window on tables; 0 while that is closed.
+    pub outside: AtomicU64,
+    /// Windows on tables that this CPU has opened.
+    pub windows: AtomicU64,
     /// Affinity fields of MPIDR_EL1.
     pub mpidr: AtomicU64,
     /// The root word of the space that TTBR0 holds; 0 with the reserved root.
@@ -68,6 +73,8 @@ impl PerCpu {
             kernel_stack: AtomicU64::new(0),
             emergency_stack: AtomicU64::new(0),
             saved: [const { AtomicU64::new(0) }; SAVED_WORDS],
+            outside: AtomicU64::new(0),
+            windows: AtomicU64::new(0),
             mpidr: AtomicU64::new(0),
             root_word: AtomicU64::new(0),
             t0sz: AtomicU8::new(USER_T0SZ),

@@ -1,9 +1,14 @@
-//! Asking the MMU itself: what it translates an address to, and accesses as EL0 would make them.
-//! For self-tests only.
+//! Asking the MMU itself: what it translates an address to, accesses as EL0 would make them, and
+//! stores that may fault. For self-tests only.
 
 use core::arch::{asm, global_asm};
 
+use aarch64_cpu::registers::{Readable, TTBR0_EL1};
 use arm64::addr::PhysAddr;
+use sync::atomic::{AtomicU64, Ordering};
+
+use super::bug::PC;
+use crate::percpu::SAVED_WORDS;
 
 // SAFETY: a label of the assembly below, of which only the address is taken.
 unsafe extern "C" {
@@ -87,6 +92,88 @@ pub fn load_as_user(va: u64) -> u64 {
     // SAFETY: with EL0's rights this reaches user memory only.
     unsafe { asm!("ldtr {}, [{}]", out(reg) value, in(reg) va, options(nostack, readonly)) };
     value
+}
+
+/// Loads a word with the kernel's rights and stores it again at the same place.
+///
+/// # Panics
+/// As any EL1 fault: a kernel bug report, if the kernel could not store there.
+pub fn store_again(va: u64) {
+    // SAFETY: what is stored is what was there.
+    unsafe {
+        asm!(
+            "ldr {word}, [{va}]",
+            "str {word}, [{va}]",
+            word = out(reg) _,
+            va = in(reg) va,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+// SAFETY: the assembly below: a function of the C calling convention, and places in it.
+unsafe extern "C" {
+    /// Stores the word at `va` again: 0 if it could, 1 after a fault.
+    safe fn probe_store(va: u64) -> u64;
+    static probe_store_load: u8;
+    static probe_store_store: u8;
+    static probe_store_failed: u8;
+}
+
+global_asm!(
+    ".section .text.probe_store, \"ax\"",
+    ".balign 4",
+    ".global probe_store, probe_store_load, probe_store_store, probe_store_failed",
+    "probe_store:",
+    "probe_store_load:",
+    "ldr x1, [x0]",
+    "probe_store_store:",
+    "str x1, [x0]",
+    "mov x0, #0",
+    "ret",
+    "probe_store_failed:",
+    "mov x0, #1",
+    "ret",
+);
+
+/// TTBR0 while the last fault of a probe was handled.
+static IN_HANDLER: AtomicU64 = AtomicU64::new(0);
+
+/// What became of a probe's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// It was made.
+    Done,
+    /// It faulted; TTBR0 held this while the fault was handled.
+    Faulted {
+        /// TTBR0_EL1.
+        ttbr0: u64,
+    },
+}
+
+/// Loads a word with the kernel's rights and stores it again, where that may fault. Only in the
+/// checked image, while nothing else runs on this CPU; elsewhere a fault is a kernel bug like
+/// any other.
+pub fn try_store(va: u64) -> Store {
+    match probe_store(va) {
+        0 => Store::Done,
+        _ => Store::Faulted {
+            ttbr0: IN_HANDLER.load(Ordering::Relaxed),
+        },
+    }
+}
+
+/// Where to go on after an exception with these registers, if a probe has made it.
+pub(super) fn expected(registers: &[u64; SAVED_WORDS]) -> Option<u64> {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    let places = [&raw const probe_store_load, &raw const probe_store_store];
+    let is_probe = places.iter().any(|at| at.addr() as u64 == registers[PC]);
+    is_probe.then(|| {
+        IN_HANDLER.store(TTBR0_EL1.get(), Ordering::Relaxed);
+        (&raw const probe_store_failed).addr() as u64
+    })
 }
 
 /// Where the probes' exceptions go.

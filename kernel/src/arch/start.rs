@@ -8,7 +8,7 @@ use sync::{MAX_CPUS, Once};
 
 use super::early_map::{self, EarlyMap};
 use super::{cpu, gic, memory_ops, power, rtc, smp, time, uart};
-use crate::bootargs::{self, BootArgs};
+use crate::bootargs::{self, BootArgs, Bug};
 use crate::early::handoff::Handoff;
 use crate::early::layout::FIXMAP;
 use crate::fdt::{self, Facts, Refusal};
@@ -86,6 +86,8 @@ fn start_memory(handoff: &'static Handoff, map: &mut EarlyMap) -> Result<(), Ref
     map.metadata(&mut plan)?;
     let facts = map.move_out_of_window(facts, &tree);
     bootargs::set(BootArgs::parse(facts.bootargs));
+    #[cfg(feature = "planted")]
+    sync::planted::plant(bootargs::get().fault);
     map.close_window();
     cpu::init_this(smp::reserved_ttbr(handoff));
     memory::init(
@@ -121,10 +123,11 @@ extern "C" fn start_machine() -> ! {
         None => {}
     }
     announce();
-    assert!(
-        !args.panic,
-        "a deliberate kernel bug, asked for by tessera.panic=1"
-    );
+    match args.panic {
+        Bug::None => {}
+        Bug::Panic => panic!("a deliberate kernel bug, asked for by tessera.panic=1"),
+        Bug::Stray => memory::protect::stray_store(),
+    }
     crate::main_cpu()
 }
 

@@ -8,11 +8,14 @@
 //!
 //! An exception from EL1 is a kernel bug, whatever it is (interrupts are masked at EL1). It may be
 //! about the stack, so its registers go to the CPU's own block and the report runs on the
-//! emergency stack. `TPIDRRO_EL0` holds one register meanwhile: nothing returns from there.
+//! emergency stack. The reserved root goes into TTBR0 first, so that a window on tables that was
+//! open is closed before anything else runs (XC-07). `TPIDRRO_EL0` and `TPIDR_EL0` hold a register
+//! each meanwhile: nothing returns from there but a probe of the self-tests, which run without a
+//! thread.
 
 use core::arch::global_asm;
 
-use super::trap;
+use super::{activate, trap};
 use crate::{bug, percpu};
 
 // SAFETY: both labels are in the assembly below: code that is branched to, and a table of which
@@ -132,6 +135,14 @@ global_asm!(
     mrs     x29, tpidr_el1
     add     x29, x29, #{saved}
     stp     x0, x1, [x29, #16 * 0]
+    mrs     x0, ttbr0_el1
+    str     x0, [x29, #8 * 36]
+    adrp    x1, {reserved_root}
+    ldr     x1, [x1, #:lo12:{reserved_root}]
+    cbz     x1, 1f
+    msr     ttbr0_el1, x1
+    isb
+    1:
     stp     x2, x3, [x29, #16 * 1]
     stp     x4, x5, [x29, #16 * 2]
     stp     x6, x7, [x29, #16 * 3]
@@ -163,6 +174,19 @@ global_asm!(
     mov     x29, xzr
     mov     x30, xzr
     bl      {el1}
+    // A probe's fault: on at the address in x0, with everything else as it was but what a call
+    // may change.
+    msr     elr_el1, x0
+    mrs     x1, tpidr_el1
+    add     x1, x1, #{saved}
+    ldr     x29, [x1, #8 * 29]
+    ldp     x30, x2, [x1, #16 * 15]
+    mov     sp, x2
+    ldr     x2, [x1, #8 * 33]
+    msr     spsr_el1, x2
+    ldr     x2, [x1, #8 * 36]
+    msr     ttbr0_el1, x2
+    eret
     "#,
     exit = sym el0_exit,
     el0_sync = sym trap::el0_sync,
@@ -174,4 +198,5 @@ global_asm!(
     kernel_stack = const percpu::OFFSET_KERNEL_STACK,
     emergency_stack = const percpu::OFFSET_EMERGENCY_STACK,
     saved = const percpu::OFFSET_SAVED,
+    reserved_root = sym activate::RESERVED_ROOT,
 );

@@ -1,10 +1,15 @@
 //! What this kernel does with a table page when it is constructed and destructed (CTOR-17).
 //!
-//! The hooks check and count. Boot tables pass through them too (CTOR-18), so whatever they do
-//! holds for every table that a walk can find.
+//! The hooks check and count; protection is the chunk's that the page lies in (`protect.rs`), and was
+//! in place before the page was handed out. Boot tables pass through them too (CTOR-18), before
+//! anything is protected.
 
 use pgtable::{TableDesc, TableError};
 use sync::atomic::{AtomicU64, Ordering};
+use sync::planted::{Fault, is};
+
+use super::protect;
+use crate::arch::table_window;
 
 static CONSTRUCTED: AtomicU64 = AtomicU64::new(0);
 static DESTRUCTED: AtomicU64 = AtomicU64::new(0);
@@ -15,6 +20,10 @@ static DESTRUCTED: AtomicU64 = AtomicU64::new(0);
 /// Never refuses in this kernel; the engine unwinds if it does.
 pub fn on_construct(table: &TableDesc) -> Result<(), TableError> {
     debug_assert!(table.pa.is_aligned(4096), "law 8: a table is a page");
+    debug_assert!(
+        !table_window::is_installed() || is(Fault::LeaveTableWritable) || protect::is_sealed(table),
+        "D16: a table is constructed in a page that can be written"
+    );
     CONSTRUCTED.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod hooks;
 mod online;
+pub mod protect;
 mod report;
 mod vmap;
 
@@ -31,6 +32,8 @@ pub type Space = mm::Space<Hw>;
 pub const IDMAP_ID: u32 = INIT_MM + 1;
 /// Number of the reserved root's space.
 pub const RESERVED_ID: u32 = INIT_MM + 2;
+/// Number of the space that is the window on protected tables.
+pub const WINDOW_ID: u32 = INIT_MM + 3;
 
 /// Everything that lives as long as the machine.
 struct Memory {
@@ -74,9 +77,10 @@ pub fn init_mm() -> &'static PageTable<Kernel, Hw> {
     &memory().init_mm
 }
 
-/// The identity map and the reserved root.
-pub fn special_spaces() -> [&'static PageTable<Special, Hw>; 2] {
-    [&memory().idmap, &memory().reserved]
+/// The identity map, the reserved root, and the window on tables where they are protected.
+pub fn special_spaces() -> impl Iterator<Item = &'static PageTable<Special, Hw>> {
+    let boot = [&memory().idmap, &memory().reserved];
+    boot.into_iter().chain(protect::window())
 }
 
 /// Takes memory over from boot: constructs the allocator, adopts every boot table (CTOR-11), gives
@@ -104,6 +108,9 @@ pub fn init(info: &BootInfo, cpus: usize) {
         idmap,
         reserved,
     });
+    if bootargs::get().protect_pgtables {
+        protect::start(info);
+    }
     let total: u64 = info.banks.iter().map(Region::len).sum();
     boot::init_heap(vmap::map_heap(heap_size(total)));
     let (hardware, wanted) = (cpu::features().asid_bits, bootargs::get().asid_bits);

@@ -5,7 +5,7 @@ use core::fmt;
 use arm64::geometry::Level;
 use pgtable::Machine;
 
-use super::{IDMAP_ID, RESERVED_ID, boot, frames, init_mm, memory};
+use super::{IDMAP_ID, RESERVED_ID, WINDOW_ID, boot, frames, init_mm, memory, protect};
 use crate::arch::mmu::HW;
 use crate::arch::{cpu, heap};
 use crate::early::Region;
@@ -96,7 +96,8 @@ fn tables(out: &mut dyn fmt::Write) -> fmt::Result {
     writeln!(
         out,
         "hook calls: {constructed} constructed, {destructed} destructed"
-    )
+    )?;
+    protect::report(out)
 }
 
 /// Writes the kernel's mappings as merged ranges.
@@ -128,7 +129,8 @@ pub fn snapshot_facts(out: &mut dyn fmt::Write) -> fmt::Result {
         (IDMAP_ID, memory.idmap.root_word()),
         (RESERVED_ID, memory.reserved.root_word()),
     ];
-    for (id, word) in roots {
+    let window = protect::window().map(|window| (WINDOW_ID, window.root_word()));
+    for (id, word) in roots.into_iter().chain(window) {
         write!(out, " root={id}:{:#x}:{}", word.root().raw(), word.levels())?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use sync::atomic::{AtomicU64, Ordering};
 
 use pgtable::Machine;
 
-use crate::arch::{self, time};
+use crate::arch::{self, table_window, time};
 use crate::memory;
 use crate::process::Process;
 use crate::sched::{calls, cpu, stay};
@@ -39,6 +39,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 static SWITCHES: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static STEALS: AtomicU64 = AtomicU64::new(0);
+static WINDOWS: AtomicU64 = AtomicU64::new(0);
 /// Tables of earlier programs by level, made and freed.
 static TABLES: [(AtomicU64, AtomicU64); 5] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 5];
 /// Free frames before the program was loaded.
@@ -55,6 +56,7 @@ pub fn begin() {
     SWITCHES.store(now.switches, Ordering::Relaxed);
     TICKS.store(now.ticks, Ordering::Relaxed);
     STEALS.store(now.steals, Ordering::Relaxed);
+    WINDOWS.store(table_window::opened(), Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
     calls::reset();
     for (level, place) in Level::ALL.into_iter().zip(&TABLES) {
@@ -79,9 +81,10 @@ pub fn first_el0() -> u64 {
     FIRST.load(Ordering::Relaxed)
 }
 
-/// Free frames now, those in per-CPU lists included.
+/// Frames that nobody uses now: free ones, those in per-CPU lists included, and those set aside
+/// for tables.
 pub fn free_frames() -> u64 {
-    arch::mmu::frames().stats().free
+    arch::mmu::frames().stats().unused()
 }
 
 /// Free frames before the program was loaded.
@@ -190,7 +193,9 @@ fn events(out: &mut dyn Write) -> fmt::Result {
         since(now.switches, &SWITCHES)
     )?;
     write!(out, ",\"ticks\":{}", since(now.ticks, &TICKS))?;
-    write!(out, ",\"steals\":{}", since(now.steals, &STEALS))
+    write!(out, ",\"steals\":{}", since(now.steals, &STEALS))?;
+    let windows = table_window::opened();
+    write!(out, ",\"table_windows\":{}", since(windows, &WINDOWS))
 }
 
 /// `null` when nothing was measured.

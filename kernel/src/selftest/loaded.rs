@@ -29,8 +29,9 @@ impl Loaded {
         Ok(loaded)
     }
 
-    pub(super) fn load(&self) {
-        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()));
+    /// True: it has grown since this CPU had it.
+    pub(super) fn load(&self) -> bool {
+        activate::activate(RootActivation::new(self.0.root_word(), self.0.asid_cell()))
     }
 
     pub(super) fn run(&self, verb: Verb) -> Result<u64, MmError> {

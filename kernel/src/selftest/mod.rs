@@ -3,12 +3,14 @@
 //! They are part of the checked image only. Each test is announced before it runs, so that a hang
 //! or a crash has a name.
 
+mod asids;
 mod blocks;
 mod contpte;
 mod frames;
 mod kernel_space;
 mod laws;
 mod loaded;
+mod protect;
 mod stale;
 mod user_space;
 mod walks;
@@ -67,6 +69,12 @@ static TESTS: &[Test] = tests![
     kernel_space::user_mode_cannot_reach_the_kernel,
     kernel_space::a_mapping_comes_and_goes_for_the_mmu_too,
     kernel_space::held_memory_comes_online_in_constructed_tables,
+    protect::no_live_table_can_be_written_past_the_window,
+    protect::other_memory_is_written_as_ever,
+    protect::the_window_shows_tables_while_it_is_open,
+    protect::an_exception_closes_the_window,
+    protect::changes_close_their_windows,
+    protect::chunks_come_and_go_with_their_protection,
     user_space::a_fault_maps_what_the_mmu_then_finds,
     user_space::taking_a_right_away_reaches_the_mmu,
     user_space::unmapping_reaches_the_mmu_and_frees_after_grace,
@@ -74,6 +82,9 @@ static TESTS: &[Test] = tests![
     user_space::kernel_copies_respect_protection,
     user_space::two_spaces_do_not_see_each_other,
     user_space::an_address_space_ends_without_loss,
+    asids::more_spaces_than_identifiers_keep_their_own_pages,
+    asids::what_is_unmapped_while_another_space_runs_is_gone,
+    asids::a_grown_space_is_loaded_with_its_levels,
     laws::a_page_of_any_protection_keeps_its_states_apart,
     laws::a_block_of_any_protection_is_a_leaf_of_its_level,
     contpte::a_folio_is_sixteen_pages_that_follow_each_other,

@@ -11,7 +11,7 @@ use crate::arch::mmu::HW;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
 use crate::memory::{frames, graveyard};
 
-const VA: u64 = 0x12_3456_7000;
+pub(super) const VA: u64 = 0x12_3456_7000;
 
 pub(super) fn a_fault_maps_what_the_mmu_then_finds() -> Outcome {
     let space = Loaded::new()?;
@@ -80,7 +80,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
     wait_for_graves()?;
     let space = Loaded::new()?;
     space.map(VA, 64 * PAGE, RW)?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     for page in 0..64 {
         space.fault(VA + page * PAGE, Access::Write);
         store_as_user(VA + page * PAGE, page);
@@ -107,7 +107,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
         0,
     )?;
     wait_for_graves()?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",
@@ -221,7 +221,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
 
 pub(super) fn an_address_space_ends_without_loss() -> Outcome {
     wait_for_graves()?;
-    let before = frames().stats().free;
+    let before = frames().stats().unused();
     let live = HW.stats().live();
     {
         let space = Loaded::new()?;
@@ -244,7 +244,7 @@ pub(super) fn an_address_space_ends_without_loss() -> Outcome {
         "tables were lost",
         HW.stats().live(),
     )?;
-    let after = frames().stats().free;
+    let after = frames().stats().unused();
     check(
         after == before,
         "frames were lost",

@@ -60,7 +60,7 @@ fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
     if !va.is_multiple_of(4) {
         return Err(Errno::EINVAL.into());
     }
-    if va >= mm::layout::TASK_SIZE {
+    if va >= space.task_size() {
         return Err(Errno::EFAULT.into());
     }
     if shared {

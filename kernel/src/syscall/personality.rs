@@ -8,7 +8,6 @@ pub mod poll;
 
 use linux_raw_sys::general as linux;
 use linux_raw_sys::{prctl, system};
-use mm::layout::TASK_SIZE;
 use sync::atomic::Ordering;
 
 use super::{Answer, Call, Handler, done, time, user};
@@ -80,23 +79,23 @@ fn path_at_1(call: &Call<'_>) -> Answer {
 
 fn write(call: &Call<'_>) -> Answer {
     let handle = handle(call)?;
-    check_buffer(call.arg(1), call.arg(2))?;
+    check_buffer(call, call.arg(1), call.arg(2))?;
     Ok(Transfer::write(handle.object, call.arg(1), call.arg(2)).step(call.thread))
 }
 
 fn read(call: &Call<'_>) -> Answer {
     handle(call)?;
-    check_buffer(call.arg(1), call.arg(2))?;
+    check_buffer(call, call.arg(1), call.arg(2))?;
     Ok(transfer::read(call.thread, call.arg(1), call.arg(2)))
 }
 
 /// What Linux checks before it touches or waits for anything (`access_ok`).
-fn check_buffer(va: u64, len: u64) -> Result<(), Errno> {
+fn check_buffer(call: &Call<'_>, va: u64, len: u64) -> Result<(), Errno> {
     if (len as i64) < 0 {
         return Err(Errno::EINVAL);
     }
     match va.checked_add(len) {
-        Some(end) if end <= TASK_SIZE => Ok(()),
+        Some(end) if end <= call.thread.process().space().task_size() => Ok(()),
         _ => Err(Errno::EFAULT),
     }
 }
@@ -129,7 +128,7 @@ fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<(), Stop> {
                     .rev()
                     .fold(0, |n, &byte| n << 8 | u64::from(byte))
             };
-            check_buffer(word(base), word(len))?;
+            check_buffer(call, word(base), word(len))?;
         }
         at += chunk;
     }
@@ -443,7 +442,7 @@ fn getrandom(call: &Call<'_>) -> Answer {
     if flags & !KNOWN != 0 || flags & contradictory == contradictory {
         return Err(Errno::EINVAL.into());
     }
-    check_buffer(va, len.min(i64::MAX as u64))?;
+    check_buffer(call, va, len.min(i64::MAX as u64))?;
     Ok(Transfer::random(va, len).step(call.thread))
 }
 

@@ -50,11 +50,12 @@ ranks! {
     4 Object: "Memory objects; two by address."
     5 Table: "Page tables: parent before child, the same level by physical address."
     6 TagRegion: "Tag-storage bookkeeping."
-    7 FrameList: "The free lists of the frame allocator."
-    8 Slab: "Slab caches."
-    9 RunQueue: "Run queues."
-    10 Leaf: "VMA index, handle tables and everything else under which nothing is taken."
-    11 Console: "The console: messages are allowed under any other lock."
+    7 TableChunk: "The chunks that tables come from, and their protection."
+    8 FrameList: "The free lists of the frame allocator."
+    9 Slab: "Slab caches."
+    10 RunQueue: "Run queues."
+    11 Leaf: "VMA index, handle tables and everything else under which nothing is taken."
+    12 Console: "The console: messages are allowed under any other lock."
 }
 
 /// The key of a lock taken without one: no second lock of its rank may follow.
@@ -86,7 +87,7 @@ mod record {
     use crate::{CachePadded, MAX_CPUS, cpu_index};
     use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-    /// More locks than this at once is a bug in itself: the order has eleven ranks.
+    /// More locks than this at once is a bug in itself: the order has twelve ranks.
     const DEPTH: usize = 16;
 
     /// What one CPU holds. Only that CPU touches it; atomics make that safe to say in a static.

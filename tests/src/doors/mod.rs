@@ -35,6 +35,7 @@ const DOORS: &[Door] = &[
         timeout(name, "wait")
     }),
     ("reports_a_kernel_bug_with_its_backtrace", kernel_bug),
+    ("reports_a_store_to_a_page_table", stray_store),
     ("prints_a_command_that_can_be_pasted", print),
     ("prints_statistics_as_json", json),
     ("prints_statistics_as_a_table", table),
@@ -184,6 +185,19 @@ fn kernel_bug(name: &str) -> Result<()> {
     said.status(70)?;
     // The backtrace has names and lines of the kernel's sources.
     said.says(&["bug", "backtrace", "start_machine", "start.rs:"])
+}
+
+/// A stray store of the kernel to a page table is reported as what it is; unprotected tables take it.
+fn stray_store(name: &str) -> Result<()> {
+    let stray = ["--bootarg", "tessera.panic=stray", "--", "hello"];
+    let said = qemu(name, &stray)?;
+    said.status(70)?;
+    let words = "store to a live page table (level 0 table of space 1)";
+    said.says(&["bug", words, "backtrace", "stray_store", "protect.rs:"])?;
+    let off = ["--bootarg", "tessera.protect_pgtables=off"];
+    let said = qemu(&format!("{name}_off"), &[&off[..], &stray[..]].concat())?;
+    said.status(0)?;
+    said.says(&["not noticed"])
 }
 
 fn print(name: &str) -> Result<()> {

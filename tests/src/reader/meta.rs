@@ -64,7 +64,7 @@ impl FrameMeta {
 
     /// The class in words.
     pub fn class_name(&self) -> &'static str {
-        const NAMES: [&str; 14] = [
+        const NAMES: [&str; 15] = [
             "absent",
             "reserved",
             "free",
@@ -79,6 +79,7 @@ impl FrameMeta {
             "kernel",
             "untaggable data",
             "offline",
+            "spare",
         ];
         NAMES
             .get(usize::from(self.class))

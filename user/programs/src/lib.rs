@@ -10,6 +10,8 @@
 //! kernel uses, so that a wrong number on one side cannot hide on the other.
 
 pub mod check;
+#[cfg(target_arch = "aarch64")]
+pub mod code;
 pub mod memory;
 pub mod model;
 pub mod pmu;

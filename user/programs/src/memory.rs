@@ -49,6 +49,22 @@ impl Area {
         area
     }
 
+    /// Maps `len` bytes anonymous and private near the hint `wish`, 0 for none, without replacing
+    /// anything; or exactly there, if `exactly`. The error is the negative error number.
+    pub fn near(wish: usize, len: usize, prot: usize, exactly: bool) -> Result<Self, isize> {
+        let exact = if exactly { map::FIXED_NOREPLACE } else { 0 };
+        let flags = map::PRIVATE | map::ANONYMOUS | map::NORESERVE | exact;
+        // SAFETY: nothing is replaced: the kernel chooses free addresses, or is told to keep to them.
+        let got = unsafe { syscall(nr::MMAP, [wish, len, prot, flags, usize::MAX, 0]) };
+        match got {
+            -4095..0 => Err(got),
+            start => Ok(Self {
+                start: start as usize,
+                len,
+            }),
+        }
+    }
+
     /// The address of the byte at `offset`; the end itself is allowed.
     pub fn addr(&self, offset: usize) -> usize {
         assert!(offset <= self.len, "offset {offset:#x} is outside the area");

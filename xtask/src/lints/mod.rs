@@ -2,6 +2,8 @@
 //! a unit test with a planted violation.
 
 mod code;
+mod names;
+mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,7 +48,7 @@ impl<'a> Text<'a> {
 /// A rule returns the lines (from 1) that break it, each with what is wrong.
 type Rule = fn(&Text<'_>) -> Vec<(usize, String)>;
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 8] = [
     unsafe_in_its_place,
     asm_in_its_place,
     unsafe_has_a_reason,
@@ -54,6 +56,7 @@ const RULES: [Rule; 7] = [
     descriptor_bits_in_the_codec,
     files_say_what_they_are,
     no_paths_of_a_machine,
+    names::check,
 ];
 
 /// Where `unsafe` may stand: what reaches memory or the machine. Everything else is kept safe by
@@ -88,22 +91,30 @@ const REACH: usize = 12;
 /// # Errors
 /// A file cannot be read.
 pub fn check(root: &Path) -> Result<Vec<String>> {
-    let mut complaints = Vec::new();
+    let mut sources = Vec::new();
     for file in files(root)? {
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let (Ok(text), Ok(path)) = (String::from_utf8(bytes), file.strip_prefix(root)) else {
             continue;
         };
-        complaints.extend(check_text(&path.to_string_lossy(), &text));
+        sources.push((path.to_string_lossy().into_owned(), text));
     }
-    Ok(complaints)
+    let texts: Vec<Text<'_>> = sources
+        .iter()
+        .map(|(path, text)| Text::new(path, text))
+        .collect();
+    let excepted = tables::ALL
+        .iter()
+        .flat_map(|rule| rule.check_exceptions(&texts));
+    Ok(texts.iter().flat_map(check_text).chain(excepted).collect())
 }
 
-fn check_text(path: &str, text: &str) -> Vec<String> {
-    let text = Text::new(path, text);
-    let found = RULES.iter().flat_map(|rule| rule(&text));
+fn check_text(text: &Text<'_>) -> Vec<String> {
+    let by_rule = RULES.iter().flat_map(|rule| rule(text));
+    let by_signs = tables::ALL.iter().flat_map(|rule| rule.check(text));
+    let found = by_rule.chain(by_signs);
     found
-        .map(|(line, what)| format!("{path}:{line}: {what}"))
+        .map(|(line, what)| format!("{}:{line}: {what}", text.path))
         .collect()
 }
 
@@ -204,10 +215,16 @@ fn no_leftovers(text: &Text<'_>) -> Vec<(usize, String)> {
 
 /// Law 1: bits of a translation table descriptor are spelt in `arm64/pte` only. The signs looked
 /// for are shifts into the upper attributes, masks of the output address, and the bits' names. The
-/// codec's own tests and the independent reader in `tests` spell them a second time on purpose.
+/// codec's own tests, the model and the independent reader in `tests` spell them again on purpose.
 fn descriptor_bits_in_the_codec(text: &Text<'_>) -> Vec<(usize, String)> {
     let in_kernel = text.is_in(&["kernel/", "boot/"]);
-    if !in_kernel || text.is_in(&["kernel/arm64/src/pte", "kernel/arm64/tests/"]) {
+    if !in_kernel
+        || text.is_in(&[
+            "kernel/arm64/src/pte",
+            "kernel/arm64/tests/",
+            "kernel/model/src/descriptor.rs",
+        ])
+    {
         return Vec::new();
     }
     // Registers have high bits too, and `arm64` is where they are spelt.

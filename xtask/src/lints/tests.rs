@@ -2,14 +2,14 @@
 
 use super::*;
 
-const HEAD: &str = "//! What it is.\n";
+pub(super) const HEAD: &str = "//! What it is.\n";
 
 /// The complaints about a file whose first line says what it is.
 fn complaints(path: &str, text: &str) -> Vec<String> {
-    check_text(path, &format!("{HEAD}{text}"))
+    check_text(&Text::new(path, &format!("{HEAD}{text}")))
 }
 
-fn planted(path: &str, text: &str, part: &str) {
+pub(super) fn planted(path: &str, text: &str, part: &str) {
     let found = complaints(path, text);
     assert!(
         found.iter().any(|line| line.contains(part)),
@@ -17,7 +17,7 @@ fn planted(path: &str, text: &str, part: &str) {
     );
 }
 
-fn clean(path: &str, text: &str) {
+pub(super) fn clean(path: &str, text: &str) {
     let found = complaints(path, text);
     assert!(found.is_empty(), "{path}: {text}: {found:?}");
 }
@@ -113,9 +113,12 @@ fn descriptor_bits_outside_of_the_codec_are_found() {
 
 #[test]
 fn a_file_that_does_not_say_what_it_is_is_found() {
-    assert_eq!(check_text("kernel/mm/src/a.rs", "fn x() {}\n").len(), 1);
-    assert_eq!(check_text("kernel/mm/src/a.rs", "").len(), 1);
-    assert!(check_text("docs/a.md", "# Title\n").is_empty());
+    assert_eq!(
+        check_text(&Text::new("kernel/mm/src/a.rs", "fn x() {}\n")).len(),
+        1
+    );
+    assert_eq!(check_text(&Text::new("kernel/mm/src/a.rs", "")).len(), 1);
+    assert!(check_text(&Text::new("docs/a.md", "# Title\n")).is_empty());
 }
 
 #[test]

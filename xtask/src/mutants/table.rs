@@ -40,8 +40,8 @@ impl Test {
     /// be the first to bite: it is what stops QEMU.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(match self.tier {
-            Tier::Host => 20,
-            Tier::Loom => 60,
+            Tier::Host => 60,
+            Tier::Loom => 120,
             Tier::Boot => 1000,
         })
     }

@@ -160,7 +160,7 @@ fn references_are_dropped_on_any_cpu() {
         let (other, pfn) = (frame.clone(), frame.pfn());
         std::thread::scope(|scope| {
             scope.spawn(move || drop(other));
-            scope.spawn(move || drop(frames.try_get_user(pfn)));
+            scope.spawn(move || drop(frames.try_pin_user(pfn)));
             drop(frame);
         });
         assert_eq!(frames.stats().of(Class::User), 0);

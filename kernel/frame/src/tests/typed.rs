@@ -59,23 +59,23 @@ fn a_walker_gets_references_to_published_user_frames_only() {
     let fresh = frames.alloc_fresh(0, true).unwrap();
     let pfn = fresh.pfn();
     assert!(
-        frames.try_get_user(pfn).is_none(),
+        frames.try_pin_user(pfn).is_none(),
         "a fresh frame is its holder's alone"
     );
     let user = fresh.into_user();
-    let walker = frames.try_get_user(pfn).expect("a published user frame");
+    let walker = frames.try_pin_user(pfn).expect("a published user frame");
     drop(user);
     assert!(walker.is_unique());
     drop(walker);
-    assert!(frames.try_get_user(pfn).is_none(), "the frame is free");
+    assert!(frames.try_pin_user(pfn).is_none(), "the frame is free");
 
     let table = frames.alloc_table().unwrap();
-    assert!(frames.try_get_user(table.pfn()).is_none());
+    assert!(frames.try_pin_user(table.pfn()).is_none());
     frames.free_table(table);
     let stack = frames.alloc_kernel(1, Class::Stack).unwrap();
-    assert!(frames.try_get_user(stack.pfn()).is_none());
+    assert!(frames.try_pin_user(stack.pfn()).is_none());
     assert!(
-        frames.try_get_user(Pfn::new(1)).is_none(),
+        frames.try_pin_user(Pfn::new(1)).is_none(),
         "outside of all banks"
     );
 }
@@ -90,7 +90,7 @@ fn the_pages_of_a_block_share_one_count() {
         assert_eq!((page.block(), page.order()), (head.pfn(), 2));
         page.write(0, &[i as u8 + 1]);
     }
-    let walker = frames.try_get_user(head.pfn().add(3)).unwrap();
+    let walker = frames.try_pin_user(head.pfn().add(3)).unwrap();
     let mut byte = [0];
     walker.read(0, &mut byte);
     assert_eq!(byte, [4]);

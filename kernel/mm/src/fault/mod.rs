@@ -17,7 +17,7 @@ use pgtable::{
     Accessed, Gather, Invalidation, LockError, Look, Machine, ReadSide, TableError, Visit,
 };
 
-use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP, TASK_SIZE};
+use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
 use crate::object::ImageObject;
 use crate::space::{Map, Space};
 use crate::stats::Counter;
@@ -212,7 +212,7 @@ impl<M: Machine> Space<M> {
 
     #[cold]
     fn grow_stack(&self, map: &mut Map, va: u64) -> Option<Vma> {
-        if va >= TASK_SIZE {
+        if va >= map.task_size {
             return None;
         }
         let (before, above) = map.areas.find_above(va);

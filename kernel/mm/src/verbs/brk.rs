@@ -5,21 +5,25 @@ use arm64::attrs::Prot;
 use super::round_up;
 use crate::change::{After, Change, Work};
 use crate::error::MmError;
-use crate::layout::TASK_SIZE;
 use crate::space::Map;
 use crate::vma::{Backing, Vma, VmaFlags};
 
-pub(crate) fn begin(map: &mut Map, new: u64, limit: u64) -> Result<Change, MmError> {
+pub(crate) fn begin(
+    map: &mut Map,
+    new: u64,
+    limit: u64,
+    reach: impl Fn(u64) -> Result<(), MmError>,
+) -> Result<Change, MmError> {
     let unchanged = Ok(Change::new(Work::Finish, map.brk));
     let (Some(old_end), Some(new_end)) = (round_up(map.brk), round_up(new)) else {
         return unchanged;
     };
-    if new < map.brk_start || map.brk_start == 0 || new_end > TASK_SIZE {
+    if new < map.brk_start || map.brk_start == 0 || new_end > map.task_size {
         return unchanged;
     }
     if new_end > old_end {
         let too_much = (new_end - old_end) >> 12 > limit;
-        if too_much || !map.areas.is_free(old_end, new_end) {
+        if too_much || !map.areas.is_free(old_end, new_end) || reach(new_end).is_err() {
             return unchanged;
         }
         map.areas.insert(Vma {

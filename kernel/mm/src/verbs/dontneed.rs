@@ -11,7 +11,7 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmErro
     if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
         return Ok(Change::new(Work::Finish, 0));
     }
-    let end = range_end(addr, len)?;
+    let end = range_end(map, addr, len)?;
     let change = Change::new(
         Work::Zap {
             at: addr,

@@ -7,7 +7,7 @@ use bitflags::bitflags;
 use super::round_up;
 use crate::change::{After, Change, Work};
 use crate::error::MmError;
-use crate::layout::{MMAP_MIN_ADDR, TASK_SIZE};
+use crate::layout::{DEFAULT_END, FRESH_END, MMAP_MIN_ADDR};
 use crate::space::Map;
 use crate::vma::{Backing, Vma, VmaFlags};
 
@@ -45,12 +45,17 @@ pub struct MapRequest {
     pub backing: Backing,
 }
 
-pub(crate) fn begin(map: &mut Map, request: MapRequest, limit: u64) -> Result<Change, MmError> {
+pub(crate) fn begin(
+    map: &mut Map,
+    request: MapRequest,
+    limit: u64,
+    reach: impl Fn(u64) -> Result<(), MmError>,
+) -> Result<Change, MmError> {
     if request.len == 0 {
         return Err(MmError::Invalid);
     }
     let len = round_up(request.len)
-        .filter(|&len| len <= TASK_SIZE)
+        .filter(|&len| len <= map.task_size)
         .ok_or(MmError::NoMemory)?;
     let promised = request.prot.contains(Prot::WRITE)
         && !request
@@ -60,6 +65,7 @@ pub(crate) fn begin(map: &mut Map, request: MapRequest, limit: u64) -> Result<Ch
         return Err(MmError::NoMemory);
     }
     let start = place(map, &request, len)?;
+    reach(start + len)?;
     let area = Vma {
         start,
         end: start + len,
@@ -87,7 +93,7 @@ fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> 
         let end = request
             .addr
             .checked_add(len)
-            .filter(|&end| end <= TASK_SIZE);
+            .filter(|&end| end <= map.task_size);
         let end = end.ok_or(MmError::NoMemory)?;
         if !request.addr.is_multiple_of(PAGE_SIZE) {
             return Err(MmError::Invalid);
@@ -105,13 +111,29 @@ fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> 
         0 => None,
         hint => Some(hint.max(MMAP_MIN_ADDR)),
     };
+    // Only who asks for something above the default window gets it.
+    let high = hint.is_some_and(|hint| hint > DEFAULT_END);
+    let window = if high { map.task_size } else { DEFAULT_END };
     let at_hint = hint.filter(|&hint| {
         hint.checked_add(len)
-            .is_some_and(|end| end <= TASK_SIZE && map.areas.is_free(hint, end))
+            .is_some_and(|end| end <= window && map.areas.is_free(hint, end))
     });
     at_hint
-        .or_else(|| map.areas.find_free(len))
+        .or_else(|| {
+            high.then(|| map.areas.find_between(DEFAULT_END, window, len))
+                .flatten()
+        })
+        .or_else(|| anywhere(map, len))
         .ok_or(MmError::NoMemory)
+}
+
+/// A free place for who has no wish: in a fresh space's range, else below the end of the default
+/// window.
+pub(crate) fn anywhere(map: &mut Map, len: u64) -> Option<u64> {
+    let areas = &mut map.areas;
+    areas
+        .find_free(len)
+        .or_else(|| areas.find_between(FRESH_END, DEFAULT_END, len))
 }
 
 fn area_flags(flags: MapFlags) -> VmaFlags {

@@ -11,15 +11,15 @@ pub mod unmap;
 use arm64::addr::PAGE_SIZE;
 
 use crate::error::MmError;
-use crate::layout::TASK_SIZE;
+use crate::space::Map;
 
 /// Rounds a length up to whole pages; none if that overflows.
 pub(crate) fn round_up(len: u64) -> Option<u64> {
     Some(len.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
 }
 
-/// End of a page-aligned, non-empty range inside the space.
-pub(crate) fn range_end(addr: u64, len: u64) -> Result<u64, MmError> {
+/// End of a page-aligned, non-empty range inside the largest that the space can become.
+pub(crate) fn range_end(map: &Map, addr: u64, len: u64) -> Result<u64, MmError> {
     if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(MmError::Invalid);
     }
@@ -27,6 +27,6 @@ pub(crate) fn range_end(addr: u64, len: u64) -> Result<u64, MmError> {
         .filter(|&len| len != 0)
         .ok_or(MmError::Invalid)?;
     addr.checked_add(len)
-        .filter(|&end| end <= TASK_SIZE)
+        .filter(|&end| end <= map.task_size)
         .ok_or(MmError::Invalid)
 }

@@ -13,7 +13,7 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
     if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
         return Ok(Change::new(Work::Finish, 0));
     }
-    let end = match range_end(addr, len) {
+    let end = match range_end(map, addr, len) {
         Err(MmError::Invalid) if addr.is_multiple_of(PAGE_SIZE) => return Err(MmError::NoMemory),
         other => other?,
     };

@@ -4,10 +4,11 @@ use arm64::addr::PAGE_SIZE;
 use bitflags::bitflags;
 use pgtable::{Gather, Machine, ReadSide, Visit};
 
+use super::map::anywhere;
 use super::round_up;
 use crate::change::{After, Change, Work, range};
 use crate::error::MmError;
-use crate::layout::{MMAP_MIN_ADDR, TASK_SIZE};
+use crate::layout::MMAP_MIN_ADDR;
 use crate::space::{Map, Space};
 use crate::vma::{Backing, Vma};
 
@@ -49,7 +50,11 @@ pub(crate) struct Move {
     pub area: Vma,
 }
 
-pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> {
+pub(crate) fn begin(
+    map: &mut Map,
+    request: Request,
+    reach: impl Fn(u64) -> Result<(), MmError>,
+) -> Result<Change, MmError> {
     let Request { old, flags, .. } = request;
     if !old.is_multiple_of(PAGE_SIZE)
         || flags.contains(RemapFlags::FIXED) && !flags.contains(RemapFlags::MAYMOVE)
@@ -58,13 +63,14 @@ pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> 
     }
     let old_len = round_up(request.old_len).ok_or(MmError::Invalid)?;
     let new_len = round_up(request.new_len).ok_or(MmError::Invalid)?;
-    if old_len == 0 || new_len == 0 || new_len > TASK_SIZE {
+    if old_len == 0 || new_len == 0 || new_len > map.task_size {
         return Err(MmError::Invalid);
     }
-    let old_end = old.checked_add(old_len).filter(|&end| end <= TASK_SIZE);
+    let old_end = old.checked_add(old_len);
+    let old_end = old_end.filter(|&end| end <= map.task_size);
     let old_end = old_end.ok_or(MmError::Invalid)?;
     if flags.contains(RemapFlags::FIXED) {
-        return fixed(map, &request, old_len, new_len);
+        return fixed(map, &request, old_len, new_len, reach);
     }
     let area = *map.areas.find(old).ok_or(MmError::BadAddress)?;
     if new_len <= old_len {
@@ -74,7 +80,8 @@ pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> 
         return Err(MmError::BadAddress);
     }
     let grown = old + new_len;
-    if area.end == old_end && grown <= TASK_SIZE && map.areas.is_free(old_end, grown) {
+    if area.end == old_end && grown <= map.task_size && map.areas.is_free(old_end, grown) {
+        reach(grown)?;
         let backing = part(&area, old).backing;
         map.areas.remove(old, old_end);
         map.areas.insert(Vma {
@@ -88,7 +95,8 @@ pub(crate) fn begin(map: &mut Map, request: Request) -> Result<Change, MmError> 
     if !flags.contains(RemapFlags::MAYMOVE) {
         return Err(MmError::NoMemory);
     }
-    let to = map.areas.find_free(new_len).ok_or(MmError::NoMemory)?;
+    let to = anywhere(map, new_len).ok_or(MmError::NoMemory)?;
+    reach(to + new_len)?;
     let state = movement(&area, old, to, old_len, new_len);
     Ok(Change::new(Work::Move(state), to))
 }
@@ -105,9 +113,16 @@ fn shrink(map: &Map, old: u64, from: u64, end: u64) -> Change {
     Change::new(work, old)
 }
 
-fn fixed(map: &Map, request: &Request, old_len: u64, new_len: u64) -> Result<Change, MmError> {
+fn fixed(
+    map: &Map,
+    request: &Request,
+    old_len: u64,
+    new_len: u64,
+    reach: impl Fn(u64) -> Result<(), MmError>,
+) -> Result<Change, MmError> {
     let Request { old, new, .. } = *request;
-    let new_end = new.checked_add(new_len).filter(|&end| end <= TASK_SIZE);
+    let new_end = new.checked_add(new_len);
+    let new_end = new_end.filter(|&end| end <= map.task_size);
     let new_end = new_end.ok_or(MmError::Invalid)?;
     if !new.is_multiple_of(PAGE_SIZE) || new < old + old_len && old < new_end {
         return Err(MmError::Invalid);
@@ -117,6 +132,7 @@ fn fixed(map: &Map, request: &Request, old_len: u64, new_len: u64) -> Result<Cha
     }
     let area = map.areas.find(old).filter(|area| area.end >= old + old_len);
     let area = area.ok_or(MmError::BadAddress)?;
+    reach(new_end)?;
     let state = movement(area, old, new, old_len, new_len);
     let then = After::Move(state);
     Ok(Change::new(

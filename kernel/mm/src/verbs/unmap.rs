@@ -6,7 +6,7 @@ use crate::error::MmError;
 use crate::space::Map;
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
-    let end = range_end(addr, len)?;
+    let end = range_end(map, addr, len)?;
     let work = match map.areas.overlapping(addr, end).is_empty() {
         true => Work::Finish,
         false => Work::Zap {

@@ -1,0 +1,19 @@
+//! D17: nor does a block.
+
+use arm64::addr::PhysAddr;
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use frame::{TableFrame, UserFrame};
+use pgtable::{Machine, PageTable, ReadSide, User};
+
+fn case<M: Machine>(
+    space: &PageTable<User, M>,
+    user: UserFrame,
+    table: TableFrame,
+    section: &ReadSide<'_>,
+) {
+    let (pa, attrs) = (PhysAddr::new(0), Attrs::user(Prot::READ));
+    let _ = (&user, &table);
+    //= let _ = space.map_block(0, Level::L2, pa, Some(user), attrs, section);
+    let _ = space.map_block(0, Level::L2, pa, Some(table), attrs, section); //~ E0308
+}

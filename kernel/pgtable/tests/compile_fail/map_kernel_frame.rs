@@ -1,0 +1,11 @@
+//! D17: kernel memory is not mapped for a program.
+
+use arm64::attrs::Attrs;
+use frame::{KernelFrame, UserFrame};
+use pgtable::{Leaf, Machine, User};
+
+fn case<M: Machine>(leaf: &Leaf<'_, User, M>, user: UserFrame, other: KernelFrame, attrs: Attrs) {
+    let _ = (&user, &other);
+    //= let _ = leaf.install(0, user, attrs);
+    let _ = leaf.install(0, other, attrs); //~ E0308
+}

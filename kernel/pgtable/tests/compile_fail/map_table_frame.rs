@@ -1,0 +1,11 @@
+//! D17: a translation table is not mapped for a program.
+
+use arm64::attrs::Attrs;
+use frame::{TableFrame, UserFrame};
+use pgtable::{Leaf, Machine, User};
+
+fn case<M: Machine>(leaf: &Leaf<'_, User, M>, user: UserFrame, other: TableFrame, attrs: Attrs) {
+    let _ = (&user, &other);
+    //= let _ = leaf.install(0, user, attrs);
+    let _ = leaf.install(0, other, attrs); //~ E0308
+}
