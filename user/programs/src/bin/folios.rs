@@ -300,7 +300,10 @@ impl Model {
 
     fn write(&mut self) {
         let (page, value) = (self.random.index(PAGES), self.random.next_u64());
-        if let Some(entry) = self.pages[page].as_mut().filter(|page| page.prot == map::RW) {
+        if let Some(entry) = self.pages[page]
+            .as_mut()
+            .filter(|page| page.prot == map::RW)
+        {
             entry.value = value;
             self.blocks.set(page, value);
         }
@@ -313,7 +316,10 @@ impl Model {
             require!(can == may, "step {step}: page {page} readable: {can}");
             if let Some(entry) = entry.filter(|_| may) {
                 let got = self.blocks.get(page);
-                require!(got == entry.value, "step {step}: page {page} holds {got:#x}");
+                require!(
+                    got == entry.value,
+                    "step {step}: page {page} holds {got:#x}"
+                );
             }
         }
     }
