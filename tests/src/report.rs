@@ -63,6 +63,22 @@ fn balanced(stats: &Value) -> Result<(), String> {
     }
 }
 
+/// Each of these things happened to the program's memory.
+///
+/// # Errors
+/// One did not, or nothing is said about it.
+pub fn counted(ended: &Ended, names: &[&str]) -> Result<(), String> {
+    let stats = stats(ended)?;
+    names.iter().try_for_each(|name| happened(&stats, name))
+}
+
+fn happened(stats: &Value, name: &str) -> Result<(), String> {
+    match stats["memory"][name].as_u64() {
+        Some(1..) => Ok(()),
+        count => Err(format!("the report counts {count:?} {name}")),
+    }
+}
+
 /// The longest time in the kernel, in instructions (law 16).
 const LONGEST_STAY: u64 = 50_000;
 
@@ -112,6 +128,14 @@ mod tests {
         ] {
             assert!(no_leak(&wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_did_not_happen_or_is_not_counted_is_found() {
+        let stats = json!({"memory": {"folds": 3, "unfolds": 0}});
+        assert!(happened(&stats, "folds").is_ok());
+        assert!(happened(&stats, "unfolds").is_err());
+        assert!(happened(&stats, "flods").is_err());
     }
 
     #[test]

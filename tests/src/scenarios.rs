@@ -37,6 +37,8 @@ struct Scenario {
     cells: &'static [Cell],
     /// Also with CPUs that really run in parallel, under the limits of stress tests.
     stress: bool,
+    /// Counters of the exit report that must not be 0.
+    counts: &'static [&'static str],
 }
 
 const fn scenario(
@@ -51,7 +53,12 @@ const fn scenario(
         stdout,
         cells,
         stress: false,
+        counts: &[],
     }
+}
+
+const fn counted(scenario: Scenario, counts: &'static [&'static str]) -> Scenario {
+    Scenario { counts, ..scenario }
 }
 
 const fn stressed(scenario: Scenario) -> Scenario {
@@ -65,18 +72,34 @@ const HELLO: &str =
     "Hello from EL0.\narg 0: hello\narg 1: two words\narg 2: \nenv LANG=C\nenv TESSERA=yes\n";
 
 const SCENARIOS: &[Scenario] = &[
-    stressed(scenario(
-        &["hello", "two words", ""],
-        Exit(0),
-        Is(HELLO),
-        ALL,
-    )),
+    counted(
+        stressed(scenario(
+            &["hello", "two words", ""],
+            Exit(0),
+            Is(HELLO),
+            ALL,
+        )),
+        &["folds", "faults_folio"],
+    ),
     scenario(&["tour"], Exit(0), Any, ALL),
     scenario(&["exitcode", "0"], Exit(0), Is(""), ONE),
     scenario(&["exitcode", "3"], Exit(3), Is(""), ALL),
     scenario(&["exitcode", "255"], Exit(255), Is(""), ONE),
     scenario(&["bigout"], Exit(0), Bytes(big_output), FOUR),
-    stressed(scenario(&["alloc"], Exit(0), Passes, ALL)),
+    counted(
+        stressed(scenario(&["alloc"], Exit(0), Passes, ALL)),
+        &["folds", "faults_folio"],
+    ),
+    counted(
+        stressed(scenario(&["folios"], Exit(0), Passes, ALL)),
+        &[
+            "folds",
+            "unfolds",
+            "faults_folio",
+            "pages_moved",
+            "reclaimed",
+        ],
+    ),
     stressed(scenario(&["threads"], Exit(0), Passes, ALL)),
     stressed(scenario(&["thousand"], Exit(0), Passes, FOUR)),
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),
@@ -142,7 +165,8 @@ impl Scenario {
         let stage = if parallel { stage.parallel() } else { stage };
         stage.run()?.expect(self.ending, |booted| {
             self.stdout.check(self.args[0], &booted.ended.output)?;
-            report::check(&booted.ended, cell, parallel)
+            report::check(&booted.ended, cell, parallel)?;
+            report::counted(&booted.ended, self.counts)
         })
     }
 }
