@@ -28,6 +28,9 @@ pub const ALL: &[Cell] = &[
     cell("cortex-a72", 4),
 ];
 
+/// A server CPU, on which the kernel tests itself too.
+pub const NEOVERSE: &[Cell] = &[cell("neoverse-n2", 1), cell("neoverse-n2", 4)];
+
 /// For tests in which the CPU model makes no difference.
 pub const ONE: &[Cell] = &[cell("max", 1)];
 

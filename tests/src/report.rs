@@ -133,6 +133,14 @@ mod tests {
     }
 
     #[test]
+    fn what_did_not_happen_or_is_not_counted_is_found() {
+        let stats = json!({"memory": {"folds": 3, "unfolds": 0}});
+        assert!(happened(&stats, "folds").is_ok());
+        assert!(happened(&stats, "unfolds").is_err());
+        assert!(happened(&stats, "flods").is_err());
+    }
+
+    #[test]
     fn impossible_figures_are_found() {
         let good = json!({
             "tables": {

@@ -73,18 +73,34 @@ const HELLO: &str =
     "Hello from EL0.\narg 0: hello\narg 1: two words\narg 2: \nenv LANG=C\nenv TESSERA=yes\n";
 
 const SCENARIOS: &[Scenario] = &[
-    stressed(scenario(
-        &["hello", "two words", ""],
-        Exit(0),
-        Is(HELLO),
-        ALL,
-    )),
+    counting(
+        stressed(scenario(
+            &["hello", "two words", ""],
+            Exit(0),
+            Is(HELLO),
+            ALL,
+        )),
+        &[("folds", 1, 1), ("faults_folio", 1, 1)],
+    ),
     scenario(&["tour"], Exit(0), Any, ALL),
     scenario(&["exitcode", "0"], Exit(0), Is(""), ONE),
     scenario(&["exitcode", "3"], Exit(3), Is(""), ALL),
     scenario(&["exitcode", "255"], Exit(255), Is(""), ONE),
     scenario(&["bigout"], Exit(0), Bytes(big_output), FOUR),
-    stressed(scenario(&["alloc"], Exit(0), Passes, ALL)),
+    counting(
+        stressed(scenario(&["alloc"], Exit(0), Passes, ALL)),
+        &[("folds", 1, 1), ("faults_folio", 1, 1)],
+    ),
+    counting(
+        stressed(scenario(&["folios"], Exit(0), Passes, ALL)),
+        &[
+            ("folds", 1, 1),
+            ("unfolds", 1, 1),
+            ("faults_folio", 1, 1),
+            ("pages_moved", 1, 1),
+            ("reclaimed", 1, 1),
+        ],
+    ),
     stressed(scenario(&["threads"], Exit(0), Passes, ALL)),
     stressed(scenario(&["thousand"], Exit(0), Passes, FOUR)),
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),

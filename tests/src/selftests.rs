@@ -6,31 +6,38 @@ use anyhow::Result;
 use libtest_mimic::Trial;
 use xtask::machine::Machine;
 
-use crate::matrix::{ALL, Cell};
+use crate::matrix::{ALL, Cell, NEOVERSE};
 use crate::outcome::{self, Reported};
 use crate::runner::{Boot, Limits, Listener};
 use crate::{env, trial};
 
 /// Boot arguments each machine is booted with once: hardware AF and dirty state as the CPU has
 /// them, software's instead, a bank of RAM that comes online later, page tables that anybody can
-/// write, and hardly any identifiers for address spaces.
-const VARIANTS: [(&str, &[&str]); 5] = [
+/// write, hardly any identifiers for address spaces, and contiguous blocks repainted without a flush.
+const VARIANTS: [(&str, &[&str]); 6] = [
     ("", &[]),
     ("-softaf", &["tessera.af=0"]),
     ("-hold", &["tessera.hold=64M"]),
     ("-unprotected", &["tessera.protect_pgtables=off"]),
     ("-asid4", &["tessera.asid_bits=4"]),
+    ("-bbm2", &["tessera.bbm=2"]),
 ];
+
+/// Whether the words change anything on this machine: a CPU without hardware AF has nothing to
+/// switch off, and of these only `max` has BBM level 2.
+fn applies(suffix: &str, cell: Cell) -> bool {
+    match suffix {
+        "-softaf" => cell.cpu != "cortex-a72",
+        "-bbm2" => cell.cpu == "max",
+        _ => true,
+    }
+}
 
 /// The tests of this tier.
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for &cell in ALL {
-        for (suffix, words) in VARIANTS {
-            // A CPU without hardware AF has nothing to switch off.
-            if suffix == "-softaf" && cell.cpu == "cortex-a72" {
-                continue;
-            }
+    for &cell in ALL.iter().chain(NEOVERSE) {
+        for (suffix, words) in VARIANTS.iter().filter(|variant| applies(variant.0, cell)) {
             let name = format!("t4::selftest::{}{suffix}", cell.name());
             trials.push(trial(name.clone(), move || run(&name, cell, words)));
         }

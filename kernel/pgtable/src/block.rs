@@ -106,8 +106,8 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
 }
 
 impl<M: Machine> Block<'_, User, M> {
-    /// Takes the block, which the part covers, out.
-    pub fn zap(&self, gather: &mut Gather) {
+    /// Takes the block, which the part covers, out; whether that emptied its table.
+    pub fn zap(&self, gather: &mut Gather) -> bool {
         let (pte, level) = (self.take(), self.level());
         // Not only if it is valid: another CPU may have made it invalid and not flushed yet.
         if pte.maps_frame(level) {
@@ -117,6 +117,7 @@ impl<M: Machine> Block<'_, User, M> {
             let pfn = self.space.machine().format().pa(pte, level).pfn();
             gather.tear_folio(pfn, (level.size() >> 12) as u32);
         }
+        self.table.entry_count() == 0
     }
 
     /// Gives the block, which the part covers, other rights.

@@ -47,5 +47,9 @@ fn pages_of_a_special_block_own_no_reference() {
             gather.release(machine, &graves, &flushed);
         }
         assert!(matches!(space.walk(odd, &section), Walked::Miss { .. }));
+        // A block in the last entry of its table takes the table along, as a page does.
+        let mut tables = 0;
+        space.each_table(&section, |_, _| tables += 1);
+        assert_eq!(tables, 1, "an empty table was left behind");
     }
 }
