@@ -275,7 +275,7 @@ impl<M: Machine> PageTable<User, M> {
         let entry = machine.format().table(pa);
         match broken {
             true => slot.put(&writer, entry),
-            false => drop(slot.update(&writer, |_| Some(entry))),
+            false => slot.update(&writer, |_| Some(entry)),
         }
         machine.publish(SpaceKind::User);
         self.stats().count_split();
