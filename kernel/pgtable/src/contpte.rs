@@ -18,6 +18,7 @@ use sync::atomic::fence;
 use sync::planted::{self, Fault};
 
 use crate::asid::AsidCell;
+use crate::cells::Cells;
 use crate::lock::Guard;
 use crate::machine::{Invalidation, Machine, Pause};
 use crate::slot::{Loaded, TableRef};
@@ -59,6 +60,9 @@ fn first_of(table: &TableRef<'_>, index: usize) -> usize {
 #[inline(never)]
 pub(crate) fn get_locked(table: &TableRef<'_>, index: usize) -> Value {
     let mut pte = table.load(index, Ordering::Relaxed);
+    if !pte.is_contiguous() {
+        return Value::new(pte);
+    }
     let first = first_of(table, index);
     if !planted::is(Fault::SkipGather) {
         for i in first..first + table.shape().cont_entries() {
@@ -107,8 +111,15 @@ fn with_ad_of(pte: Pte, other: Pte) -> Pte {
 }
 
 impl<M: Machine> Change<'_, '_, M> {
-    fn slot(&self, index: usize) -> crate::slot::LockedSlot<'_> {
-        self.guard.slot(self.table, index)
+    /// The entries, for loops.
+    #[inline(always)]
+    pub(crate) fn cells(&self) -> Cells<'_, M> {
+        debug_assert!(
+            self.guard.covers(self.table),
+            "CTOR-09: a change under the wrong lock"
+        );
+        // SAFETY: CTOR-09: the guard is held as long as `self` is borrowed, and is the table's.
+        unsafe { self.table.cells(self.writer) }
     }
 
     fn block(&self) -> usize {
@@ -118,7 +129,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// Takes the block around `index` apart if it is folded: for a change of a part of it (XC-01).
     #[inline(always)]
     pub(crate) fn unfold(&self, index: usize, va: u64) {
-        if self.slot(index).raw().is_contiguous() {
+        if self.cells().raw(index).is_contiguous() {
             self.convert(index, va, false);
             self.stats.count_unfold();
         }
@@ -128,7 +139,8 @@ impl<M: Machine> Change<'_, '_, M> {
     /// address and frame, one folio, sixteen valid entries that differ by accessed and dirty only.
     #[inline(always)]
     pub(crate) fn try_fold(&self, index: usize, va: u64) {
-        let (last, pte) = (self.block() - 1, self.slot(index).raw());
+        let cells = self.cells();
+        let (last, pte) = (self.block() - 1, cells.raw(index));
         // The address bits of the frame that count within a block are those of its number.
         let ends = (pte.raw() >> self.table.level().shift()) as usize & last == last;
         if index & last == last && ends || planted::is(Fault::FoldMisaligned) {
@@ -145,12 +157,13 @@ impl<M: Machine> Change<'_, '_, M> {
     }
 
     fn fits(&self, index: usize) -> bool {
+        let cells = self.cells();
         let block = self.block();
         if index + 1 < block {
             return false;
         }
         let first = index + 1 - block;
-        let (pte, level) = (self.slot(first).raw(), self.table.level());
+        let (pte, level) = (cells.raw(first), self.table.level());
         let pa = self.writer.machine().format().pa(pte, level);
         let aligned =
             pa.is_aligned(level.size() * block as u64) || planted::is(Fault::FoldMisaligned);
@@ -161,7 +174,7 @@ impl<M: Machine> Change<'_, '_, M> {
         }
         let start = pte.without_ad();
         (1..block).all(|i| {
-            let entry = self.slot(first + i).raw();
+            let entry = cells.raw(first + i);
             let wanted = further(self.table, start, i);
             entry.without_ad() == wanted
                 || planted::is(Fault::FoldMixedAttributes)
@@ -183,6 +196,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// break and make hardware cannot change an entry, and what it had recorded was taken out.
     #[inline(never)]
     fn convert(&self, index: usize, va: u64, contiguous: bool) {
+        let cells = self.cells();
         let first = match contiguous {
             true => index + 1 - self.block(),
             false => first_of(self.table, index),
@@ -190,7 +204,7 @@ impl<M: Machine> Change<'_, '_, M> {
         let into = (index - first) as u64;
         let start = (va & !(self.table.level().size() - 1)) - into * self.table.level().size();
         let (mut new, wrong) = match planted::is(Fault::MakeWithoutBreak) {
-            true => (self.slot(first).raw(), true),
+            true => (cells.raw(first), true),
             false => (self.take_block(first), false),
         };
         self.writer.machine().pause(Pause::Repaint);
@@ -201,17 +215,18 @@ impl<M: Machine> Change<'_, '_, M> {
         for i in 0..self.block() {
             let entry = further(self.table, new, i);
             match wrong {
-                true => drop(self.slot(first + i).update(self.writer, |_| Some(entry))),
-                false => self.slot(first + i).put(self.writer, entry),
+                true => cells.update(first + i, |_| Some(entry)),
+                false => cells.put(first + i, entry),
             }
         }
     }
 
     /// Empties the block; the first entry with the accessed and dirty state of all.
     fn take_block(&self, first: usize) -> Pte {
-        let mut new = self.slot(first).take(self.writer);
+        let cells = self.cells();
+        let mut new = cells.take(first);
         for i in 1..self.block() {
-            let old = self.slot(first + i).take(self.writer);
+            let old = cells.take(first + i);
             if old.young() && !planted::is(Fault::ConvertLosesYoung) {
                 new = new.mkyoung();
             }
@@ -246,6 +261,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// maps on; aligned blocks come out folded. With `touched`, only that entry is born accessed
     /// (and dirty, if `first` is).
     pub(crate) fn set_batch(&self, index: usize, count: usize, first: Pte, touched: Option<usize>) {
+        let cells = self.cells();
         let (block, size) = (self.block(), self.table.level().size());
         let pa = self.writer.machine().format().pa(first, self.table.level());
         let rest = match touched {
@@ -263,12 +279,12 @@ impl<M: Machine> Change<'_, '_, M> {
                 self.stats.count_fold();
                 i += block;
             } else {
-                self.slot(index + i).put_relaxed(self.writer, entry);
+                cells.put_relaxed(index + i, entry);
                 i += 1;
             }
         }
         if let Some(touched) = touched {
-            self.slot(index + touched).update(self.writer, |pte| {
+            cells.update(index + touched, |pte| {
                 let pte = if first.young() { pte.mkyoung() } else { pte };
                 Some(if first.dirty() { pte.mkdirty() } else { pte })
             });
@@ -277,9 +293,10 @@ impl<M: Machine> Change<'_, '_, M> {
 
     #[inline(always)]
     fn set_run(&self, index: usize, count: usize, first: Pte) {
+        let cells = self.cells();
         let (mut entry, step) = (first.raw(), self.table.level().size());
         for i in index..index + count {
-            self.slot(i).put_relaxed(self.writer, Pte::from_raw(entry));
+            cells.put_relaxed(i, Pte::from_raw(entry));
             entry = entry.wrapping_add(step);
         }
     }
@@ -301,10 +318,11 @@ impl<M: Machine> Change<'_, '_, M> {
         end: usize,
         change_to: &impl Fn(Pte) -> Pte,
     ) -> bool {
+        let cells = self.cells();
         let level = self.table.level();
         let mut any = false;
         for i in first..end {
-            self.slot(i).update(self.writer, |pte| {
+            cells.update(i, |pte| {
                 let new = change_to(pte);
                 let differs = new != pte && pte.maps_frame(level);
                 any |= differs && pte.is_valid();
@@ -318,11 +336,12 @@ impl<M: Machine> Change<'_, '_, M> {
     /// hardware can change nothing else, the same bits are flipped in all of them.
     #[inline(always)]
     pub(crate) fn change_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) -> bool {
-        let (block, pte) = (self.block(), self.slot(first).raw());
+        let cells = self.cells();
+        let (block, pte) = (self.block(), cells.raw(first));
         let mut differ = 0;
         let mut wanted = pte.raw();
         for i in first..first + block {
-            differ |= self.slot(i).raw().raw() ^ wanted;
+            differ |= cells.raw(i).raw() ^ wanted;
             wanted = wanted.wrapping_add(self.table.level().size());
         }
         if differ & Pte::OLD != 0 || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
@@ -332,7 +351,7 @@ impl<M: Machine> Change<'_, '_, M> {
         debug_assert_eq!(flips & !Pte::OLD, 0, "the access flag is not changed alike");
         if flips != 0 {
             for i in first..first + block {
-                self.slot(i).flip(self.writer, flips);
+                cells.flip(i, flips);
             }
         }
         flips != 0

@@ -180,10 +180,16 @@ impl Gather {
         }
     }
 
-    /// An entry gave up its reference to the frame `pfn`.
+    /// A place for single frames that entries give up; as many as [`Self::has_frame_room`] has
+    /// promised.
     #[inline(always)]
-    pub(crate) fn tear_page(&mut self, pfn: Pfn) {
-        self.tear_folio(pfn, 1);
+    pub(crate) fn pages(&mut self) -> Pages<'_> {
+        let (_, free) = self.runs.split_at_mut(self.run_count);
+        Pages {
+            free: free.iter_mut(),
+            count: &mut self.run_count,
+            pushed: 0,
+        }
     }
 
     /// `count` entries gave up their references to frames of one folio, from `pfn` on.
@@ -290,6 +296,40 @@ impl Drop for Gather {
             "law 12: changed or torn out, never flushed and released"
         );
     }
+}
+
+/// Where single frames are written down; counted when it is dropped.
+pub(crate) struct Pages<'g> {
+    free: core::slice::IterMut<'g, Run>,
+    count: &'g mut usize,
+    pushed: usize,
+}
+
+impl Pages<'_> {
+    /// An entry gave up its reference to the frame `pfn`.
+    ///
+    /// # Panics
+    /// Without room.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, pfn: Pfn) {
+        match self.free.next() {
+            Some(run) => *run = Run { pfn, count: 1 },
+            None => no_room(),
+        }
+        self.pushed += 1;
+    }
+}
+
+impl Drop for Pages<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.count += self.pushed;
+    }
+}
+
+#[cold]
+fn no_room() -> ! {
+    panic!("law 12: frames were torn out without room to remember them");
 }
 
 impl Default for Gather {

@@ -11,6 +11,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
+use crate::cells::Cells;
 use crate::contpte::{Change, page};
 use crate::gather::{Flush, Gather};
 use crate::lock::Guard;
@@ -153,7 +154,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let pte = page(self.space.machine(), frame.into_entry().start(), attrs);
         self.write(|change| {
-            slot.put(change.writer, pte);
+            change.cells().put_new(slot.index, pte);
             change.try_fold(slot.index, va);
         });
         self.add_entries(1);
@@ -174,14 +175,14 @@ impl<M: Machine> Leaf<'_, User, M> {
         let template = page(self.space.machine(), PhysAddr::new(0), attrs);
         let mut i = first;
         self.write(|change| {
+            let cells = change.cells();
             while i < self.table.entries() {
-                let slot = self.guard.slot(&self.table, i);
-                if !slot.raw().is_none() {
+                if !cells.raw(i).is_none() {
                     break;
                 }
                 let Some(frame) = next() else { break };
                 let pa = frame.into_entry().start();
-                slot.put_published(change.writer, format.with_pa(template, pa, Level::L3));
+                cells.put_new(i, format.with_pa(template, pa, Level::L3));
                 change.try_fold(i, va + (i - first) as u64 * PAGE);
                 i += 1;
             }
@@ -250,11 +251,9 @@ impl<M: Machine> Leaf<'_, User, M> {
             return Accessed::Already;
         }
         self.write(|change| {
-            for i in 0..count {
-                let slot = self.guard.slot(&self.table, first + i);
-                slot.update(change.writer, |pte| {
-                    Some(wanted(pte)).filter(|new| *new != pte)
-                });
+            let cells = change.cells();
+            for i in first..first + count {
+                cells.update(i, |pte| Some(wanted(pte)).filter(|new| *new != pte));
             }
         });
         let start = (va & !(PAGE - 1)) - (slot.index - first) as u64 * PAGE;
@@ -315,14 +314,14 @@ impl<M: Machine> Leaf<'_, User, M> {
         let (mut i, end) = self.indices();
         self.write(|change| {
             // What is left of the table may be empty before the part ends.
+            let cells = change.cells();
             while i < end && left != 0 && gather.has_frame_room() {
                 let group = change.group_end(i, end);
-                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
-                let whole = contiguous
+                let whole = cells.raw(i).is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1;
                 let (taken, mapped) = match whole {
-                    true => self.take_block(change, i, gather),
-                    false => self.take_pages(change, i..group, gather),
+                    true => self.take_block(cells, i, gather),
+                    false => self.take_pages(cells, i..group, gather),
                 };
                 if mapped {
                     flush.add(i, group - i);
@@ -340,23 +339,25 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn take_pages(
         &self,
-        change: &Change<'_, '_, M>,
+        cells: Cells<'_, M>,
         indices: Range<usize>,
         gather: &mut Gather,
     ) -> (u32, bool) {
         let format = self.space.machine().format();
+        let mut torn = gather.pages();
         let (mut taken, mut mapped) = (0, false);
         for i in indices {
-            let slot = self.guard.slot(&self.table, i);
-            if slot.raw().is_none() {
+            if cells.raw(i).is_none() {
                 continue;
             }
-            let pte = slot.take(change.writer);
+            let pte = cells.take(i);
             taken += 1;
             // Not only what is valid: another CPU may have made it invalid and not flushed yet.
-            mapped |= pte.maps_frame(Level::L3);
-            if pte.maps_frame(Level::L3) && !pte.special() {
-                gather.tear_page(format.pa(pte, Level::L3).pfn());
+            if pte.maps_frame(Level::L3) {
+                mapped = true;
+                if !pte.special() {
+                    torn.push(format.pa(pte, Level::L3).pfn());
+                }
             }
         }
         (taken, mapped)
@@ -364,16 +365,11 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     /// Empties the folded block at `first`.
     #[inline(always)]
-    fn take_block(
-        &self,
-        change: &Change<'_, '_, M>,
-        first: usize,
-        gather: &mut Gather,
-    ) -> (u32, bool) {
+    fn take_block(&self, cells: Cells<'_, M>, first: usize, gather: &mut Gather) -> (u32, bool) {
         let block = self.table.shape().cont_entries();
-        let pte = self.guard.slot(&self.table, first).take(change.writer);
+        let pte = cells.take(first);
         for i in first + 1..first + block {
-            self.guard.slot(&self.table, i).take(change.writer);
+            cells.take(i);
         }
         if !pte.special() {
             let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
@@ -428,7 +424,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.write(|change| {
             while i < end {
                 let group = change.group_end(i, end);
-                let raw = self.guard.slot(&self.table, i).raw();
+                let raw = change.cells().raw(i);
                 let mut whole = raw.is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
                 if whole && !change_to(raw).is_valid() {
@@ -460,16 +456,16 @@ impl<M: Machine> Leaf<'_, User, M> {
         let (mut i, end) = self.indices();
         let start = i;
         self.write(|change| {
+            let cells = change.cells();
             while i < end {
-                let contiguous = self.guard.slot(&self.table, i).raw().is_contiguous();
-                let (first, behind) = match contiguous {
+                let (first, behind) = match cells.raw(i).is_contiguous() {
                     true => {
                         let block = self.table.shape().cont_entries();
                         (i & !(block - 1), change.group_end(i, self.table.entries()))
                     }
                     false => (i, change.group_end(i, end)),
                 };
-                if self.clear_young_group(change, first, behind) {
+                if clear_young_group(cells, first, behind) {
                     flush.add(first, behind - first);
                 }
                 i = behind;
@@ -481,32 +477,6 @@ impl<M: Machine> Leaf<'_, User, M> {
             false => self.va_of(index),
         };
         flush.tell(gather, va_of)
-    }
-
-    /// Most groups that are looked at are old: they are read in one go first.
-    #[inline(always)]
-    fn clear_young_group(&self, change: &Change<'_, '_, M>, first: usize, end: usize) -> bool {
-        let raw = |i: usize| self.guard.slot(&self.table, i).raw();
-        let mut together = 0;
-        if end - first == BLOCK {
-            for i in 0..BLOCK {
-                together |= raw(first + i).raw();
-            }
-        } else {
-            together = (first..end).fold(0, |all, i| all | raw(i).raw());
-        }
-        if !Pte::from_raw(together).young() {
-            return false;
-        }
-        let mut any = false;
-        for i in first..end {
-            let pte = raw(i);
-            if pte.young() && pte.is_leaf(Level::L3) {
-                self.guard.slot(&self.table, i).make_old(change.writer);
-                any = true;
-            }
-        }
-        any
     }
 
     /// Takes the entry of `va` out as it is, for [`Self::put_moved`] elsewhere in the same space.
@@ -544,6 +514,32 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.space.machine().publish(SpaceKind::User);
         Ok(())
     }
+}
+
+/// Makes a group of entries old; whether one was young. Most that are looked at are old: they are
+/// read in one go first.
+#[inline(always)]
+fn clear_young_group<M: Machine>(cells: Cells<'_, M>, first: usize, end: usize) -> bool {
+    let mut together = 0;
+    if end - first == BLOCK {
+        for i in 0..BLOCK {
+            together |= cells.raw(first + i).raw();
+        }
+    } else {
+        together = (first..end).fold(0, |all, i| all | cells.raw(i).raw());
+    }
+    if !Pte::from_raw(together).young() {
+        return false;
+    }
+    let mut any = false;
+    for i in first..end {
+        let pte = cells.raw(i);
+        if pte.young() && pte.is_leaf(Level::L3) {
+            cells.make_old(i);
+            any = true;
+        }
+    }
+    any
 }
 
 /// Level of pages, for entries on their way.

@@ -14,6 +14,7 @@
 pub mod activation;
 pub mod asid;
 mod block;
+mod cells;
 mod contpte;
 mod cursor;
 pub mod dump;

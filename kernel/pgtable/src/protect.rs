@@ -54,15 +54,17 @@ impl<M: Machine> PageTable<Kernel, M> {
         // SAFETY: by this function's contract; tables of `init_mm` are never freed.
         let (_table, slot) = unsafe { self.entry(va, level)? };
         let writer = Writer::open(self.machine());
-        let old = slot.update(&writer, |old| {
+        let mut is_leaf = false;
+        slot.update(&writer, |old| {
+            is_leaf = old.is_leaf(level);
             let new = match writable {
                 true => old.mkwrite(),
                 false => old.wrprotect(),
             };
-            old.is_leaf(level).then_some(new)
+            is_leaf.then_some(new)
         });
         drop(writer);
-        if !old.is_leaf(level) {
+        if !is_leaf {
             return Err(TableError::BadRange);
         }
         let _nothing_to_free = flush_kernel(self.machine(), va, va + ANY_PAGE);

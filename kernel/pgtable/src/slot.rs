@@ -9,11 +9,11 @@ use arm64::geometry::{Geometry, Level};
 use arm64::pte::Pte;
 use frame::{FrameMeta, Frames};
 use sync::atomic::AtomicU64;
-use sync::planted::{self, Fault};
 
+use crate::cells::Cells;
 use crate::contpte;
 use crate::lock::Guard;
-use crate::machine::{Machine, Pause};
+use crate::machine::Machine;
 use crate::value::Value;
 use crate::writer::Writer;
 
@@ -75,6 +75,15 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
+    /// One entry, in no block.
+    #[inline(always)]
+    pub(crate) fn single(pte: Pte) -> Self {
+        Self {
+            value: Value::new(pte),
+            contiguous: false,
+        }
+    }
+
     pub(crate) const NONE: Self = Self {
         value: Value::NONE,
         contiguous: false,
@@ -84,7 +93,7 @@ impl Loaded {
 #[inline(always)]
 pub(crate) fn load_lockless(table: &TableRef<'_>, index: usize, _section: &ReadSide<'_>) -> Loaded {
     let pte = table.load(index, Ordering::Acquire);
-    if !pte.is_contiguous() {
+    if !pte.maybe_contiguous() {
         return Loaded {
             value: Value::new(pte),
             contiguous: false,
@@ -102,7 +111,7 @@ pub fn ptep_get(slot: &LockedSlot<'_>, guard: &Guard<'_>) -> Value {
         "PTE-03: an entry read under the lock of another table"
     );
     let pte = slot.raw();
-    if !pte.is_contiguous() {
+    if !pte.maybe_contiguous() {
         return Value::new(pte);
     }
     contpte::get_locked(&slot.table, slot.index)
@@ -120,109 +129,52 @@ impl LockedSlot<'_> {
         self.table.load(self.index, Ordering::Relaxed)
     }
 
-    /// Stores into an entry that the hardware does not use: none, or invalid. The serialiser is
-    /// held, and hardware never changes an invalid entry, so no exchange is needed.
+    /// The entries of the slot's table, for changing while `writer` is open.
+    #[inline(always)]
+    fn cells<'w, M: Machine>(&'w self, writer: &'w Writer<'_, M>) -> Cells<'w, M> {
+        // SAFETY: a locked slot says that the serialiser is held as long as it is borrowed.
+        unsafe { self.table.cells(writer) }
+    }
+
+    /// See [`Cells::put`].
     #[inline(always)]
     pub(crate) fn put<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
-        let old = self.raw();
-        debug_assert!(!old.is_valid(), "law 3: a store over a live entry");
-        writer
-            .cell(self.table.cell(self.index))
-            .store(new.raw(), Ordering::Release);
-        self.told(writer, old, new);
+        self.cells(writer).put(self.index, new);
     }
 
-    /// As [`Self::put`] for an entry that is none.
-    #[inline(always)]
-    pub(crate) fn put_published<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
-        debug_assert!(self.raw().is_none(), "law 3: a store over an entry in use");
-        writer
-            .cell(self.table.cell(self.index))
-            .store(new.raw(), Ordering::Release);
-        self.told(writer, Pte::NONE, new);
-    }
-
-    /// As [`Self::put_published`], without an order: the caller has put a release
-    /// fence between what the new entries point to and the first of them.
-    #[inline(always)]
-    pub(crate) fn put_relaxed<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
-        debug_assert!(self.raw().is_none(), "law 3: a store over an entry in use");
-        writer
-            .cell(self.table.cell(self.index))
-            .store(new.raw(), Ordering::Relaxed);
-        self.told(writer, Pte::NONE, new);
-    }
-
-    /// Takes the entry out, leaving none (law 3: an exchange, so that no hardware update is lost).
+    /// See [`Cells::take`].
     #[inline(always)]
     pub(crate) fn take<M: Machine>(&self, writer: &Writer<'_, M>) -> Pte {
-        let cell = writer.cell(self.table.cell(self.index));
-        let old = Pte::from_raw(cell.swap(0, Ordering::AcqRel));
-        self.told(writer, old, Pte::NONE);
-        old
+        self.cells(writer).take(self.index)
     }
 
-    /// Flips `bits` of the entry in one atomic step. What the hardware sets meanwhile stays; it must
-    /// not be able to change one of these bits.
-    #[inline(always)]
-    pub(crate) fn flip<M: Machine>(&self, writer: &Writer<'_, M>, bits: u64) {
-        let cell = writer.cell(self.table.cell(self.index));
-        let old = cell.fetch_xor(bits, Ordering::AcqRel);
-        self.told(writer, Pte::from_raw(old), Pte::from_raw(old ^ bits));
-    }
-
-    /// Clears the access flag in one atomic step.
-    #[inline(always)]
-    pub(crate) fn make_old<M: Machine>(&self, writer: &Writer<'_, M>) {
-        let cell = writer.cell(self.table.cell(self.index));
-        if planted::is(Fault::StoreOverLive) {
-            let old = self.raw();
-            cell.store(old.raw() & Pte::OLD, Ordering::Release);
-            return self.told(writer, old, Pte::from_raw(old.raw() & Pte::OLD));
-        }
-        let old = cell.fetch_and(Pte::OLD, Ordering::AcqRel);
-        self.told(writer, Pte::from_raw(old), Pte::from_raw(old & Pte::OLD));
-    }
-
-    /// Changes the entry in place by compare-and-exchange until it holds (law 3). `change`
-    /// answers `None` to leave it alone. Returns the value found.
+    /// See [`Cells::update`].
     #[inline(always)]
     pub(crate) fn update<M: Machine>(
         &self,
         writer: &Writer<'_, M>,
-        mut change: impl FnMut(Pte) -> Option<Pte>,
-    ) -> Pte {
-        let cell = writer.cell(self.table.cell(self.index));
-        let mut old = self.raw();
-        loop {
-            let Some(new) = change(old) else {
-                return old;
-            };
-            writer.machine().pause(Pause::BeforeExchange);
-            if planted::is(Fault::StoreOverLive) {
-                cell.store(new.raw(), Ordering::Release);
-                self.told(writer, old, new);
-                return old;
-            }
-            match cell.compare_exchange_weak(
-                old.raw(),
-                new.raw(),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => {
-                    self.told(writer, old, new);
-                    return old;
-                }
-                Err(now) => old = Pte::from_raw(now),
-            }
-        }
+        change: impl FnMut(Pte) -> Option<Pte>,
+    ) {
+        self.cells(writer).update(self.index, change);
     }
+}
 
+/// The entries of a live table, to be read: a copy is a register.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'g> {
+    cells: NonNull<AtomicU64>,
+    entries: usize,
+    _live: PhantomData<&'g AtomicU64>,
+}
+
+impl Reading<'_> {
+    /// One acquire load.
     #[inline(always)]
-    fn told<M: Machine>(&self, writer: &Writer<'_, M>, old: Pte, new: Pte) {
-        let at = PhysAddr::new(self.table.pa.raw() + 8 * self.index as u64);
-        writer.machine().stored(at, self.table.level, old, new);
+    pub(crate) fn load(&self, index: usize) -> Pte {
+        debug_assert!(index < self.entries, "an index beyond the table");
+        // SAFETY: law 8, as for `TableRef::cell`.
+        let cell = unsafe { self.cells.add(index).as_ref() };
+        Pte::from_raw(cell.load(Ordering::Acquire))
     }
 }
 
@@ -289,6 +241,39 @@ impl<'g> TableRef<'g> {
     #[inline(always)]
     pub(crate) fn shape(&self) -> &'g Geometry {
         self.shape
+    }
+
+    /// The entries, for changing while `writer` is open.
+    ///
+    /// # Safety
+    /// The table's serialiser is held for `'w` (CTOR-09).
+    #[inline(always)]
+    pub(crate) unsafe fn cells<'w, M: Machine>(
+        &'w self,
+        writer: &'w Writer<'_, M>,
+    ) -> Cells<'w, M> {
+        let (distance, machine) = (writer.distance(), writer.machine());
+        // SAFETY: law 8 and D16, by this function's contract: a live table, and an open window.
+        unsafe {
+            Cells::new(
+                self.cells,
+                distance,
+                machine,
+                self.pa,
+                self.level,
+                self.entries(),
+            )
+        }
+    }
+
+    /// The first entry, for a loop that reads many: indices are the shape's.
+    #[inline(always)]
+    pub(crate) fn reading(&self) -> Reading<'g> {
+        Reading {
+            cells: self.cells,
+            entries: self.entries(),
+            _live: PhantomData,
+        }
     }
 
     /// The entry `index`, to be read without a lock.

@@ -228,10 +228,10 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
             let table = path[depth];
             let (first, last) = (table.index(va), last_of(&table, va, end));
             debug_assert!(first <= last, "GUP-04: a slot that is not its address's");
+            let part = (first..=last, va, end);
             let reached = match table.level() {
-                // Said as a constant, so that the loop over pages is made for pages.
-                Level::L3 => self.scan(&table, Level::L3, first..=last, va, end, section, &mut see),
-                level => self.scan(&table, level, first..=last, va, end, section, &mut see),
+                Level::L3 => self.scan::<true>(&table, part, section, &mut see),
+                _ => self.scan::<false>(&table, part, section, &mut see),
             };
             match reached {
                 Reached::Table(at, next) => {
@@ -247,31 +247,30 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         }
     }
 
-    /// Takes a range of entries of one table, up to the first that names another table.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the state of one loop, inlined into it"
-    )]
+    /// Takes a range of entries of one table, up to the first that names another table. The loop
+    /// over `PAGES`, a table of level 3, is made for that.
     #[inline(always)]
-    fn scan<'g>(
+    fn scan<'g, const PAGES: bool>(
         &self,
         table: &TableRef<'g>,
-        level: Level,
-        indices: RangeInclusive<usize>,
-        mut va: u64,
-        end: u64,
+        (indices, start, end): (RangeInclusive<usize>, u64, u64),
         section: &ReadSide<'_>,
         see: &mut impl FnMut(u64, Walked),
     ) -> Reached<'g> {
-        let (span, block) = (
-            table.shape().span(level),
-            table.shape().cont_entries() as u64,
-        );
+        let level = if PAGES { Level::L3 } else { table.level() };
+        let block = table.shape().cont_entries() as u64;
+        let (span, reading) = (table.shape().span(level), table.reading());
         let spans = (level.size(), level.size() * block);
         let (mut index, last) = indices.into_inner();
+        let mut va = start;
         while index <= last {
-            let loaded = load_lockless(table, index, section);
-            if loaded.value.pte().is_table(level)
+            let pte = reading.load(index);
+            let loaded = match pte.maybe_contiguous() {
+                true => load_lockless(table, index, section),
+                false => Loaded::single(pte),
+            };
+            if !PAGES
+                && loaded.value.pte().is_table(level)
                 && let Some(next) = step_lockless(self.machine(), *table, index, loaded.value.pte())
             {
                 return Reached::Table(va, next);

@@ -2,7 +2,6 @@
 
 use core::marker::PhantomData;
 
-use sync::atomic::AtomicU64;
 use sync::planted::{self, Fault};
 
 use crate::machine::Machine;
@@ -31,16 +30,10 @@ impl<'m, M: Machine> Writer<'m, M> {
         self.machine
     }
 
-    /// Where the entry that is read at `cell` is written.
+    /// How much further than it is read a table is written.
     #[inline(always)]
-    pub(crate) fn cell<'c>(&'c self, cell: &'c AtomicU64) -> &'c AtomicU64 {
-        if self.distance == 0 {
-            return cell;
-        }
-        let at = core::ptr::from_ref(cell).addr().wrapping_add(self.distance);
-        // SAFETY: D16: while the window is open the same entry is mapped writable at that distance,
-        // as atomic memory; it closes when `self` is dropped, which the result borrows.
-        unsafe { &*core::ptr::with_exposed_provenance::<AtomicU64>(at) }
+    pub(crate) fn distance(&self) -> usize {
+        self.distance
     }
 }
 

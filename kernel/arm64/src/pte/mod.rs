@@ -166,6 +166,13 @@ impl Pte {
         }
     }
 
+    /// Whether [`Pte::is_contiguous`] is worth asking: one bit, which other words than valid leaves
+    /// may have for another reason.
+    #[inline(always)]
+    pub const fn maybe_contiguous(self) -> bool {
+        self.has(CONT)
+    }
+
     /// Whether the entry is valid and part of a contiguous block.
     #[inline(always)]
     pub const fn is_contiguous(self) -> bool {

@@ -4,5 +4,5 @@ use pgtable::Guard;
 
 fn case() {
     //= let _ = size_of::<Guard<'_>>();
-    let _ = Guard::whole_space(); //~ E0624
+    let _ = Guard::whole_space; //~ E0624
 }

@@ -193,10 +193,37 @@ fn reader_against_repaint() {
     });
 }
 
+/// A reader meets a block that is being mapped, given other rights, and unmapped: it finds nothing, or
+/// its page with what the block has as a whole.
+fn reader_against_the_life_of_a_block() {
+    explore(FRAMES, 2, |machine| {
+        let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
+        let folio = machine.folio(1);
+        let second = folio.pfn().add(1).start();
+        let theirs = space.clone();
+        let reader = thread::spawn(move || {
+            let seen = walk(&theirs, 1);
+            match seen {
+                Walked::Seen { value, span, .. } => {
+                    let pa = seen.address(PAGE, theirs.machine().format());
+                    assert_eq!((pa, span), (Some(second), 2 * PAGE), "half a block");
+                    assert!(value.young());
+                }
+                Walked::Miss { value, .. } => assert!(value.is_none()),
+            }
+        });
+        map_block(&space, 0, folio, attrs());
+        protect(&space, 0, 2, Prot::READ);
+        unmap(&space, &graves, pages(0, 2));
+        reader.join().expect("a read ends");
+        end(alone(space), &graves, FRAMES, 1);
+    });
+}
+
 /// Fold, hardware and reader at once: a reader that sees the hardware's write never sees it
 /// taken back.
 fn reader_against_fold_and_hardware() {
-    explore_bounded(4, FRAMES, 2, |machine| {
+    explore_bounded(3, FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, SHAPE)), Graveyard::new());
         two_pages(&space, machine);
         let root = space.root_word().root();
@@ -250,5 +277,6 @@ models! {
         SkipConsistency: "another page's state",
         ZapWithoutUnfold: "is in half a block",
     }
+    reader_against_the_life_of_a_block {}
     reader_against_fold_and_hardware { ConvertLosesDirty: "dirty state" }
 }

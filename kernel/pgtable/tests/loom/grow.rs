@@ -84,6 +84,20 @@ fn grow_against_fault() {
     });
 }
 
+/// Emptying the lower range, with the word from before or after growing: the former root stays.
+fn grow_against_unmap() {
+    explore(2 * FRAMES, 2, |machine| {
+        let (space, graves) = (Arc::new(space(machine, &[1, 1])), Graveyard::new());
+        map(&space, 0, machine.page(), attrs());
+        let theirs = space.clone();
+        let grower = thread::spawn(move || theirs.grow().expect("a level").levels());
+        unmap(&space, &graves, pages(0, 4));
+        assert_eq!(grower.join().expect("growing ends"), 3);
+        assert!(matches!(walk(&space, 0), Walked::Miss { .. }));
+        end(alone(space), &graves, 2 * FRAMES, 2);
+    });
+}
+
 models! {
     grow_against_walk {
         GrowBeforeLink: "does not translate",
@@ -91,4 +105,5 @@ models! {
     }
     grow_against_grow { GrowBeforeLink: "does not translate" }
     grow_against_fault {}
+    grow_against_unmap { FreeFormerRoot: "in an empty space" }
 }

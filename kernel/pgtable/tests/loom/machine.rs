@@ -6,9 +6,9 @@ use arm64::geometry::{Geometry, Level};
 use arm64::pte::{Format, Pte};
 use frame::{Frames, UserFrame, arena};
 use loom::sync::Arc;
-use loom::sync::atomic::Ordering;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use pgtable::{
-    Gather, Graveyard, Invalidation, Machine, PageTable, ReadSide, SpaceKind, TableDesc,
+    Gather, Graveyard, Invalidation, Machine, PageTable, Pause, ReadSide, SpaceKind, TableDesc,
     TableError, TableStats, User, Walked,
 };
 use sync::grace::Grace;
@@ -22,6 +22,7 @@ pub struct LoomMachine {
     frames: &'static Frames,
     grace: &'static Grace,
     stats: &'static TableStats,
+    pauses: AtomicU64,
 }
 
 impl LoomMachine {
@@ -31,6 +32,7 @@ impl LoomMachine {
             frames: arena::frames_with_tables(pages, entries),
             grace: Box::leak(Box::new(Grace::new())),
             stats: Box::leak(Box::default()),
+            pauses: AtomicU64::new(0),
         }))
     }
 
@@ -100,6 +102,18 @@ impl Machine for LoomMachine {
     }
 
     fn on_destruct(&self, _table: &TableDesc) {}
+
+    /// Loom takes two accesses for a race only if no third came between them: a thread's own load
+    /// before its exchange hides another thread's earlier loads, and the order in which those come
+    /// late is never tried. Additions to one number are in each other's way always; relaxed as they
+    /// are, they order nothing else.
+    fn pause(&self, _at: Pause) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn stored(&self, _at: PhysAddr, _level: Level, _old: Pte, _new: Pte) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A space whose tables have `bits`, root first, and contiguous blocks of two.
@@ -193,6 +207,7 @@ pub fn hardware(
     let shape = Geometry::from_index_bits(bits).expect("a shape");
     let (mut table, mut level) = (root, shape.root_level());
     loop {
+        machine.pause(Pause::WalkStep);
         // SAFETY: the model's space has no table unlinked while its hardware walks.
         let cell = unsafe {
             let first = machine.frames.cells(table.pfn());
@@ -210,6 +225,7 @@ pub fn hardware(
                 old.mkyoung()
             };
             let (from, to) = (old.raw(), new.raw());
+            machine.pause(Pause::WalkStep);
             match cell.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => old = Pte::from_raw(now),

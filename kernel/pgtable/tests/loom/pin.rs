@@ -75,7 +75,7 @@ fn pin_against_unmap() {
 /// A page of a contiguous block: the pin keeps the folio while first the other page, which unfolds
 /// the block, and then its own is unmapped.
 fn pin_in_a_block_against_unmap() {
-    explore_bounded(2, FRAMES, 2, |machine| {
+    explore_bounded(3, FRAMES, 2, |machine| {
         let (space, graves) = (Arc::new(space(machine, &[1])), Graveyard::new());
         let folio = machine.folio(1);
         let contents = Arc::new(Contents::new(folio.pfn(), 2));

@@ -28,7 +28,7 @@ fn fault(space: &Space, page: u64, retired: &AtomicBool) {
 /// The unmapper announces, visits, flushes; afterwards nothing is mapped in the range, whatever the
 /// fault did, and no table is left of it.
 fn fault_against_unmap(shape: &'static [u8], with_table: bool) {
-    let switches = (shape.len() > 2).then_some(4);
+    let switches = if shape.len() > 2 { 4 } else { 5 };
     explore_bounded(switches, FRAMES, 2, move |machine| {
         let (space, graves) = (Arc::new(space(machine, shape)), Graveyard::new());
         if with_table {
@@ -58,6 +58,28 @@ fn fault_against_unmap_of_two_absent_tables() {
 
 fn fault_against_unmap_of_a_present_table() {
     fault_against_unmap(&[1, 1], true);
+}
+
+/// Two faults, of which each may find the table that the other has made, against the unmapper.
+fn two_faults_against_unmap() {
+    explore_bounded(1, FRAMES, 2, |machine| {
+        let (space, graves) = (Arc::new(space(machine, &[1, 1])), Graveyard::new());
+        let retired = Arc::new(AtomicBool::new(false));
+        let faults = [0, 1].map(|page| {
+            let (theirs, flag) = (space.clone(), retired.clone());
+            thread::spawn(move || fault(&theirs, page, &flag))
+        });
+        retired.store(true, Ordering::Relaxed);
+        unmap(&space, &graves, pages(0, 2));
+        for fault in faults {
+            fault.join().expect("a fault ends");
+        }
+        for page in 0..2 {
+            let seen = matches!(walk(&space, page), Walked::Seen { .. });
+            assert!(!seen, "page {page} is mapped after the unmapping");
+        }
+        end(alone(space), &graves, FRAMES, 1);
+    });
 }
 
 /// Two faults on one page: one page is mapped, the other is given back.
@@ -90,5 +112,6 @@ models! {
         LinkRetired: "tables are left",
     }
     fault_against_unmap_of_a_present_table { MiscountEntries: "tables are left" }
+    two_faults_against_unmap { SkipAbsentUnlocked: "is mapped after the unmapping" }
     fault_against_fault {}
 }

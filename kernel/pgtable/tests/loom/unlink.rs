@@ -100,6 +100,35 @@ fn fault_under_a_table_against_its_unlink() {
     fault_against_unlink(&[1, 1, 1], 2);
 }
 
+/// Two unmap, each its own page or both the same: every table and frame is given back once, and
+/// neither waits for the other for ever.
+fn unmap_against_unmap(shape: &'static [u8], second: u64) {
+    explore(FRAMES, 2, move |machine| {
+        let (space, graves) = (Arc::new(space(machine, shape)), Arc::new(Graveyard::new()));
+        map(&space, 0, machine.page(), attrs());
+        if second != 0 {
+            map(&space, second, machine.page(), attrs());
+        }
+        let (theirs, buried) = (space.clone(), graves.clone());
+        let other = thread::spawn(move || unmap(&theirs, &buried, pages(second, second + 1)));
+        unmap(&space, &graves, pages(0, 1));
+        other.join().expect("an unmapping ends");
+        end(alone(space), &graves, FRAMES, 1);
+    });
+}
+
+fn unmap_against_unmap_of_the_same() {
+    unmap_against_unmap(&[1, 1], 0);
+}
+
+fn unmap_against_unmap_of_a_neighbour() {
+    unmap_against_unmap(&[1, 1], 1);
+}
+
+fn unmap_against_unmap_under_one_table() {
+    unmap_against_unmap(&[1, 1, 1], 2);
+}
+
 models! {
     walk_against_unlink_of_a_table {
         DestructBeforeGrace: "walked through a freed table",
@@ -111,4 +140,7 @@ models! {
         LinkUnderDeadParent: "tables are left",
         UnlinkUnlocked: "is gone",
     }
+    unmap_against_unmap_of_the_same {}
+    unmap_against_unmap_of_a_neighbour {}
+    unmap_against_unmap_under_one_table {}
 }

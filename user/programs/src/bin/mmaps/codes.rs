@@ -5,8 +5,8 @@ use programs::sys::{self, PAGE, errno, map, nr};
 use programs::{check, require, require_result};
 
 const ANON: usize = map::PRIVATE | map::ANONYMOUS;
-/// Beyond every user address of a 48-bit layout.
-const BEYOND: usize = 1 << 50;
+/// Beyond every user address, also with 52 bits.
+const BEYOND: usize = 1 << 53;
 
 pub fn run() {
     mmap_codes();
