@@ -6,6 +6,7 @@
 //! the architecture lets it keep, on several CPUs, and says which law was broken; [`Ghost`] says what
 //! a space should look like, and [`walker`] what it does look like.
 
+pub mod agent;
 mod automaton;
 mod cpu;
 pub mod descriptor;
@@ -19,8 +20,9 @@ pub mod report;
 pub mod tlb;
 pub mod walker;
 
+pub use agent::{Records, Touch};
 pub use ghost::Ghost;
 pub use host::HostMachine;
-pub use machine::{ModelMachine, Touch};
+pub use machine::ModelMachine;
 pub use mmu::{Mmu, Setup, Translation};
 pub use report::{Rule, Violation};

@@ -5,8 +5,7 @@ use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Geometry;
 use frame::UserFrame;
 use model::descriptor::Leaf;
-use model::machine::Records;
-use model::{ModelMachine, Setup};
+use model::{ModelMachine, Records, Setup};
 use pgtable::activation::Needs;
 use pgtable::{Gather, Graveyard, LockError, Machine, PageTable, Pause, User};
 

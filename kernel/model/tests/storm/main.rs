@@ -3,8 +3,11 @@
 //! the model is asked what was broken. The seed is printed; `TESSERA_SEED=… cargo test -p model
 //! storm` runs that storm again, `TESSERA_STORMS=…` runs more of them.
 
+mod change;
 mod check;
 mod cpus;
+mod map;
+mod moves;
 mod ops;
 mod rng;
 mod schedule;
@@ -12,8 +15,7 @@ mod world;
 
 use std::time::Instant;
 
-use model::machine::Records;
-use model::{ModelMachine, Setup};
+use model::{ModelMachine, Records, Setup};
 use rng::Rng;
 use world::World;
 

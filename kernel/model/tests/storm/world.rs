@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use arm64::addr::{VaRange, VirtAddr};
 use arm64::geometry::Geometry;
 use frame::UserFrame;
 use model::ModelMachine;
@@ -261,5 +262,12 @@ impl State {
     pub fn mapped(&mut self, space: usize, va: u64, page: Page, folio: u64) {
         self.ghosts[space].map(va, page);
         *self.references.entry(folio).or_default() += 1;
+    }
+}
+
+impl Range {
+    pub fn va(&self) -> VaRange {
+        let (start, end) = (VirtAddr::new(self.start), VirtAddr::new(self.end));
+        VaRange::new(start, end).expect("a range")
     }
 }

@@ -1,0 +1,171 @@
+//! Operations that map.
+
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use frame::UserFrame;
+use model::ghost::Page;
+use pgtable::Machine;
+
+use crate::cpus::rights;
+use crate::world::{PAGE, Range, World};
+
+impl World {
+    pub fn folio_of(&self, frame: u64) -> u64 {
+        let meta = self.machine.frames().meta(arm64::addr::Pfn::new(frame));
+        meta.map_or(frame, |meta| frame - meta.head_offset())
+    }
+
+    pub fn fresh(&self, order: u8) -> Option<UserFrame> {
+        let fresh = self.machine.frames().alloc_fresh(order, false).ok()?;
+        Some(fresh.into_user())
+    }
+
+    pub fn attrs(&self) -> (Attrs, Page) {
+        let (prot, young, dirty) = self.random(|rng| {
+            let prot = rng.pick(&[Prot::RW, Prot::RW, Prot::READ, Prot::RX]);
+            (prot, rng.once_in(2), rng.once_in(3) && prot == Prot::RW)
+        });
+        let attrs = Attrs::user(prot).with_young(young).with_dirty(dirty);
+        let page = Page {
+            pa: 0,
+            rights: rights(prot),
+            young,
+            dirty,
+            mark: false,
+        };
+        (attrs, page)
+    }
+
+    /// Tells the ghost of `count` mapped pages.
+    pub fn told_mapped(&self, space: usize, va: u64, frame: u64, count: u64, page: Page) {
+        let folio = self.folio_of(frame);
+        let mut state = self.state();
+        for i in 0..count {
+            let pa = (frame + i) << 12;
+            state.mapped(space, va + i * PAGE, Page { pa, ..page }, folio);
+        }
+    }
+
+    pub fn map_page(&self) {
+        self.with_range(1, |range| {
+            let Some(frame) = self.fresh(0) else { return };
+            let (attrs, page) = self.attrs();
+            self.install(range.space, range.start, frame, attrs, page);
+        });
+    }
+
+    /// Maps one page; false: something is there, or no memory.
+    pub fn install(
+        &self,
+        space: usize,
+        va: u64,
+        frame: UserFrame,
+        attrs: Attrs,
+        page: Page,
+    ) -> bool {
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        let pfn = frame.pfn().raw();
+        let installed = match self.spaces[space].table.lock_leaf(va, &section, || true) {
+            Ok(leaf) => leaf.install(va, frame, attrs).is_ok(),
+            Err(error) => {
+                self.locked_out(error);
+                return false;
+            }
+        };
+        if installed != self.state().ghosts[space].get(va).is_none() {
+            self.fail(&format!("installed at {va:#x}: {installed}"));
+        }
+        if installed {
+            self.told_mapped(space, va, pfn, 1, page);
+        }
+        installed
+    }
+
+    pub fn map_folio(&self) {
+        let Some(range) = self.claim(48) else { return };
+        self.describe(&format!("folio {range:x?}"));
+        let order = self.random(|rng| 4 + rng.below(2)) as u8;
+        if let Some(folio) = self.fresh(order) {
+            let skip = self.random(|rng| if rng.once_in(3) { rng.below(16) } else { 0 });
+            let pages = (range.end - range.start) / PAGE;
+            let in_table = 512 - (range.start / PAGE) % 512;
+            let count = pages.min((1 << order) - skip).min(in_table);
+            self.install_folio(range, &folio, skip, count);
+        }
+        self.finished(range);
+    }
+
+    pub fn install_folio(&self, range: Range, folio: &UserFrame, skip: u64, count: u64) {
+        let (attrs, mut page) = self.attrs();
+        let Range { space, start, .. } = range;
+        let records = self.machine.records_access();
+        let touched = records.then(|| start + self.random(|rng| rng.below(count)) * PAGE);
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        let leaf = match self.spaces[space].table.lock_leaf(start, &section, || true) {
+            Ok(leaf) => leaf,
+            Err(error) => return self.locked_out(error),
+        };
+        let frame = folio.page(skip);
+        let pfn = frame.pfn().raw();
+        let installed = leaf.install_folio(start, frame, count as usize, attrs, touched);
+        drop(leaf);
+        if installed.is_err() {
+            return;
+        }
+        let born = (page.young, page.dirty);
+        if touched.is_some() {
+            (page.young, page.dirty) = (false, false);
+        }
+        self.told_mapped(space, start, pfn, count, page);
+        if let Some(page) = touched.and_then(|at| self.state().ghosts[space].get_mut(at).copied()) {
+            let (young, dirty) = born;
+            let at = touched.unwrap_or(start);
+            self.state().ghosts[space].map(
+                at,
+                Page {
+                    young,
+                    dirty,
+                    ..page
+                },
+            );
+        }
+    }
+
+    /// Page by page, so that the engine folds by itself.
+    pub fn map_folio_by_pages(&self) {
+        let Some(range) = self.claim(32) else { return };
+        self.describe(&format!("by pages {range:x?}"));
+        let first = range.start / PAGE % 16;
+        if let Some(folio) = self.fresh(5) {
+            let (attrs, page) = self.attrs();
+            let pages = ((range.end - range.start) / PAGE).min(32 - first);
+            for i in 0..pages {
+                let frame = folio.page(first + i);
+                self.install(range.space, range.start + i * PAGE, frame, attrs, page);
+            }
+        }
+        self.finished(range);
+    }
+
+    pub fn map_block(&self) {
+        let Some(range) = self.claim_block() else {
+            return;
+        };
+        self.describe(&format!("block {range:x?}"));
+        let Range { space, start, .. } = range;
+        if let Some(folio) = self.fresh(9) {
+            let (attrs, page) = self.attrs();
+            let stay = ();
+            let section = self.machine.read_side(&stay);
+            let (pfn, pa) = (folio.pfn().raw(), folio.pfn().start());
+            let table = &self.spaces[space].table;
+            match table.map_block(start, Level::L2, pa, Some(folio), attrs, &section) {
+                Ok(()) => self.told_mapped(space, start, pfn, 512, page),
+                Err(error) => self.locked_out(error),
+            }
+        }
+        self.finished(range);
+    }
+}
