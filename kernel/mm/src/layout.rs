@@ -29,7 +29,7 @@ pub const MAX_MAP_COUNT: usize = 65_530;
 /// whatever the present size of its space.
 pub const fn task_size(format: Format) -> u64 {
     match format.lpa2 {
-        true => 1 << 52,
+        true => DEFAULT_END << 4,
         false => DEFAULT_END,
     }
 }

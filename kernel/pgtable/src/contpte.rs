@@ -44,10 +44,7 @@ pub(crate) struct Change<'a, 't, M: Machine> {
 /// A block is aligned, so nothing carries beyond the low address bits.
 #[inline(always)]
 fn further(table: &TableRef<'_>, pte: Pte, by: usize) -> Pte {
-    Pte::from_raw(
-        pte.raw()
-            .wrapping_add(table.level().size().wrapping_mul(by as u64)),
-    )
+    pte.further(table.level().size().wrapping_mul(by as u64))
 }
 
 /// The first index of the block around `index`.
@@ -113,13 +110,13 @@ fn with_ad_of(pte: Pte, other: Pte) -> Pte {
 impl<M: Machine> Change<'_, '_, M> {
     /// The entries, for loops.
     #[inline(always)]
-    pub(crate) fn cells(&self) -> Cells<'_, M> {
+    pub(crate) fn words(&self) -> Cells<'_, M> {
         debug_assert!(
             self.guard.covers(self.table),
             "CTOR-09: a change under the wrong lock"
         );
         // SAFETY: CTOR-09: the guard is held as long as `self` is borrowed, and is the table's.
-        unsafe { self.table.cells(self.writer) }
+        unsafe { self.table.words(self.writer) }
     }
 
     fn block(&self) -> usize {
@@ -129,7 +126,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// Takes the block around `index` apart if it is folded: for a change of a part of it (XC-01).
     #[inline(always)]
     pub(crate) fn unfold(&self, index: usize, va: u64) {
-        if self.cells().raw(index).is_contiguous() {
+        if self.words().raw(index).is_contiguous() {
             self.convert(index, va, false);
             self.stats.count_unfold();
         }
@@ -139,7 +136,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// address and frame, one folio, sixteen valid entries that differ by accessed and dirty only.
     #[inline(always)]
     pub(crate) fn try_fold(&self, index: usize, va: u64) {
-        let cells = self.cells();
+        let cells = self.words();
         let (last, pte) = (self.block() - 1, cells.raw(index));
         // The address bits of the frame that count within a block are those of its number.
         let ends = (pte.raw() >> self.table.level().shift()) as usize & last == last;
@@ -157,7 +154,7 @@ impl<M: Machine> Change<'_, '_, M> {
     }
 
     fn fits(&self, index: usize) -> bool {
-        let cells = self.cells();
+        let cells = self.words();
         let block = self.block();
         if index + 1 < block {
             return false;
@@ -196,7 +193,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// break and make hardware cannot change an entry, and what it had recorded was taken out.
     #[inline(never)]
     fn convert(&self, index: usize, va: u64, contiguous: bool) {
-        let cells = self.cells();
+        let cells = self.words();
         let first = match contiguous {
             true => index + 1 - self.block(),
             false => first_of(self.table, index),
@@ -223,7 +220,7 @@ impl<M: Machine> Change<'_, '_, M> {
 
     /// Empties the block; the first entry with the accessed and dirty state of all.
     fn take_block(&self, first: usize) -> Pte {
-        let cells = self.cells();
+        let cells = self.words();
         let mut new = cells.take(first);
         for i in 1..self.block() {
             let old = cells.take(first + i);
@@ -261,7 +258,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// maps on; aligned blocks come out folded. With `touched`, only that entry is born accessed
     /// (and dirty, if `first` is).
     pub(crate) fn set_batch(&self, index: usize, count: usize, first: Pte, touched: Option<usize>) {
-        let cells = self.cells();
+        let cells = self.words();
         let (block, size) = (self.block(), self.table.level().size());
         let pa = self.writer.machine().format().pa(first, self.table.level());
         let rest = match touched {
@@ -293,11 +290,11 @@ impl<M: Machine> Change<'_, '_, M> {
 
     #[inline(always)]
     fn set_run(&self, index: usize, count: usize, first: Pte) {
-        let cells = self.cells();
-        let (mut entry, step) = (first.raw(), self.table.level().size());
+        let cells = self.words();
+        let (mut entry, step) = (first, self.table.level().size());
         for i in index..index + count {
-            cells.put_relaxed(i, Pte::from_raw(entry));
-            entry = entry.wrapping_add(step);
+            cells.put_relaxed(i, entry);
+            entry = entry.further(step);
         }
     }
 
@@ -318,7 +315,7 @@ impl<M: Machine> Change<'_, '_, M> {
         end: usize,
         change_to: &impl Fn(Pte) -> Pte,
     ) -> bool {
-        let cells = self.cells();
+        let cells = self.words();
         let level = self.table.level();
         let mut any = false;
         for i in first..end {
@@ -336,7 +333,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// hardware can change nothing else, the same bits are flipped in all of them.
     #[inline(always)]
     pub(crate) fn change_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) -> bool {
-        let cells = self.cells();
+        let cells = self.words();
         let (block, pte) = (self.block(), cells.raw(first));
         let mut differ = 0;
         let mut wanted = pte.raw();

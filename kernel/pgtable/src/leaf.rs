@@ -9,7 +9,6 @@ use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::Ordering;
 
 use crate::cells::Cells;
 use crate::contpte::{Change, page};
@@ -101,7 +100,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
 
     /// Entries of the whole table that are not none.
     pub fn mapped(&self) -> u32 {
-        self.guard.meta().table_live().load(Ordering::Relaxed)
+        self.table.entry_count_of(self.guard.meta())
     }
 
     /// Counts entries that are not none; as [`TableRef::add_entries`], with the record at hand.
@@ -154,7 +153,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let pte = page(self.space.machine(), frame.into_entry().start(), attrs);
         self.write(|change| {
-            change.cells().put_new(slot.index, pte);
+            change.words().put_new(slot.index, pte);
             change.try_fold(slot.index, va);
         });
         self.add_entries(1);
@@ -175,7 +174,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         let template = page(self.space.machine(), PhysAddr::new(0), attrs);
         let mut i = first;
         self.write(|change| {
-            let cells = change.cells();
+            let cells = change.words();
             while i < self.table.entries() {
                 if !cells.raw(i).is_none() {
                     break;
@@ -251,7 +250,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             return Accessed::Already;
         }
         self.write(|change| {
-            let cells = change.cells();
+            let cells = change.words();
             for i in first..first + count {
                 cells.update(i, |pte| Some(wanted(pte)).filter(|new| *new != pte));
             }
@@ -314,7 +313,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         let (mut i, end) = self.indices();
         self.write(|change| {
             // What is left of the table may be empty before the part ends.
-            let cells = change.cells();
+            let cells = change.words();
             while i < end && left != 0 && gather.has_frame_room() {
                 let group = change.group_end(i, end);
                 let whole = cells.raw(i).is_contiguous()
@@ -424,7 +423,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.write(|change| {
             while i < end {
                 let group = change.group_end(i, end);
-                let raw = change.cells().raw(i);
+                let raw = change.words().raw(i);
                 let mut whole = raw.is_contiguous()
                     && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
                 if whole && !change_to(raw).is_valid() {
@@ -456,7 +455,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         let (mut i, end) = self.indices();
         let start = i;
         self.write(|change| {
-            let cells = change.cells();
+            let cells = change.words();
             while i < end {
                 let (first, behind) = match cells.raw(i).is_contiguous() {
                     true => {
@@ -520,15 +519,15 @@ impl<M: Machine> Leaf<'_, User, M> {
 /// read in one go first.
 #[inline(always)]
 fn clear_young_group<M: Machine>(cells: Cells<'_, M>, first: usize, end: usize) -> bool {
-    let mut together = 0;
+    let mut together = Pte::NONE;
     if end - first == BLOCK {
         for i in 0..BLOCK {
-            together |= cells.raw(first + i).raw();
+            together = together.or(cells.raw(first + i));
         }
     } else {
-        together = (first..end).fold(0, |all, i| all | cells.raw(i).raw());
+        together = (first..end).fold(together, |all, i| all.or(cells.raw(i)));
     }
-    if !Pte::from_raw(together).young() {
+    if !together.young() {
         return false;
     }
     let mut any = false;

@@ -131,21 +131,21 @@ impl LockedSlot<'_> {
 
     /// The entries of the slot's table, for changing while `writer` is open.
     #[inline(always)]
-    fn cells<'w, M: Machine>(&'w self, writer: &'w Writer<'_, M>) -> Cells<'w, M> {
+    fn words<'w, M: Machine>(&'w self, writer: &'w Writer<'_, M>) -> Cells<'w, M> {
         // SAFETY: a locked slot says that the serialiser is held as long as it is borrowed.
-        unsafe { self.table.cells(writer) }
+        unsafe { self.table.words(writer) }
     }
 
     /// See [`Cells::put`].
     #[inline(always)]
     pub(crate) fn put<M: Machine>(&self, writer: &Writer<'_, M>, new: Pte) {
-        self.cells(writer).put(self.index, new);
+        self.words(writer).put(self.index, new);
     }
 
     /// See [`Cells::take`].
     #[inline(always)]
     pub(crate) fn take<M: Machine>(&self, writer: &Writer<'_, M>) -> Pte {
-        self.cells(writer).take(self.index)
+        self.words(writer).take(self.index)
     }
 
     /// See [`Cells::update`].
@@ -155,7 +155,7 @@ impl LockedSlot<'_> {
         writer: &Writer<'_, M>,
         change: impl FnMut(Pte) -> Option<Pte>,
     ) {
-        self.cells(writer).update(self.index, change);
+        self.words(writer).update(self.index, change);
     }
 }
 
@@ -248,7 +248,7 @@ impl<'g> TableRef<'g> {
     /// # Safety
     /// The table's serialiser is held for `'w` (CTOR-09).
     #[inline(always)]
-    pub(crate) unsafe fn cells<'w, M: Machine>(
+    pub(crate) unsafe fn words<'w, M: Machine>(
         &'w self,
         writer: &'w Writer<'_, M>,
     ) -> Cells<'w, M> {

@@ -123,7 +123,13 @@ pub(crate) fn link(frame: TableFrame) -> PhysAddr {
 impl TableRef<'_> {
     /// Entries that are not none.
     pub(crate) fn entry_count(&self) -> u32 {
-        self.meta().table_live().load(Ordering::Relaxed)
+        self.entry_count_of(self.meta())
+    }
+
+    /// The same where the table's record is at hand.
+    #[inline(always)]
+    pub(crate) fn entry_count_of(&self, meta: &FrameMeta) -> u32 {
+        meta.table_live().load(Ordering::Relaxed)
     }
 
     /// Adjusts the number of entries; the table's serialiser is held.

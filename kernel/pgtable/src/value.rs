@@ -30,7 +30,7 @@ impl Value {
     /// The value of the next entry of a contiguous block.
     #[inline(always)]
     pub(crate) fn next(self, level: Level) -> Self {
-        Self(Pte::from_raw(self.0.raw().wrapping_add(level.size())))
+        Self(self.0.further(level.size()))
     }
 
     /// Whether the entry is empty.

@@ -290,6 +290,19 @@ impl Pte {
         }
     }
 
+    /// The entry that maps what lies `bytes` behind what this one maps (*frame*). Within one aligned
+    /// block of entries nothing carries beyond the low address bits.
+    #[inline(always)]
+    pub const fn further(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
+    /// The bits of both: whether one of many entries is young, by one look.
+    #[inline(always)]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// All bits but the access flag: what an atomic AND makes an entry old with, whatever the
     /// hardware does to it at the same time.
     pub const OLD: u64 = !AF;

@@ -48,9 +48,9 @@ const RAW_ACCESS: Signs = Signs {
             reason: "the one place where a table's entries come from its frame",
         },
         Exception {
-            path: "kernel/pgtable/src/writer.rs",
-            signs: &["with_exposed_provenance"],
-            reason: "the same entry, at its address in the write window (D16)",
+            path: "kernel/pgtable/src/cells.rs",
+            signs: &["with_exposed_provenance_mut"],
+            reason: "the same entries, at their address in the write window (D16)",
         },
         Exception {
             path: "kernel/frame/src/racy.rs",
@@ -112,9 +112,9 @@ const WORDS: Signs = Signs {
             reason: "a word that was loaded from an entry becomes a value",
         },
         Exception {
-            path: "kernel/pgtable/src/contpte.rs",
+            path: "kernel/pgtable/src/cells.rs",
             signs: &["Pte::from_raw"],
-            reason: "the word of a neighbour in a block: the same but for the address",
+            reason: "a word that was loaded from an entry, or exchanged with one",
         },
         Exception {
             path: "kernel/src/early/tables.rs",
@@ -179,9 +179,9 @@ const CELLS: Signs = Signs {
             reason: "slots are made of cells",
         },
         Exception {
-            path: "kernel/pgtable/src/writer.rs",
+            path: "kernel/pgtable/src/cells.rs",
             signs: &["AtomicU64"],
-            reason: "the same cell in the write window (D16)",
+            reason: "the cells of a locked table, read and written",
         },
         Exception {
             path: "kernel/pgtable/src/lock.rs",
@@ -234,11 +234,18 @@ const FENCES: Signs = Signs {
     scope: &["kernel/pgtable/src/", "kernel/mm/"],
     signs: &["fence(", "compiler_fence(", "spin_loop("],
     complaint: "a barrier of its own in code that walks tables (GUP-17)",
-    exceptions: &[Exception {
-        path: "kernel/pgtable/src/asid.rs",
-        signs: &["fence("],
-        reason: "identifiers against a CPU that takes one, a store before a load; no walk",
-    }],
+    exceptions: &[
+        Exception {
+            path: "kernel/pgtable/src/asid.rs",
+            signs: &["fence("],
+            reason: "identifiers against a CPU that takes one, a store before a load; no walk",
+        },
+        Exception {
+            path: "kernel/pgtable/src/contpte.rs",
+            signs: &["fence("],
+            reason: "one release for a batch of new entries, on the side that writes them",
+        },
+    ],
 };
 
 /// PTE-04: raw entries, with their contiguous bit, are shown to people and judged by tests.
