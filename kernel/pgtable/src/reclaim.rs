@@ -44,6 +44,12 @@ impl<M: Machine> PageTable<User, M> {
                 Some(Visit::Block(block)) if block.is_whole() => {
                     budget -= 1;
                     block.zap(gather);
+                    let (va, level) = (block.from(), block.level());
+                    let emptied = block.mapped() == 0;
+                    drop(block);
+                    if emptied {
+                        self.unlink_empty(va, level, gather, section);
+                    }
                 }
                 Some(Visit::Block(block)) => {
                     budget -= ZAP_LEAF_COST.min(budget);
