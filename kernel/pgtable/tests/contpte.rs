@@ -335,10 +335,9 @@ const PARTIAL: [(&str, Act); 6] = [
         );
         let stay = ();
         let section = space.machine().read_side(&stay);
-        let leaf = space
-            .lock_leaf(AT + MIB2, &section, || true)
-            .ok()
-            .expect("a table");
+        let Ok(leaf) = space.lock_leaf(AT + MIB2, &section, || true) else {
+            panic!("no table")
+        };
         leaf.put_moved(AT + MIB2, moved.expect("an entry"))
             .expect("an empty slot");
     }),
@@ -733,10 +732,9 @@ fn what_a_batch_maps_beside_the_touched_page_is_born_old_and_clean() {
     let (space, graves) = (user(machine), Graveyard::new());
     let stay = ();
     let section = machine.read_side(&stay);
-    let leaf = space
-        .lock_leaf(AT, &section, || true)
-        .ok()
-        .expect("a table");
+    let Ok(leaf) = space.lock_leaf(AT, &section, || true) else {
+        panic!("no table")
+    };
     let attrs = young().with_dirty(true);
     let touched = Some(AT + 6 * PAGE);
     let done = leaf.install_folio(AT, folio(machine, 4), 16, attrs, touched);

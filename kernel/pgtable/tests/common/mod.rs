@@ -54,10 +54,9 @@ pub fn folio(machine: &'static HostMachine, order: u8) -> UserFrame {
 pub fn install(space: &Space, va: u64, frame: UserFrame, attrs: Attrs) {
     let stay = ();
     let section = space.machine().read_side(&stay);
-    let leaf = space
-        .lock_leaf(va, &section, || true)
-        .ok()
-        .expect("a table");
+    let Ok(leaf) = space.lock_leaf(va, &section, || true) else {
+        panic!("no table")
+    };
     assert!(leaf.install(va, frame, attrs).is_ok(), "an empty slot");
 }
 
@@ -65,10 +64,9 @@ pub fn install(space: &Space, va: u64, frame: UserFrame, attrs: Attrs) {
 pub fn install_folio(space: &Space, va: u64, frame: UserFrame, count: usize, attrs: Attrs) {
     let stay = ();
     let section = space.machine().read_side(&stay);
-    let leaf = space
-        .lock_leaf(va, &section, || true)
-        .ok()
-        .expect("a table");
+    let Ok(leaf) = space.lock_leaf(va, &section, || true) else {
+        panic!("no table")
+    };
     let done = leaf.install_folio(va, frame, count, attrs, None);
     assert!(done.is_ok(), "empty slots");
 }
