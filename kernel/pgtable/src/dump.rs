@@ -7,8 +7,9 @@ use arm64::geometry::Level;
 use arm64::pte::Pte;
 
 use crate::machine::Machine;
-use crate::slot::{Loaded, ReadSide, TableRef, load_lockless};
+use crate::slot::{ReadSide, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
+use crate::value::Value;
 use crate::walk::step;
 
 /// What has to be equal for two neighbouring leaves to be shown as one range.
@@ -35,16 +36,22 @@ struct Dumper<'o> {
 }
 
 impl Dumper<'_> {
-    fn leaf(&mut self, va: u64, level: Level, loaded: Loaded) -> fmt::Result {
-        let pte: Pte = loaded.value.pte();
+    fn leaf(
+        &mut self,
+        (va, size): (u64, u64),
+        level: Level,
+        value: Value,
+        contiguous: bool,
+    ) -> fmt::Result {
+        let pte: Pte = value.pte();
         let look = Look {
             prot: pte.prot(),
             mem: pte.mem_type(),
             level,
-            contiguous: loaded.contiguous,
+            contiguous,
             valid: pte.is_valid(),
         };
-        let end = va.wrapping_add(level.size());
+        let end = va.wrapping_add(size);
         match &mut self.open {
             Some(range) if range.end == va && range.look == look => range.end = end,
             _ => {
@@ -107,8 +114,8 @@ fn size(level: Level) -> &'static str {
 
 impl<K: Kind, M: Machine> PageTable<K, M> {
     /// Writes one line for each range of equal mappings, lowest address first, and a last line
-    /// that counts ranges both writable and executable. Entries may change meanwhile; each is
-    /// shown as it was at its one load.
+    /// that counts ranges both writable and executable. Entries may change meanwhile; each page
+    /// or contiguous block is shown as it was at its one load.
     ///
     /// # Errors
     /// Only those of `out`.
@@ -135,15 +142,23 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         base: u64,
         section: &ReadSide<'_>,
     ) -> fmt::Result {
-        let level = table.level();
-        for index in 0..table.entries() {
+        let (level, block) = (table.level(), table.shape().cont_entries());
+        let mut index = 0;
+        while index < table.entries() {
             let va = base.wrapping_add((index as u64) << table.shape().shift(level));
             let loaded = load_lockless(&table, index, section);
             if let Some(next) = step(self.machine(), table, loaded.value.pte()) {
                 self.dump_table(dumper, next, va, section)?;
             } else if !loaded.value.is_none() {
-                dumper.leaf(va, level, loaded)?;
+                // A block is shown as it was at the load of its first entry, which gathers all. If
+                // it was made while its pages were shown, the rest of it are pages too.
+                let contiguous = loaded.contiguous && index.is_multiple_of(block);
+                let size = level.size() * if contiguous { block as u64 } else { 1 };
+                dumper.leaf((va, size), level, loaded.value, contiguous)?;
+                index += if contiguous { block } else { 1 };
+                continue;
             }
+            index += 1;
         }
         Ok(())
     }
