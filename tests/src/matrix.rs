@@ -31,6 +31,10 @@ pub const ALL: &[Cell] = &[
 /// A server CPU, on which the kernel tests itself too.
 pub const NEOVERSE: &[Cell] = &[cell("neoverse-n2", 1), cell("neoverse-n2", 4)];
 
+/// For storms of walkers inside the kernel: alone, and in parallel. Without range invalidations the
+/// emulator takes minutes for them.
+pub const STORMS: &[Cell] = &[cell("max", 1), cell("max", 4)];
+
 /// For tests in which the CPU model makes no difference.
 pub const ONE: &[Cell] = &[cell("max", 1)];
 

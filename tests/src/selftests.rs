@@ -6,7 +6,7 @@ use anyhow::Result;
 use libtest_mimic::Trial;
 use xtask::machine::Machine;
 
-use crate::matrix::{ALL, Cell, NEOVERSE};
+use crate::matrix::{ALL, Cell, NEOVERSE, STORMS};
 use crate::outcome::{self, Reported};
 use crate::runner::{Boot, Limits, Listener};
 use crate::{env, trial};
@@ -24,11 +24,11 @@ const VARIANTS: [(&str, &[&str]); 6] = [
 ];
 
 /// Whether the words change anything on this machine: a CPU without hardware AF has nothing to
-/// switch off, and of these only `max` has BBM level 2.
+/// switch off, and only `max` and Neoverse N2 have BBM level 2.
 fn applies(suffix: &str, cell: Cell) -> bool {
     match suffix {
         "-softaf" => cell.cpu != "cortex-a72",
-        "-bbm2" => cell.cpu == "max",
+        "-bbm2" => cell.cpu == "max" || cell.cpu == "neoverse-n2",
         _ => true,
     }
 }
@@ -42,6 +42,10 @@ pub fn trials() -> Vec<Trial> {
             trials.push(trial(name.clone(), move || run(&name, cell, words)));
         }
     }
+    trials.extend(STORMS.iter().map(|&cell| {
+        let name = format!("stress::selftest_walkers[{}]", cell.name());
+        trial(name.clone(), move || storm(&name, cell))
+    }));
     trials
 }
 
@@ -50,7 +54,18 @@ fn run(name: &str, cell: Cell, words: &[&str]) -> Result<()> {
     let machine = words.iter().fold(machine(cell, &kernel), |machine, word| {
         machine.bootarg(*word)
     });
-    let booted = Boot::new(name, machine, Limits::FUNCTIONAL).run(&mut Listener)?;
+    judge(name, machine, Limits::FUNCTIONAL)
+}
+
+/// Walkers against folding and unfolding, 100 000 rounds, on CPUs that run in parallel.
+fn storm(name: &str, cell: Cell) -> Result<()> {
+    let machine = cell.machine(&env::checked_image()?, false);
+    let machine = machine.bootarg("tessera.selftest=walkers_see");
+    judge(name, machine, Limits::STRESS)
+}
+
+fn judge(name: &str, machine: Machine, limits: Limits) -> Result<()> {
+    let booted = Boot::new(name, machine, limits).run(&mut Listener)?;
     if let Ok(tests) = outcome::reported(&booted.ended) {
         eprint!("{}", report(name, &tests));
     }

@@ -84,11 +84,6 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
         self.to.wrapping_sub(self.from) == self.level().size()
     }
 
-    /// Entries of the block's table that are not none.
-    pub(crate) fn mapped(&self) -> u32 {
-        self.table.entry_count()
-    }
-
     /// Changes the entry as a whole; whether it was valid and is different now.
     pub(crate) fn change(&self, change_to: impl Fn(Pte) -> Pte) -> bool {
         debug_assert!(self.is_whole(), "law 5: a part of a block is split first");

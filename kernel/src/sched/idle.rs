@@ -7,7 +7,7 @@ use super::cpu;
 use super::cpu::Cpu;
 use super::run::{IDLE, arm_timer, interrupts};
 use super::stay::What;
-use crate::{arch, prompt};
+use crate::{arch, prompt, selftest};
 use sync::MAX_CPUS;
 
 /// Waits once, unless there is something to run. Interrupts stay masked: a pending one ends the
@@ -16,6 +16,7 @@ pub(super) fn wait(this: &'static Cpu) {
     this.stay.rename(What::EXEMPT);
     arch::activate::deactivate();
     prompt::serve();
+    selftest::help();
     let bit = 1u64 << cpu_index();
     IDLE.fetch_or(bit, Ordering::SeqCst);
     // From here on whoever makes a thread runnable sees the bit; what was queued before is seen.

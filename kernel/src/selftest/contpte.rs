@@ -6,11 +6,12 @@ use pgtable::{Machine, Walked};
 
 use super::loaded::{Loaded, PAGE, RW};
 use super::{Outcome, check};
-use crate::arch::cpu;
 use crate::arch::mmu::HW;
 use crate::arch::probe::{
     As, load_as_user, store_as_user, translate, try_load_as_user, try_store_as_user,
 };
+use crate::arch::{bbm, cpu};
+use crate::bootargs::{self, Bbm};
 
 /// A block's address, and its size.
 const VA: u64 = 0x12_3460_0000;
@@ -180,4 +181,18 @@ pub(super) fn a_hole_in_a_block_is_a_hole_of_one_page() -> Outcome {
     check(space.store(hole, 7)? == 1, "a fresh page faults once", hole)?;
     check(is_unfolded(&space), "law 6: two folios in one block", VA)?;
     check(load_as_user(hole) == 7, "the content", hole)
+}
+
+pub(super) fn blocks_are_repainted_as_the_command_line_says() -> Outcome {
+    let (mode, level_2) = (bbm::repaints_without_flush(), cpu::features().bbm == 2);
+    let right = match bootargs::get().bbm {
+        Bbm::Flush => !mode,
+        Bbm::Level2 => mode == level_2,
+        Bbm::Auto => level_2 || !mode,
+    };
+    check(
+        right,
+        "FEAT_BBM is used against the command line",
+        mode.into(),
+    )
 }

@@ -12,6 +12,7 @@ mod laws;
 mod loaded;
 mod protect;
 mod stale;
+mod storm;
 mod user_space;
 mod walks;
 
@@ -104,7 +105,15 @@ static TESTS: &[Test] = tests![
     walks::a_walk_over_a_boundary_of_the_root_sees_the_next_table,
     walks::a_walk_of_mixed_tables_agrees_with_the_mmu,
     walks::copies_over_a_boundary_reach_both_pages,
+    contpte::blocks_are_repainted_as_the_command_line_says,
+    storm::walkers_see_a_block_whole_while_it_is_folded_and_unfolded,
 ];
+
+/// Called by every CPU that has nothing to do: a test may want its help.
+#[inline]
+pub fn help() {
+    storm::help();
+}
 
 /// Runs the tests that `tessera.selftest=` names (`1`: all of them); the number of failures.
 pub fn run() -> u32 {
