@@ -12,7 +12,7 @@
 use core::sync::atomic::Ordering;
 
 use arm64::attrs::Attrs;
-use arm64::geometry::Level;
+use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
 use sync::atomic::fence;
 use sync::planted::{self, Fault};
@@ -292,10 +292,10 @@ impl<M: Machine> Change<'_, '_, M> {
     fn set_run(&self, index: usize, count: usize, first: Pte) {
         let cells = self.words();
         let (mut entry, step) = (first, self.table.level().size());
-        for i in index..index + count {
-            cells.put_relaxed(i, entry);
+        each_of_block(count, |i| {
+            cells.put_relaxed(index + i, entry);
             entry = entry.further(step);
-        }
+        });
     }
 
     /// The end of the aligned group of entries around `index`, at most `end`: it is a folded block as
@@ -319,12 +319,17 @@ impl<M: Machine> Change<'_, '_, M> {
         let level = self.table.level();
         let mut any = false;
         for i in first..end {
-            cells.update(i, |pte| {
-                let new = change_to(pte);
-                let differs = new != pte && pte.maps_frame(level);
-                any |= differs && pte.is_valid();
-                differs.then_some(new)
-            });
+            let pte = cells.raw(i);
+            let flips = change_to(pte).raw() ^ pte.raw();
+            if flips == 0 || !pte.maps_frame(level) {
+                continue;
+            }
+            any |= pte.is_valid();
+            // What the hardware may change by itself has to be looked at in the same step.
+            match pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
+                true => cells.update(i, |pte| Some(change_to(pte))),
+                false => cells.flip(i, flips),
+            }
         }
         any
     }
@@ -333,23 +338,21 @@ impl<M: Machine> Change<'_, '_, M> {
     /// hardware can change nothing else, the same bits are flipped in all of them.
     #[inline(always)]
     pub(crate) fn change_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) -> bool {
-        let cells = self.words();
-        let (block, pte) = (self.block(), cells.raw(first));
+        let (cells, block) = (self.words(), self.block());
+        let (pte, size) = (cells.raw(first), self.table.level().size());
         let mut differ = 0;
-        let mut wanted = pte.raw();
-        for i in first..first + block {
-            differ |= cells.raw(i).raw() ^ wanted;
-            wanted = wanted.wrapping_add(self.table.level().size());
-        }
+        let mut wanted = pte;
+        each_of_block(block, |i| {
+            differ |= cells.raw(first + i).raw() ^ wanted.raw();
+            wanted = wanted.further(size);
+        });
         if differ & Pte::OLD != 0 || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
             return self.change_alike(first, first + block, change_to);
         }
         let flips = change_to(pte).raw() ^ pte.raw();
         debug_assert_eq!(flips & !Pte::OLD, 0, "the access flag is not changed alike");
         if flips != 0 {
-            for i in first..first + block {
-                cells.flip(i, flips);
-            }
+            each_of_block(block, |i| cells.flip(first + i, flips));
         }
         flips != 0
     }
@@ -366,6 +369,18 @@ impl<M: Machine> Change<'_, '_, M> {
             self.unfold(index, va);
         }
         1
+    }
+}
+
+/// Does `act` for the entries of a block; the hardware's size is laid out at once.
+#[inline(always)]
+pub(crate) fn each_of_block(block: usize, mut act: impl FnMut(usize)) {
+    if block == CONT_ENTRIES as usize {
+        for i in 0..CONT_ENTRIES as usize {
+            act(i);
+        }
+    } else {
+        (0..block).for_each(act);
     }
 }
 

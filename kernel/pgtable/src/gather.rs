@@ -2,6 +2,7 @@
 
 use arm64::addr::Pfn;
 use arm64::geometry::{CONT_ENTRIES, Level};
+use arrayvec::ArrayVec;
 use frame::TableFrame;
 use sync::planted::{self, Fault};
 
@@ -26,7 +27,10 @@ pub(crate) fn flush_kernel<M: Machine>(machine: &M, start: u64, end: u64) -> Flu
 }
 
 /// Most runs of user frames that one step tears out.
-pub const TORN_RUNS: usize = 64;
+pub const TORN_RUNS: usize = 128;
+/// Pages after which no further group is torn out in a step: freeing them, and flushing them one by
+/// one where there are no range operations, has to stay within one stay in the kernel (law 16).
+const TORN_PAGES: u64 = 512;
 /// Most tables one step tears out.
 pub const TORN_TABLES: usize = 8;
 /// Separate ranges that are flushed apart; more are joined.
@@ -87,12 +91,10 @@ impl Flush {
 #[must_use = "torn-out frames leak, and old translations stay, unless it is flushed and released"]
 #[derive(Debug)]
 pub struct Gather {
-    ranges: [Range; RANGES],
-    range_count: usize,
-    runs: [Run; TORN_RUNS],
-    run_count: usize,
-    tables: [Option<TableFrame>; TORN_TABLES],
-    table_count: usize,
+    ranges: ArrayVec<Range, RANGES>,
+    runs: ArrayVec<Run, TORN_RUNS>,
+    pages: u64,
+    tables: ArrayVec<TableFrame, TORN_TABLES>,
     /// Everything of the identifier has to go.
     whole: bool,
 }
@@ -100,60 +102,46 @@ pub struct Gather {
 impl Gather {
     /// Nothing changed yet.
     pub const fn new() -> Self {
-        const NO_RANGE: Range = Range {
-            start: 0,
-            end: 0,
-            level: Level::L3,
-        };
-        const NO_RUN: Run = Run {
-            pfn: Pfn::new(0),
-            count: 0,
-        };
         Self {
-            ranges: [NO_RANGE; RANGES],
-            range_count: 0,
-            runs: [NO_RUN; TORN_RUNS],
-            run_count: 0,
-            tables: [const { None }; TORN_TABLES],
-            table_count: 0,
+            ranges: ArrayVec::new_const(),
+            runs: ArrayVec::new_const(),
+            pages: 0,
+            tables: ArrayVec::new_const(),
             whole: false,
         }
     }
 
     /// Whether nothing has to be flushed or released.
     pub fn is_empty(&self) -> bool {
-        !self.needs_flush() && self.run_count == 0 && self.table_count == 0
+        !self.needs_flush() && self.runs.is_empty() && self.tables.is_empty()
     }
 
     /// Whether some CPU may hold a translation that was taken away.
     pub fn needs_flush(&self) -> bool {
-        self.range_count != 0 || self.whole
+        !self.ranges.is_empty() || self.whole
     }
 
     /// How many references to user pages are in it.
     pub fn page_count(&self) -> u64 {
-        self.runs[..self.run_count]
-            .iter()
-            .map(|run| run.count)
-            .sum()
+        self.pages
     }
 
     /// Room for the frames of another group of entries.
     #[inline(always)]
     pub(crate) fn has_frame_room(&self) -> bool {
-        self.run_count + CONT_ENTRIES as usize <= TORN_RUNS
+        self.runs.remaining_capacity() >= CONT_ENTRIES as usize && self.pages < TORN_PAGES
     }
 
     /// Room for another chain of tables.
     pub(crate) fn has_table_room(&self) -> bool {
-        self.table_count + 5 <= TORN_TABLES
+        self.tables.remaining_capacity() >= 5
     }
 
     /// Entries of `level` that translate `[start, end)` were changed so that old translations of
     /// them must go.
     #[inline(always)]
     pub(crate) fn changed(&mut self, start: u64, end: u64, level: Level) {
-        if let Some(last) = self.ranges[..self.range_count].last_mut()
+        if let Some(last) = self.ranges.last_mut()
             && last.level == level
             && last.end == start
         {
@@ -168,45 +156,40 @@ impl Gather {
         let touching = |other: &&mut Range| {
             other.level == range.level && range.start <= other.end && other.start <= range.end
         };
-        let mut known = self.ranges[..self.range_count].iter_mut();
-        if let Some(known) = known.find(touching) {
+        if let Some(known) = self.ranges.iter_mut().find(touching) {
             known.start = known.start.min(range.start);
             known.end = known.end.max(range.end);
-        } else if self.range_count < RANGES {
-            self.ranges[self.range_count] = range;
-            self.range_count += 1;
-        } else {
+        } else if self.ranges.try_push(range).is_err() {
             self.whole = true;
         }
     }
 
-    /// A place for single frames that entries give up; as many as [`Self::has_frame_room`] has
-    /// promised.
+    /// Entries gave up their references to these frames; at most as many as [`Self::has_frame_room`]
+    /// has promised room for.
+    ///
+    /// # Panics
+    /// Without room (law 12: nothing torn out is forgotten).
     #[inline(always)]
-    pub(crate) fn pages(&mut self) -> Pages<'_> {
-        let (_, free) = self.runs.split_at_mut(self.run_count);
-        Pages {
-            free: free.iter_mut(),
-            count: &mut self.run_count,
-            pushed: 0,
-        }
+    pub(crate) fn tear_pages(&mut self, pages: impl Iterator<Item = Pfn>) {
+        let before = self.runs.len();
+        self.runs.extend(pages.map(|pfn| Run { pfn, count: 1 }));
+        self.pages += (self.runs.len() - before) as u64;
     }
 
     /// `count` entries gave up their references to frames of one folio, from `pfn` on.
     #[inline(always)]
     pub(crate) fn tear_folio(&mut self, pfn: Pfn, count: u32) {
-        self.runs[self.run_count] = Run {
+        self.runs.push(Run {
             pfn,
             count: count.into(),
-        };
-        self.run_count += 1;
+        });
+        self.pages += u64::from(count);
     }
 
     /// A table was unlinked that translated `[start, end)`, by an entry of `level`: whatever CPUs
     /// keep of the way through it must go too.
     pub(crate) fn tear_table(&mut self, table: TableFrame) {
-        self.tables[self.table_count] = Some(table);
-        self.table_count += 1;
+        self.tables.push(table);
     }
 
     /// Everything of the space is to be invalidated, walk caches included.
@@ -223,15 +206,15 @@ impl Gather {
             // After the barrier: whoever runs under a later identifier walks the new tables.
             self.invalidate(space, space.asid());
         }
-        self.range_count = 0;
+        self.ranges.clear();
         self.whole = false;
         Flushed { _made_by_flush: () }
     }
 
     fn invalidate<M: Machine>(&self, space: &PageTable<User, M>, asid: u16) {
         let machine = space.machine();
-        let ranges = &self.ranges[..self.range_count];
-        let entries: u64 = ranges
+        let entries: u64 = self
+            .ranges
             .iter()
             .map(|range| (range.end - range.start) / range.level.size())
             .sum();
@@ -240,8 +223,8 @@ impl Gather {
         if whole {
             return machine.invalidate(Invalidation::Asid(asid));
         }
-        let tables = self.table_count != 0 && !planted::is(Fault::KeepWalkCache);
-        for &Range { start, end, level } in ranges {
+        let tables = !self.tables.is_empty() && !planted::is(Fault::KeepWalkCache);
+        for &Range { start, end, level } in &self.ranges {
             let level = match level.coarser() {
                 Some(wrong) if planted::is(Fault::WrongLevelHint) => wrong,
                 _ => level,
@@ -268,7 +251,7 @@ impl Gather {
     pub fn release<M: Machine>(&mut self, machine: &M, graveyard: &Graveyard, _flushed: &Flushed) {
         assert!(!self.needs_flush(), "law 12: released with an older flush");
         let frames = machine.frames();
-        for run in &self.runs[..self.run_count] {
+        for run in &self.runs {
             for page in 0..run.count {
                 machine.released(run.pfn.add(page));
             }
@@ -276,16 +259,14 @@ impl Gather {
             // so they are ours to drop, once.
             unsafe { frames.drop_entries(run.pfn, run.count as u32) };
         }
-        self.run_count = 0;
-        for table in &mut self.tables[..self.table_count] {
-            if let Some(table) = table.take() {
-                match planted::is(Fault::DestructBeforeGrace) {
-                    true => crate::table::destruct(machine, table),
-                    false => graveyard.bury(table),
-                }
+        self.runs.clear();
+        self.pages = 0;
+        for table in self.tables.drain(..) {
+            match planted::is(Fault::DestructBeforeGrace) {
+                true => crate::table::destruct(machine, table),
+                false => graveyard.bury(table),
             }
         }
-        self.table_count = 0;
     }
 }
 
@@ -296,40 +277,6 @@ impl Drop for Gather {
             "law 12: changed or torn out, never flushed and released"
         );
     }
-}
-
-/// Where single frames are written down; counted when it is dropped.
-pub(crate) struct Pages<'g> {
-    free: core::slice::IterMut<'g, Run>,
-    count: &'g mut usize,
-    pushed: usize,
-}
-
-impl Pages<'_> {
-    /// An entry gave up its reference to the frame `pfn`.
-    ///
-    /// # Panics
-    /// Without room.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, pfn: Pfn) {
-        match self.free.next() {
-            Some(run) => *run = Run { pfn, count: 1 },
-            None => no_room(),
-        }
-        self.pushed += 1;
-    }
-}
-
-impl Drop for Pages<'_> {
-    #[inline(always)]
-    fn drop(&mut self) {
-        *self.count += self.pushed;
-    }
-}
-
-#[cold]
-fn no_room() -> ! {
-    panic!("law 12: frames were torn out without room to remember them");
 }
 
 impl Default for Gather {

@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::ops::Range;
 
 use crate::cells::Cells;
-use crate::contpte::{Change, page};
+use crate::contpte::{Change, each_of_block, page};
 use crate::gather::{Flush, Gather};
 use crate::lock::Guard;
 use crate::machine::Machine;
@@ -136,8 +136,11 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// Whether nothing at all is at the `count` pages from `va` on.
     pub fn is_empty(&self, va: u64, count: usize) -> bool {
         let first = self.table.index(va);
-        let raw = |i: usize| self.guard.slot(&self.table, i).raw().raw();
-        (first..first + count).fold(0, |all, i| all | raw(i)) == 0
+        let mut all = 0;
+        each_of_block(count, |i| {
+            all |= self.guard.slot(&self.table, first + i).raw().raw();
+        });
+        all == 0
     }
 
     /// Maps `frame` at `va`. A new valid user entry needs no barrier of its own: a CPU that
@@ -189,6 +192,34 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.add_entries((i - first) as i32);
         self.space.machine().publish(SpaceKind::User);
         i - first
+    }
+
+    /// Maps the folios that `next` gives, of `count` pages each, one behind the other from `va` on, as
+    /// [`Self::install_pages`] does with single pages; returns how many.
+    pub fn install_folios(
+        &self,
+        va: u64,
+        count: usize,
+        attrs: Attrs,
+        mut next: impl FnMut() -> Option<UserFrame>,
+    ) -> usize {
+        let (format, first) = (self.space.machine().format(), self.table.index(va));
+        let template = page(self.space.machine(), PhysAddr::new(0), attrs);
+        let mut i = first;
+        self.write(|change| {
+            while i + count <= self.table.entries()
+                && self.is_empty(va + (i - first) as u64 * PAGE, count)
+            {
+                let Some(frame) = next() else { break };
+                let pa = frame.into_entries(count as u32).start();
+                let pte = format.with_pa(template, pa, Level::L3);
+                change.set_batch(i, count, pte, None);
+                i += count;
+            }
+        });
+        self.add_entries((i - first) as i32);
+        self.space.machine().publish(SpaceKind::User);
+        (i - first) / count
     }
 
     /// Maps `count` pages of one folio from `frame` on, at `va` and behind, in one batch; aligned
@@ -343,22 +374,18 @@ impl<M: Machine> Leaf<'_, User, M> {
         gather: &mut Gather,
     ) -> (u32, bool) {
         let format = self.space.machine().format();
-        let mut torn = gather.pages();
         let (mut taken, mut mapped) = (0, false);
-        for i in indices {
+        gather.tear_pages(indices.filter_map(|i| {
             if cells.raw(i).is_none() {
-                continue;
+                return None;
             }
             let pte = cells.take(i);
             taken += 1;
             // Not only what is valid: another CPU may have made it invalid and not flushed yet.
-            if pte.maps_frame(Level::L3) {
-                mapped = true;
-                if !pte.special() {
-                    torn.push(format.pa(pte, Level::L3).pfn());
-                }
-            }
-        }
+            let maps_frame = pte.maps_frame(Level::L3);
+            mapped |= maps_frame;
+            (maps_frame && !pte.special()).then(|| format.pa(pte, Level::L3).pfn())
+        }));
         (taken, mapped)
     }
 
@@ -366,10 +393,10 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn take_block(&self, cells: Cells<'_, M>, first: usize, gather: &mut Gather) -> (u32, bool) {
         let block = self.table.shape().cont_entries();
-        let pte = cells.take(first);
-        for i in first + 1..first + block {
-            cells.take(i);
-        }
+        let pte = cells.raw(first);
+        each_of_block(block, |i| {
+            cells.take(first + i);
+        });
         if !pte.special() {
             let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
             gather.tear_folio(pfn, block as u32);

@@ -263,30 +263,35 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         let spans = (level.size(), level.size() * block);
         let (mut index, last) = indices.into_inner();
         let mut va = start;
+        // Only the first entry may be entered in its middle.
+        let mut next_va = (va & !(span - 1)).wrapping_add(span);
         while index <= last {
             let pte = reading.load(index);
-            let loaded = match pte.maybe_contiguous() {
-                true => load_lockless(table, index, section),
-                false => Loaded::single(pte),
-            };
-            if !PAGES
-                && loaded.value.pte().is_table(level)
-                && let Some(next) = step_lockless(self.machine(), *table, index, loaded.value.pte())
-            {
-                return Reached::Table(va, next);
-            }
-            see(va, Walked::with(loaded, level, spans));
-            va = (va & !(span - 1)).wrapping_add(span);
-            index += 1;
-            if !loaded.contiguous {
+            if !pte.maybe_contiguous() {
+                if !PAGES
+                    && pte.is_table(level)
+                    && let Some(next) = step_lockless(self.machine(), *table, index, pte)
+                {
+                    return Reached::Table(va, next);
+                }
+                see(va, Walked::with(Loaded::single(pte), level, spans));
+                va = next_va;
+                next_va = next_va.wrapping_add(span);
+                index += 1;
                 continue;
             }
-            // The block was read as a whole: what its other entries map follows.
+            let loaded = load_lockless(table, index, section);
             let mut value = loaded.value;
-            while index <= last && index as u64 & (block - 1) != 0 {
-                value = value.next(level);
+            // A block was read as a whole: what its other entries map follows.
+            let whole = match loaded.contiguous {
+                true => (block - (index as u64 & (block - 1))) as usize,
+                false => 1,
+            };
+            for _ in 0..whole.min(last - index + 1) {
                 see(va, Walked::with(Loaded { value, ..loaded }, level, spans));
-                va = va.wrapping_add(span);
+                value = value.next(level);
+                va = next_va;
+                next_va = next_va.wrapping_add(span);
                 index += 1;
             }
         }

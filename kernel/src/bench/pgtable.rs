@@ -116,14 +116,9 @@ fn map_folios(table: &Table, folios: &mut [Option<UserFrame>]) -> Result<(), Fai
     let section = HW.read_side(&stay);
     let leaf = table.lock_leaf(VA, &section, || true);
     let leaf = leaf.map_err(|_| "no table")?;
-    let (mut va, attrs) = (VA, attrs());
-    for folio in folios {
-        let folio = folio.take().ok_or("a folio is used twice")?;
-        let installed = leaf.install_folio(va, folio, BLOCK as usize, attrs, None);
-        installed.map_err(|_| "occupied")?;
-        va += BLOCK * PAGE;
-    }
-    Ok(())
+    let (wanted, mut rest) = (folios.len(), folios.iter_mut());
+    let mapped = leaf.install_folios(VA, BLOCK as usize, attrs(), || rest.next()?.take());
+    (mapped == wanted).then_some(()).ok_or("occupied")
 }
 
 /// A walk of all entries, each of which translates `span` bytes.
