@@ -272,9 +272,11 @@ impl<M: Machine> PageTable<User, M> {
                     Some(next) => next,
                     None if pte.is_none() => {
                         self.machine().pause(Pause::TableMissing);
-                        self.add_table(table, index, still)?;
-                        // Not on from here: the parent may have been found unlinked.
-                        continue 'from_root;
+                        match self.add_table(table, index, still)? {
+                            Some(next) => next,
+                            // The parent was found unlinked: not on from here.
+                            None => continue 'from_root,
+                        }
                     }
                     None => return Err(TableError::Occupied.into()),
                 };
@@ -290,13 +292,14 @@ impl<M: Machine> PageTable<User, M> {
         }
     }
 
-    /// Makes a table for an empty slot of `parent`. Losing the race to another CPU is fine.
-    fn add_table(
-        &self,
-        parent: TableRef<'_>,
+    /// Makes a table for an empty slot of `parent`, and goes on to it; or to the one that another CPU
+    /// has linked there meanwhile. None: the parent is not linked any more.
+    fn add_table<'g>(
+        &'g self,
+        parent: TableRef<'g>,
         index: usize,
         still: &dyn Fn() -> bool,
-    ) -> Result<(), LockError> {
+    ) -> Result<Option<TableRef<'g>>, LockError> {
         let Some(level) = parent.level().finer() else {
             return Err(TableError::BadRange.into());
         };
@@ -304,19 +307,18 @@ impl<M: Machine> PageTable<User, M> {
         let guard = Guard::lock(&parent);
         let live = guard.is_live() || planted::is(Fault::LinkUnderDeadParent);
         let current = still() || planted::is(Fault::LinkRetired);
+        let slot = guard.slot(&parent, index);
         let linked = match live && current {
-            true => {
-                let writer = Writer::open(self.machine());
-                link_under(&writer, &parent, &guard.slot(&parent, index), child)
-            }
+            true => link_under(&Writer::open(self.machine()), &parent, &slot, child),
             false => Err(child),
         };
+        let next = step(self.machine(), parent, slot.raw()).filter(|_| live);
         drop(guard);
         if let Err(child) = linked {
             self.discard(child, level);
         }
         match current {
-            true => Ok(()),
+            true => Ok(next),
             false => Err(LockError::Retired),
         }
     }
