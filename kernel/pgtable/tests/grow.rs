@@ -55,7 +55,12 @@ fn a_former_root_stays_as_long_as_the_space() {
     space.grow().expect("a level");
     let second = space.root_word().root();
     space.grow().expect("a level");
-    zap(&space, &graves, 0, space.geometry().span(space.geometry().root_level()) << 4);
+    zap(
+        &space,
+        &graves,
+        0,
+        space.geometry().span(space.geometry().root_level()) << 4,
+    );
     assert_eq!(space.stats().live(), 3, "the roots, and nothing else");
     for root in [first, second] {
         let meta = machine

@@ -103,6 +103,7 @@ static TESTS: &[Test] = tests![
     blocks::no_access_through_a_block_that_is_gone,
     blocks::a_gibibyte_is_cut_down_to_a_page,
     walks::a_walk_over_a_boundary_of_the_root_sees_the_next_table,
+    walks::a_space_of_any_number_of_levels_is_walked_by_the_mmu,
     walks::a_walk_of_mixed_tables_agrees_with_the_mmu,
     walks::copies_over_a_boundary_reach_both_pages,
     contpte::blocks_are_repainted_as_the_command_line_says,

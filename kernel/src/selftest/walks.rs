@@ -1,14 +1,17 @@
 //! Walks of ranges against the MMU's own answer, and how often frames are mapped.
 
-use arm64::attrs::Prot;
+use arm64::addr::{PhysAddr, VaRange, VirtAddr};
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Geometry;
 use mm::Access;
-use pgtable::{Machine, Walked};
+use pgtable::{Gather, Machine, PageTable, User, Walked};
 
-use super::loaded::{Loaded, PAGE, RW};
+use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Failure, Outcome, check};
-use crate::arch::mmu::HW;
-use crate::arch::probe::{As, load_as_user, translate};
-use crate::memory::frames;
+use crate::arch::activate::{self, RootActivation};
+use crate::arch::mmu::{HW, Hw};
+use crate::arch::probe::{As, load_as_user, translate, try_load_as_user, try_store_as_user};
+use crate::memory::{frames, graveyard};
 
 const GIB: u64 = 1 << 30;
 
@@ -51,6 +54,65 @@ pub(super) fn a_walk_over_a_boundary_of_the_root_sees_the_next_table() -> Outcom
         check(seen == 2, "pages are missing", boundary)?;
     }
     Ok(())
+}
+
+/// Spaces of two, three, four and, with LPA2, five levels: the page nearest to the end of each.
+///
+/// The write window has roots for three levels and more, since programs have no fewer: a space of
+/// two is loaded only while no table is written.
+pub(super) fn a_space_of_any_number_of_levels_is_walked_by_the_mmu() -> Outcome {
+    let usual = Loaded::new()?;
+    let most = if HW.format().lpa2 { 5 } else { 4 };
+    for levels in 2..=most {
+        let shape = Geometry::for_levels(levels).unwrap_or(Geometry::for_va_bits(39));
+        let mut table = PageTable::<User, _>::new(&HW, NUMBER, shape).map_err(|_| Failure {
+            what: "no space",
+            value: levels as u64,
+        })?;
+        let va = shape.span(shape.root_level()) * shape.entries(shape.root_level()) as u64 - PAGE;
+        let place = install(&table, va)?;
+        activate::activate(RootActivation::new(table.root_word(), table.asid_cell()));
+        let stored = try_store_as_user(va, va);
+        let (loaded, found) = (try_load_as_user(va), translate(va, As::UserRead));
+        let beyond = try_load_as_user(va + PAGE);
+        usual.load();
+        check(stored && loaded == Some(va), "no access", va)?;
+        check(found == Some(place), "another page", va)?;
+        check(beyond.is_none(), "an access beyond the end", va + PAGE)?;
+        end(&mut table, va)?;
+    }
+    Ok(())
+}
+
+/// A number that no process has.
+const NUMBER: u32 = 0x1e7e;
+
+fn install(table: &PageTable<User, Hw>, va: u64) -> Result<PhysAddr, Failure> {
+    let failure = |what| Failure { what, value: va };
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let frame = frames().alloc_fresh(0, true);
+    let frame = frame.map_err(|_| failure("no frame"))?.into_user();
+    let place = frame.pfn().start();
+    let leaf = table.lock_leaf(va, &section, || true);
+    let leaf = leaf.map_err(|_| failure("no table"))?;
+    let attrs = Attrs::user(RW).with_young(true).with_dirty(true);
+    leaf.install(va, frame, attrs)
+        .map_err(|_| failure("occupied"))?;
+    Ok(place)
+}
+
+fn end(table: &mut PageTable<User, Hw>, va: u64) -> Outcome {
+    let (stay, mut gather) = ((), Gather::new());
+    let section = HW.read_side(&stay);
+    let page = VaRange::from_len(VirtAddr::new(va), PAGE);
+    if let Some(page) = page {
+        table.zap(page, &mut gather, &section);
+    }
+    table.retire(&mut gather);
+    let flushed = gather.flush(table);
+    gather.release(&HW, graveyard(), &flushed);
+    wait_for_graves()
 }
 
 pub(super) fn a_walk_of_mixed_tables_agrees_with_the_mmu() -> Outcome {

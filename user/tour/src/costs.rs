@@ -41,7 +41,7 @@ fn measure() -> Vec<Cost> {
         Cost {
             goal: Some(GOAL_FAULT),
             ..cost(
-                "first write to a 4 KiB page, mean of 1024",
+                "first write to a page, mean of 1024 in blocks of 64 KiB",
                 pmu::fault_cost(&fresh),
             )
         },

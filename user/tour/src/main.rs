@@ -3,6 +3,7 @@
 //! It is an ordinary std program. Everything it knows comes from Linux system calls and from
 //! `svc #1`, call 0 (INFO). Status 0: the tour is over; 1: the kernel below is not Tessera.
 
+mod blocks;
 mod costs;
 mod report;
 mod text;
@@ -31,12 +32,13 @@ fn main() -> ExitCode {
          now.",
     ));
     type Step<'a> = (&'a str, &'a dyn Fn() -> String);
-    let steps: [Step; 8] = [
+    let steps: [Step; 9] = [
         ("The machine", &|| machine(&boot)),
         ("Memory", &|| memory(&boot)),
         ("Page tables", &|| tables(&boot)),
         ("The first fault", &first_fault),
         ("A fault, live", &live_fault),
+        ("Blocks and levels", &blocks::story),
         ("What things cost", &costs::table),
         ("What is forbidden", &forbidden),
         ("What comes next", &next),
