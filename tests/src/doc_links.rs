@@ -64,7 +64,8 @@ impl Names {
 
     fn read(&mut self, path: &Path, text: &str) {
         let in_kernel = path.components().any(|part| part.as_os_str() == "selftest");
-        let has_tests = in_kernel || text.contains("#[test]") || text.contains("proptest!");
+        let marks = ["#[test]", "proptest!", "models! {"];
+        let has_tests = in_kernel || marks.iter().any(|mark| text.contains(mark));
         for function in declared(text, "fn ") {
             if has_tests {
                 self.tests.insert(function.to_owned());
