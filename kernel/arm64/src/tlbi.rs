@@ -146,9 +146,8 @@ impl Pieces {
         if !self.ranges || !aligned || self.pages < 2 {
             return None;
         }
-        let scale = (0..4u8)
-            .rev()
-            .find(|&scale| self.pages >= range_pages(0, scale))?;
+        // The coarsest scale of which one unit, 2^(5 * scale + 1) pages, fits.
+        let scale = ((self.pages.ilog2() - 1) / 5).min(3) as u8;
         let units = (self.pages >> (5 * u32::from(scale) + 1)).min(32);
         Some((units as u8 - 1, scale))
     }

@@ -41,7 +41,7 @@ fn measure() -> Vec<Cost> {
         Cost {
             goal: Some(GOAL_FAULT),
             ..cost(
-                "first write to a page, mean of 1024 in blocks of 64 KiB",
+                "first write to a page, mean of 1024 (folios)",
                 pmu::fault_cost(&fresh),
             )
         },
