@@ -155,11 +155,27 @@ pub fn harness_environment(
             checked.elf.unwrap_or_default().into(),
         ),
         ("TESSERA_USER_DIR", folder.into()),
-        ("TESSERA_XTASK", std::env::current_exe()?.into()),
+        ("TESSERA_XTASK", own_copy(workspace)?.into()),
         ("TESSERA_OUT", workspace.scratch()?.join("test-logs").into()),
     ];
     let owned = variables.map(|(name, value)| (name.to_owned(), value));
     Ok(owned.into())
+}
+
+/// A copy of the running program: building the tests of this package replaces the file itself.
+fn own_copy(workspace: &Workspace) -> Result<PathBuf> {
+    let copy = workspace.scratch()?.join("xtask-under-test");
+    let own = std::env::current_exe()?;
+    // Replaced by a build meanwhile, it is still there for the process that runs it.
+    let own = match own.exists() {
+        true => own,
+        false => PathBuf::from("/proc/self/exe"),
+    };
+    // Written aside and renamed, since an earlier copy may still run.
+    let aside = copy.with_extension(std::process::id().to_string());
+    std::fs::copy(&own, &aside).with_context(|| format!("cannot copy {}", own.display()))?;
+    std::fs::rename(&aside, &copy)?;
+    Ok(copy)
 }
 
 /// `--full` is told to every test binary by a variable; ignored tests are long ones.

@@ -334,22 +334,28 @@ impl<M: Machine> Change<'_, '_, M> {
         any
     }
 
-    /// The same for a folded block. Where its entries differ by the access flag at most, and the
-    /// hardware can change nothing else, the same bits are flipped in all of them.
+    /// The same for a folded block, whose first entry is `pte` and becomes `new`. Where its entries
+    /// differ by the access flag at most, and the hardware can change nothing else, the same bits
+    /// are flipped in all of them.
     #[inline(always)]
-    pub(crate) fn change_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) -> bool {
+    pub(crate) fn change_block(
+        &self,
+        first: usize,
+        pte: Pte,
+        new: Pte,
+        change_to: &impl Fn(Pte) -> Pte,
+    ) -> bool {
         let (cells, block) = (self.words(), self.block());
-        let (pte, size) = (cells.raw(first), self.table.level().size());
+        let size = self.table.level().size();
         let mut differ = 0;
-        let mut wanted = pte;
-        each_of_block(block, |i| {
-            differ |= cells.raw(first + i).raw() ^ wanted.raw();
-            wanted = wanted.further(size);
-        });
-        if differ & Pte::OLD != 0 || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
+        each_of_block(block, |i| differ |= cells.raw(first + i).raw() ^ pte.raw());
+        // The address counts up within the block (law 6).
+        let counted = (block as u64 - 1) * size;
+        let alike = differ & Pte::OLD & !counted == 0;
+        if !alike || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
             return self.change_alike(first, first + block, change_to);
         }
-        let flips = change_to(pte).raw() ^ pte.raw();
+        let flips = new.raw() ^ pte.raw();
         debug_assert_eq!(flips & !Pte::OLD, 0, "the access flag is not changed alike");
         if flips != 0 {
             each_of_block(block, |i| cells.flip(first + i, flips));
@@ -357,13 +363,19 @@ impl<M: Machine> Change<'_, '_, M> {
         flips != 0
     }
 
+    /// Whether the group that begins at `index` is covered as a whole by a change up to `end`.
+    #[inline(always)]
+    pub(crate) fn is_whole(&self, index: usize, end: usize) -> bool {
+        let block = self.block();
+        index & (block - 1) == 0 && end - index >= block
+    }
+
     /// How many entries from `index` on, of at most `count`, a uniform change may treat alike: the
     /// whole of a folded block that is covered. One that is covered in part is unfolded here.
     #[inline(never)]
     pub(crate) fn run(&self, index: usize, count: usize, va: u64, planted_fault: Fault) -> usize {
-        let block = self.block();
-        if index & (block - 1) == 0 && count >= block {
-            return block;
+        if self.is_whole(index, index + count) {
+            return self.block();
         }
         if !planted::is(planted_fault) {
             self.unfold(index, va);

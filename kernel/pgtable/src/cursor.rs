@@ -108,6 +108,7 @@ impl<'g, K: Kind, M: Machine> Cursor<'g, K, M> {
     }
 
     /// The next part of the range.
+    #[inline]
     pub fn visit(&mut self) -> Option<Visit<'g, K, M>> {
         while self.at != self.end {
             if let Some(visit) = self.attempt() {
@@ -118,6 +119,7 @@ impl<'g, K: Kind, M: Machine> Cursor<'g, K, M> {
     }
 
     /// None: another CPU changed the way meanwhile.
+    #[inline]
     fn attempt(&mut self) -> Option<Visit<'g, K, M>> {
         let (space, va, end) = (self.space, self.at, self.end);
         let mut table = space.root(self.section);

@@ -27,16 +27,14 @@ pub(crate) fn flush_kernel<M: Machine>(machine: &M, start: u64, end: u64) -> Flu
 }
 
 /// Most runs of user frames that one step tears out.
-pub const TORN_RUNS: usize = 128;
+pub const TORN_RUNS: usize = 96;
 /// Pages after which no further group is torn out in a step: freeing them, and flushing them one by
 /// one where there are no range operations, has to stay within one stay in the kernel (law 16).
-const TORN_PAGES: u64 = 512;
+const TORN_PAGES: u64 = 256;
 /// Most tables one step tears out.
 pub const TORN_TABLES: usize = 8;
 /// Separate ranges that are flushed apart; more are joined.
 const RANGES: usize = 4;
-/// More entries than this are flushed by dropping the whole identifier.
-const FLUSH_ALL_ENTRIES: u64 = 512;
 
 /// References to the frames of one folio that entries gave up, from a frame on.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +216,7 @@ impl Gather {
             .iter()
             .map(|range| (range.end - range.start) / range.level.size())
             .sum();
-        let whole = self.whole || entries > FLUSH_ALL_ENTRIES;
+        let whole = self.whole || entries > machine.flush_limit();
         space.stats().count_flush(whole);
         if whole {
             return machine.invalidate(Invalidation::Asid(asid));

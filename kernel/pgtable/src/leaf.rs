@@ -340,15 +340,16 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// Whole contiguous blocks stay folded until they are gone.
     pub fn zap(&self, gather: &mut Gather) -> u64 {
         let present = self.mapped();
-        let (mut left, mut flush) = (present, Flush::NOTHING);
-        let (mut i, end) = self.indices();
-        self.write(|change| {
+        let (left, at, flush) = self.write(|change| {
+            let (mut left, mut flush) = (present, Flush::NOTHING);
+            let (mut i, end) = self.indices();
             // What is left of the table may be empty before the part ends.
             let cells = change.words();
             while i < end && left != 0 && gather.has_frame_room() {
                 let group = change.group_end(i, end);
                 let whole = cells.raw(i).is_contiguous()
-                    && change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1;
+                    && (change.is_whole(i, end)
+                        || change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1);
                 let (taken, mapped) = match whole {
                     true => self.take_block(cells, i, gather),
                     false => self.take_pages(cells, i..group, gather),
@@ -359,10 +360,11 @@ impl<M: Machine> Leaf<'_, User, M> {
                 left -= taken;
                 i = group;
             }
+            (left, if left == 0 { end } else { i }, flush)
         });
         self.add_entries(left as i32 - present as i32);
         flush.tell(gather, |index| self.va_of(index));
-        self.va_of(if left == 0 { end } else { i })
+        self.va_of(at)
     }
 
     /// Empties single entries; how many were not none, and whether one mapped a frame.
@@ -445,22 +447,24 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     #[inline(always)]
     fn change_each(&self, gather: &mut Gather, change_to: impl Fn(Pte) -> Pte) {
-        let mut flush = Flush::NOTHING;
-        let (mut i, end) = self.indices();
-        self.write(|change| {
+        let flush = self.write(|change| {
+            let mut flush = Flush::NOTHING;
+            let (mut i, end) = self.indices();
             while i < end {
                 let group = change.group_end(i, end);
                 let raw = change.words().raw(i);
                 let mut whole = raw.is_contiguous()
-                    && change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1;
-                if whole && !change_to(raw).is_valid() {
+                    && (change.is_whole(i, end)
+                        || change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1);
+                let new = change_to(raw);
+                if whole && !new.is_valid() {
                     // An invalid entry is in no block: what one entry recorded for the others is
                     // spread over them first (XC-02).
                     change.unfold(i, self.va_of(i));
                     whole = false;
                 }
                 let changed = match whole {
-                    true => change.change_block(i, &change_to),
+                    true => change.change_block(i, raw, new, &change_to),
                     false => change.change_alike(i, group, &change_to),
                 };
                 if changed {
@@ -471,6 +475,7 @@ impl<M: Machine> Leaf<'_, User, M> {
                 }
                 i = group;
             }
+            flush
         });
         flush.tell(gather, |index| self.va_of(index));
     }
@@ -478,24 +483,36 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// Clears the accessed flag of every page of the part, of a contiguous block's always as a
     /// whole; whether one was set.
     pub fn clear_young(&self, gather: &mut Gather) -> bool {
-        let mut flush = Flush::NOTHING;
-        let (mut i, end) = self.indices();
-        let start = i;
-        self.write(|change| {
+        let start = self.table.index(self.from);
+        let flush = self.write(|change| {
+            let mut flush = Flush::NOTHING;
+            let (mut i, end) = self.indices();
             let cells = change.words();
+            let block = self.table.shape().cont_entries();
             while i < end {
-                let (first, behind) = match cells.raw(i).is_contiguous() {
-                    true => {
-                        let block = self.table.shape().cont_entries();
-                        (i & !(block - 1), change.group_end(i, self.table.entries()))
+                // Only a group that is covered in part matters as to whether it is folded.
+                if block == BLOCK && i & (BLOCK - 1) == 0 {
+                    // In one go while there are whole ones.
+                    while end - i >= BLOCK {
+                        if clear_young_block(cells, i) {
+                            flush.add(i, BLOCK);
+                        }
+                        i += BLOCK;
                     }
+                    if i == end {
+                        break;
+                    }
+                }
+                let (first, behind) = match cells.raw(i).is_contiguous() {
+                    true => (i & !(block - 1), change.group_end(i, self.table.entries())),
                     false => (i, change.group_end(i, end)),
                 };
-                if clear_young_group(cells, first, behind) {
+                if clear_young_each(cells, first..behind) {
                     flush.add(first, behind - first);
                 }
                 i = behind;
             }
+            flush
         });
         // A block may begin before the part.
         let va_of = |index: usize| match index < start {
@@ -542,23 +559,32 @@ impl<M: Machine> Leaf<'_, User, M> {
     }
 }
 
-/// Makes a group of entries old; whether one was young. Most that are looked at are old: they are
-/// read in one go first.
+/// Makes a group of entries old; whether one was young. Most groups that are
+/// looked at are old, and of most others one page is young: they are read in quarters first.
 #[inline(always)]
-fn clear_young_group<M: Machine>(cells: Cells<'_, M>, first: usize, end: usize) -> bool {
-    let mut together = Pte::NONE;
-    if end - first == BLOCK {
-        for i in 0..BLOCK {
-            together = together.or(cells.raw(first + i));
-        }
-    } else {
-        together = (first..end).fold(together, |all, i| all.or(cells.raw(i)));
-    }
-    if !together.young() {
+fn clear_young_block<M: Machine>(cells: Cells<'_, M>, first: usize) -> bool {
+    const QUARTER: usize = BLOCK / 4;
+    let quarter = |q: usize| {
+        let start = first + q * QUARTER;
+        (1..QUARTER).fold(cells.raw(start), |all, i| all.or(cells.raw(start + i)))
+    };
+    let quarters = [quarter(0), quarter(1), quarter(2), quarter(3)];
+    let [a, b, c, d] = quarters;
+    if !a.or(b).or(c.or(d)).young() {
         return false;
     }
     let mut any = false;
-    for i in first..end {
+    for (q, together) in quarters.into_iter().enumerate() {
+        let start = first + q * QUARTER;
+        any |= together.young() && clear_young_each(cells, start..start + QUARTER);
+    }
+    any
+}
+
+#[inline(always)]
+fn clear_young_each<M: Machine>(cells: Cells<'_, M>, indices: Range<usize>) -> bool {
+    let mut any = false;
+    for i in indices {
         let pte = cells.raw(i);
         if pte.young() && pte.is_leaf(Level::L3) {
             cells.make_old(i);

@@ -88,6 +88,13 @@ pub trait Machine: Sync + 'static {
     /// Invalidates and waits for completion on all CPUs. [`Self::before_invalidate`] came before.
     fn invalidate(&self, what: Invalidation);
 
+    /// More entries than this are invalidated by dropping the whole identifier: where there are no
+    /// range operations each costs an instruction of its own, and a bounded stay (law 16).
+    #[inline(always)]
+    fn flush_limit(&self) -> u64 {
+        512
+    }
+
     /// Whether a contiguous block may be made and unmade without an invalidation in between:
     /// FEAT_BBM level 2 on CPUs known never to take a TLB conflict abort for it.
     fn repaints_without_flush(&self) -> bool;

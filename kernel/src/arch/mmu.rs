@@ -120,6 +120,14 @@ impl Machine for Hw {
     }
 
     #[inline]
+    fn flush_limit(&self) -> u64 {
+        match super::cpu::features().tlb_range {
+            true => 512,
+            false => 64,
+        }
+    }
+
+    #[inline]
     fn repaints_without_flush(&self) -> bool {
         super::bbm::repaints_without_flush()
     }
