@@ -82,7 +82,9 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("online", &["65536 KiB brought online"]),
     ("online", &["no RAM is held back"]),
     ("run hello again", &["arg 1: again"]),
-    ("ptdump", &["ffff8000"]),
+    ("ptdump", &["ffff8000", "writable and executable: 0"]),
+    ("ptdump user", &["4 KiB pages", "r-xu", "contiguous"]),
+    ("ptdump nobody", &["ptdump nobody: ptdump, or ptdump user"]),
     ("nonsense", &["nonsense: no such command"]),
     ("", &[]),
 ];

@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use pgtable::Machine;
 use sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use sync::{SpinLock, rank};
 
@@ -31,7 +32,8 @@ meminfo           memory: RAM, reservations, frames, tables
 maps              map of the last program, as it was at its end
 stats             what the last program cost, as JSON
 online            bring RAM online that was held back
-ptdump            the kernel's mappings
+ptdump [user]     mappings of the kernel, or of the last program at its end: merged ranges,
+                  contiguous runs, levels
 quit              stop the machine
 ";
 /// Where the archive keeps programs for `run`.
@@ -43,12 +45,14 @@ static LINE: SpinLock<Line, rank::Leaf> = SpinLock::new(Line::new());
 static LAST_STATUS: AtomicU32 = AtomicU32::new(0);
 static LAST: SpinLock<Last, rank::Leaf> = SpinLock::new(Last {
     maps: String::new(),
+    tables: String::new(),
     stats: String::new(),
 });
 
 /// Texts about the last program.
 struct Last {
     maps: String,
+    tables: String,
     stats: String,
 }
 
@@ -101,14 +105,21 @@ fn start(program: &Program, args: Option<&[u8]>) -> Result<(), ExecFail> {
     Ok(())
 }
 
-/// Keeps the map of a program that has ended, for the prompt.
+/// Keeps the map and the mappings of a program that has ended, for the prompt.
 pub fn remember(process: &Process) {
     if bootargs::get().prompt {
         let mut maps = Growing::default();
         // What fits is kept.
         let _short = process.space().maps(&mut maps);
-        let old = core::mem::replace(&mut LAST.lock().maps, maps.0);
-        drop(old);
+        let mut tables = Growing::default();
+        let stay = ();
+        let table = process.space().table();
+        let _short = table.dump(&mut tables, &table.machine().read_side(&stay));
+        let mut last = LAST.lock();
+        let old_maps = core::mem::replace(&mut last.maps, maps.0);
+        let old_tables = core::mem::replace(&mut last.tables, tables.0);
+        drop(last);
+        drop((old_maps, old_tables));
     }
 }
 
@@ -187,7 +198,11 @@ fn command(line: &str) {
         Some("maps") => show_last(|last| &last.maps),
         Some("stats") => show_last(|last| &last.stats),
         Some("online") => online(),
-        Some("ptdump") => show(memory::dump_kernel),
+        Some("ptdump") => match words.next() {
+            None => show(memory::dump_kernel),
+            Some("user") => show_last(|last| &last.tables),
+            Some(word) => print!("ptdump {word}: ptdump, or ptdump user\n"),
+        },
         Some("quit" | "exit") => power::exit(LAST_STATUS.load(Ordering::Relaxed)),
         Some(word) => print!("{word}: no such command; try help\n"),
     }
