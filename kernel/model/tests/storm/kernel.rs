@@ -162,7 +162,9 @@ impl KernelStorm {
         }
         for cpu in 0..self.machine.cpus() {
             let page = self.rng.below(PAGES);
-            [0, 31, 32, 32 + BLOCK, page].map(|page| self.check_page(cpu, page));
+            for page in [0, 31, 32, 32 + BLOCK, page] {
+                self.check_page(cpu, page);
+            }
         }
     }
 
