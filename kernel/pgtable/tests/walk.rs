@@ -96,7 +96,10 @@ fn every_number_of_levels_and_every_boundary() {
             assert_eq!(visits(&space, from, to), oracle(&space, from, to));
         }
         assert_eq!(frames(&space, 0, top), want, "{levels} levels");
-        assert_eq!(visits(&space, 0, top), oracle(&space, 0, top));
+        // An interpreter takes minutes over that many walks.
+        if !cfg!(miri) || levels == 2 {
+            assert_eq!(visits(&space, 0, top), oracle(&space, 0, top));
+        }
         // Beyond the space there is nothing.
         assert_eq!(visits(&space, top, top + PAGE), []);
         assert_eq!(visits(&space, top - PAGE, top + PAGE).len(), 1);
