@@ -35,8 +35,8 @@ impl<M: Machine> PageTable<Kernel, M> {
 }
 
 impl<M: Machine> KernelEdit<'_, M> {
-    /// Maps `range` to consecutive memory from `pa` with the largest pages that fit (4 KiB,
-    /// 2 MiB; 1 GiB blocks are left to memory that never changes, D16). Tables on the way are
+    /// Maps `range` to consecutive memory from `pa` with the largest pages that fit (4 KiB; 2 MiB
+    /// where no table is yet; 1 GiB blocks are left to memory that never changes, D16). Tables on the way are
     /// constructed with `init_mm` as their owner.
     ///
     /// # Errors
@@ -74,15 +74,22 @@ impl<M: Machine> KernelEdit<'_, M> {
         attrs: Attrs,
     ) -> Result<u64, TableError> {
         let block = Level::L2.size();
-        let level = match (va | pa.raw()).is_multiple_of(block) && end.wrapping_sub(va) >= block {
+        let mut level = match (va | pa.raw()).is_multiple_of(block) && end.wrapping_sub(va) >= block
+        {
             true => Level::L2,
             false => Level::L3,
         };
         let stay = ();
         let machine = self.space.machine();
         let section = machine.read_side(&stay);
-        let table = self.table(va, level, &section)?;
-        let slot = self.slot(&table, va);
+        let mut table = self.table(va, level, &section)?;
+        let mut slot = self.slot(&table, va);
+        if slot.raw().is_table(level) {
+            // It stayed here after other pages, and keeps the place of a block.
+            level = Level::L3;
+            table = self.table(va, level, &section)?;
+            slot = self.slot(&table, va);
+        }
         if !slot.raw().is_none() {
             return Err(TableError::Occupied);
         }

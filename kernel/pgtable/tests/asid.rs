@@ -177,6 +177,10 @@ fn every_identifier_is_handed_out_once_before_the_first_rollover() {
 }
 
 #[test]
+#[cfg_attr(
+    miri,
+    ignore = "130000 switches, all alike: minutes for an interpreter"
+)]
 fn all_sixteen_bits_are_used() {
     let asids = Asids::<1>::new(16, 1, 1).unwrap();
     let mut last = 0;

@@ -344,6 +344,32 @@ fn kernel_ranges_use_blocks_where_they_fit_and_pages_at_the_edges() {
 }
 
 #[test]
+fn where_kernel_pages_have_been_a_block_comes_as_pages() {
+    let machine = machine();
+    let space = init_mm(machine);
+    let attrs = Attrs::kernel(RW, MemType::Normal);
+    let pa = PhysAddr::new(0x8000_0000);
+    let page = range(KVA + PAGE, KVA + 2 * PAGE);
+    space.edit().map(page, pa, attrs).unwrap();
+    let _nothing_to_free = space.edit().unmap(page);
+    let block = range(KVA, KVA + 0x20_0000);
+    assert_eq!(space.edit().map(block, pa, attrs), Ok(()));
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let last = KVA + 0x20_0000 - PAGE;
+    let seen = space.walk(last, &section);
+    assert!(matches!(
+        seen,
+        Walked::Seen {
+            level: Level::L3,
+            ..
+        }
+    ));
+    let expected = PhysAddr::new(pa.raw() + 511 * PAGE);
+    assert_eq!(seen.address(last, machine.format()), Some(expected));
+}
+
+#[test]
 fn a_kernel_mapping_over_another_is_refused_and_undone() {
     let machine = machine();
     let space = init_mm(machine);

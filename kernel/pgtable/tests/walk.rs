@@ -96,7 +96,10 @@ fn every_number_of_levels_and_every_boundary() {
             assert_eq!(visits(&space, from, to), oracle(&space, from, to));
         }
         assert_eq!(frames(&space, 0, top), want, "{levels} levels");
-        assert_eq!(visits(&space, 0, top), oracle(&space, 0, top));
+        // An interpreter takes minutes over that many walks.
+        if !cfg!(miri) || levels == 2 {
+            assert_eq!(visits(&space, 0, top), oracle(&space, 0, top));
+        }
         // Beyond the space there is nothing.
         assert_eq!(visits(&space, top, top + PAGE), []);
         assert_eq!(visits(&space, top - PAGE, top + PAGE).len(), 1);
@@ -445,7 +448,7 @@ fn shape() -> impl Strategy<Value = Geometry> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 128 },
+        cases: if cfg!(miri) { 2 } else { 128 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -467,7 +470,10 @@ proptest! {
         }
         let mut ends = ends.map(|index| index.index(pages + 1) as u64 * PAGE);
         ends.sort_unstable();
-        let [from, to] = ends;
+        let [from, mut to] = ends;
+        if cfg!(miri) {
+            to = to.min(from + 64 * PAGE);
+        }
         prop_assert_eq!(visits(&space, from, to), oracle(&space, from, to));
         let want: BTreeMap<_, _> = mapped.range(from..to).map(|(&p, &f)| (p, f)).collect();
         prop_assert_eq!(frames(&space, from, to), want);

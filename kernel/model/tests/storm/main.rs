@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod cpus;
+mod kernel;
 mod map;
 mod moves;
 mod ops;
@@ -15,6 +16,7 @@ mod world;
 
 use std::time::Instant;
 
+use kernel::KernelStorm;
 use model::{ModelMachine, Records, Setup};
 use rng::Rng;
 use world::World;
@@ -26,14 +28,17 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn storm(name: &str, setup: Setup, records: Records, storms: u64) {
-    let machine = ModelMachine::new(6144, setup, records);
-    let given = setting("TESSERA_SEED");
-    let first = given.unwrap_or_else(|| {
+fn seed() -> u64 {
+    setting("TESSERA_SEED").unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         now.map_or(1, |now| now.as_nanos() as u64)
-    });
-    let storms = match given {
+    })
+}
+
+fn storm(name: &str, setup: Setup, records: Records, storms: u64) {
+    let machine = ModelMachine::new(6144, setup, records);
+    let first = seed();
+    let storms = match setting("TESSERA_SEED") {
         Some(_) => 1,
         None => setting("TESSERA_STORMS").unwrap_or(storms),
     };
@@ -103,4 +108,14 @@ fn storm_with_52_bits() {
         ..setup(2)
     };
     storm("LPA2", setup, BY_HARDWARE, 8);
+}
+
+#[test]
+fn storm_over_the_kernels_tables() {
+    let machine = ModelMachine::new(512, setup(4), BY_HARDWARE);
+    let seed = seed();
+    println!("kernel: TESSERA_SEED={seed}");
+    let mut storm = KernelStorm::new(machine, seed);
+    (0..OPERATIONS).for_each(|_| storm.step());
+    storm.end();
 }
