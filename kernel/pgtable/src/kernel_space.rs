@@ -36,8 +36,8 @@ impl<M: Machine> PageTable<Kernel, M> {
 
 impl<M: Machine> KernelEdit<'_, M> {
     /// Maps `range` to consecutive memory from `pa` with the largest pages that fit (4 KiB; 2 MiB
-    /// where no table is yet; 1 GiB blocks are left to memory that never changes, D16). Tables on the way are
-    /// constructed with `init_mm` as their owner.
+    /// where no table is yet; 1 GiB blocks are left to memory that never changes, D16). Tables on
+    /// the way are constructed with `init_mm` as their owner.
     ///
     /// # Errors
     /// [`TableError::Occupied`] where something is mapped, [`TableError::NoMemory`],
