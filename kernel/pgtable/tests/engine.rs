@@ -153,6 +153,30 @@ fn every_table_is_described_with_its_level_and_owner() {
     end(space, &Graveyard::new());
 }
 
+/// Descriptors know their level, so that a debug build notices a wrong link at the first step over
+/// it (GUP-22).
+#[cfg(debug_assertions)]
+#[test]
+#[should_panic(expected = "GUP-22")]
+fn a_table_linked_at_another_level_is_noticed() {
+    let machine = machine();
+    // What is broken on purpose is not taken down in order.
+    let space = std::mem::ManuallyDrop::new(user(machine, 23));
+    fill(&space, 0x40_0000).expect("a page");
+    let (stay, mut second) = ((), None);
+    space.trace(0x40_0000, &machine.read_side(&stay), |level, _, pte| {
+        if level == Level::L1 {
+            second = Some(machine.format().table_pa(pte));
+        }
+    });
+    let second = second.expect("a table of level 2").pfn();
+    // SAFETY: nobody else is here; the entry gets its table back.
+    let mut table = unsafe { machine.frames().table_from_entry(second) };
+    table.set_level(Level::L3);
+    let _linked = table.into_entry();
+    let _walked = space.walk(0x40_0000, &machine.read_side(&stay));
+}
+
 #[test]
 fn a_refusing_constructor_unwinds_at_every_level_and_a_retry_works() {
     for refuse_at in 0..3 {

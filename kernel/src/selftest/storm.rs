@@ -1,5 +1,6 @@
 //! Walkers without a lock on the other CPUs, while this one folds and unfolds the block they walk.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
@@ -28,6 +29,9 @@ fn rounds_wanted() -> u64 {
     }
 }
 
+/// Walks for each dump of the tables.
+const WALKS_PER_DUMP: u64 = 64;
+
 /// What the walkers share with the one who changes the block.
 struct Storm {
     space: Loaded,
@@ -39,6 +43,9 @@ struct Storm {
     missed: AtomicU64,
     /// The first address whose walk was wrong.
     wrong: AtomicU64,
+    /// Lines of dumps, and those among them that show what never was.
+    lines: AtomicU64,
+    torn: AtomicU64,
 }
 
 static WANTED: AtomicBool = AtomicBool::new(false);
@@ -59,8 +66,13 @@ fn walk_until_told() {
         return;
     };
     HELPERS.fetch_add(1, Ordering::AcqRel);
+    let mut walks = 0_u64;
     while !storm.stop.load(Ordering::Acquire) {
         storm.walk();
+        walks += 1;
+        if walks.is_multiple_of(WALKS_PER_DUMP) {
+            storm.dump();
+        }
         grace().quiescent(cpu_index());
         sync::relax();
     }
@@ -95,6 +107,19 @@ impl Storm {
         self.missed.fetch_add(missed, Ordering::Relaxed);
     }
 
+    /// The tables as `ptdump` shows them, without a lock (PTE-07).
+    fn dump(&self) {
+        let (stay, mut text) = ((), String::new());
+        let written = self.space.0.table().dump(&mut text, &HW.read_side(&stay));
+        let (mut lines, mut torn) = (0, u64::from(written.is_err()));
+        for line in text.lines() {
+            lines += 1;
+            torn += u64::from(!is_well_formed(line));
+        }
+        self.lines.fetch_add(lines, Ordering::Relaxed);
+        self.torn.fetch_add(torn, Ordering::Relaxed);
+    }
+
     fn protect(&self, start: u64, len: u64, prot: Prot) -> Outcome {
         let Some(range) = VaRange::from_len(VirtAddr::new(start), len) else {
             return check(false, "no range", start);
@@ -106,6 +131,26 @@ impl Storm {
         gather.release(&HW, graveyard(), &flushed);
         check(end == start + len, "a protection ends early", end)
     }
+}
+
+/// Whether a line shows pages of the block, or the block whole, as it may ever have been.
+fn is_well_formed(line: &str) -> bool {
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let Some((from, to)) = line.get(..33).and_then(|range| range.split_once('-')) else {
+        return line == "ranges both writable and executable: 0";
+    };
+    let (Some(from), Some(to)) = (hex(from), hex(to)) else {
+        return false;
+    };
+    let known = VA <= from && from < to && to <= VA + BLOCK && (from | to).is_multiple_of(PAGE);
+    let whole = !line.ends_with(" contiguous") || to - from == BLOCK;
+    let rights = ["rw-u", "r--u"].iter().any(|prot| line.contains(prot));
+    known
+        && rights
+        && whole
+        && line
+            .trim_end_matches(" contiguous")
+            .ends_with(" L3 4 KiB pages")
 }
 
 fn begin() -> Result<Arc<Storm>, Failure> {
@@ -123,6 +168,8 @@ fn begin() -> Result<Arc<Storm>, Failure> {
         seen: AtomicU64::new(0),
         missed: AtomicU64::new(0),
         wrong: AtomicU64::new(0),
+        lines: AtomicU64::new(0),
+        torn: AtomicU64::new(0),
     }))
 }
 
@@ -155,6 +202,12 @@ pub(super) fn walkers_see_a_block_whole_while_it_is_folded_and_unfolded() -> Out
     let seen = storm.seen.load(Ordering::Relaxed);
     let wanted = rounds_wanted();
     check(seen >= wanted, "few walks", seen)?;
+    let (lines, torn) = (
+        storm.lines.load(Ordering::Relaxed),
+        storm.torn.load(Ordering::Relaxed),
+    );
+    check(torn == 0, "PTE-07: a dump shows what never was", torn)?;
+    check(lines > wanted / 64, "few lines of dumps", lines)?;
     let (folds, unfolds) = (storm.space.event("folds"), storm.space.event("unfolds"));
     check(unfolds == wanted, "unfolds", unfolds)?;
     check(folds == wanted + 1, "folds", folds)?;
@@ -169,6 +222,9 @@ fn rounds(storm: &Storm) -> Outcome {
         storm.protect(VA + round % 16 * PAGE, PAGE, Prot::READ)?;
         if round % 8 == 0 {
             storm.walk();
+        }
+        if round % 128 == 0 {
+            storm.dump();
         }
         storm.protect(VA, BLOCK, RW)?;
         grace().quiescent(cpu_index());
