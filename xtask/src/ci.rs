@@ -165,3 +165,49 @@ fn passes(name: &str, step: impl FnOnce() -> Result<Vec<String>>) -> Result<bool
     println!("{word}   {name} ({:.1} s)", started.elapsed().as_secs_f32());
     Ok(complaints.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::commands;
+    use crate::workspace::Workspace;
+
+    /// The features that packages declare, in one directory of packages.
+    fn features(packages: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(packages).expect("a directory").flatten() {
+            let Ok(manifest) = fs::read_to_string(entry.path().join("Cargo.toml")) else {
+                continue;
+            };
+            let section = manifest.split("\n[").find(|s| s.starts_with("features]"));
+            let lines = section.into_iter().flat_map(|text| text.lines().skip(1));
+            let names = lines.filter(|line| !line.starts_with('#'));
+            found.extend(names.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())));
+        }
+    }
+
+    /// PTE-10: handles that cannot be misused say nothing of code that no build compiles. Whoever
+    /// adds a feature adds the build that has it.
+    #[test]
+    fn every_configuration_is_compiled() {
+        let workspace = Workspace::find().expect("the workspace");
+        let mut found = BTreeSet::new();
+        for packages in ["", "kernel", "user"] {
+            features(&workspace.root().join(packages), &mut found);
+        }
+        // `inject` comes with the development dependencies of the host build.
+        let known = ["bench", "inject", "planted"].map(String::from);
+        assert_eq!(found, BTreeSet::from(known));
+        let lines: Vec<String> = commands(&workspace)
+            .iter()
+            .filter(|(name, _)| name.starts_with("clippy"))
+            .map(|(_, command)| xtask::shell::line(command))
+            .collect();
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        for feature in ["bench", "planted"] {
+            assert!(lines.iter().any(|line| line.contains(feature)), "{feature}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The engine on a host machine: the life of tables, changes of user and kernel spaces, walks.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::SeqCst;
 
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, MemType, Prot};
@@ -391,6 +392,54 @@ fn where_kernel_pages_have_been_a_block_comes_as_pages() {
     ));
     let expected = PhysAddr::new(pa.raw() + 511 * PAGE);
     assert_eq!(seen.address(last, machine.format()), Some(expected));
+}
+
+/// No lock of a table serialises them, but the token does (CTOR-09): the table and the count of
+/// its entries lose no change of either.
+#[test]
+fn two_cpus_map_every_other_page_of_one_kernel_table() {
+    let (pages, passes) = if cfg!(miri) { (16, 1) } else { (512, 100) };
+    let machine = machine();
+    let space = init_mm(machine);
+    let attrs = Attrs::kernel(RW, MemType::Normal);
+    let pa = |page: u64| PhysAddr::new(0x8000_0000 + page * PAGE);
+    let at = |page: u64| range(KVA + page * PAGE, KVA + (page + 1) * PAGE);
+    let together = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        for first in 0..2 {
+            let (space, together) = (&space, &together);
+            scope.spawn(move || {
+                together.wait();
+                for pass in 1..=passes {
+                    for page in (first..pages).step_by(2) {
+                        space.edit().map(at(page), pa(page), attrs).expect("room");
+                        if page % 8 < 2 || pass < passes {
+                            let _nothing_to_free = space.edit().unmap(at(page));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let (mut mapped, mut table) = (0, None);
+    for page in 0..pages {
+        let seen = space.walk(KVA + page * PAGE, &section);
+        let expected = (page % 8 >= 2).then_some(pa(page));
+        assert_eq!(seen.address(KVA + page * PAGE, machine.format()), expected);
+        mapped += u32::from(expected.is_some());
+    }
+    space.trace(KVA, &section, |level, _, pte| {
+        if level == Level::L2 {
+            table = Some(machine.format().table_pa(pte));
+        }
+    });
+    let meta = table.and_then(|table| machine.frames().meta(table.pfn()));
+    assert_eq!(
+        meta.map(|meta| meta.table_live().load(SeqCst)),
+        Some(mapped)
+    );
 }
 
 #[test]
