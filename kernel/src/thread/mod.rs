@@ -65,7 +65,7 @@ pub struct Thread {
     pub blocked: AtomicU64,
     /// Signals sent to this thread while blocked.
     pub pending: AtomicU64,
-    /// Where a zero is stored and a futex woken when the thread ends; 0 for nowhere.
+    /// The word that the end of the thread clears and wakes as a futex; 0 for none.
     pub clear_child_tid: AtomicU64,
     /// Head of the robust-futex list; 0 for none.
     pub robust_list: AtomicU64,
