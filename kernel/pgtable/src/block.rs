@@ -2,6 +2,7 @@
 //! table into one, each by break before make (law 5).
 
 use core::marker::PhantomData;
+use core::ops::Deref;
 
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
@@ -16,6 +17,7 @@ use crate::gather::Gather;
 use crate::leaf::{BlockLevel, Moved};
 use crate::lock::Guard;
 use crate::machine::{Machine, Pause};
+use crate::part::Part;
 use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
 use crate::space::{Kind, PageTable, SpaceKind, User};
 use crate::table::{detach, link};
@@ -24,39 +26,20 @@ use crate::walk::step;
 use crate::writer::Writer;
 
 /// The part of a range that one block translates, its table's serialiser held.
-pub struct Block<'g, K: Kind, M: Machine> {
-    space: &'g PageTable<K, M>,
-    table: TableRef<'g>,
-    guard: Guard<'g>,
-    from: u64,
-    to: u64,
+pub struct Block<'g, K: Kind, M: Machine>(Part<'g, K, M>);
+
+impl<'g, K: Kind, M: Machine> Deref for Block<'g, K, M> {
+    type Target = Part<'g, K, M>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
-    pub(crate) fn new(
-        space: &'g PageTable<K, M>,
-        table: TableRef<'g>,
-        guard: Guard<'g>,
-        from: u64,
-        to: u64,
-    ) -> Self {
-        Self {
-            space,
-            table,
-            guard,
-            from,
-            to,
-        }
-    }
-
-    /// First byte of the part.
-    pub fn from(&self) -> u64 {
-        self.from
-    }
-
-    /// First byte behind it.
-    pub fn to(&self) -> u64 {
-        self.to
+    pub(crate) fn new(part: Part<'g, K, M>) -> Self {
+        Self(part)
     }
 
     /// The level of the entry.
@@ -67,11 +50,6 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
     /// The slot of the block, for [`ptep_get`] with [`Self::guard`].
     pub fn slot(&self) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(self.from))
-    }
-
-    /// What is held.
-    pub fn guard(&self) -> &Guard<'g> {
-        &self.guard
     }
 
     /// The entry.

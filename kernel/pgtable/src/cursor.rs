@@ -15,6 +15,7 @@ use crate::block::Block;
 use crate::leaf::Leaf;
 use crate::lock::Guard;
 use crate::machine::{Machine, Pause};
+use crate::part::Part;
 use crate::slot::{ReadSide, TableRef};
 use crate::space::{Kind, PageTable, Special, User, guard};
 use crate::table::link_under;
@@ -150,12 +151,24 @@ impl<'g, K: Kind, M: Machine> Cursor<'g, K, M> {
         if level == Level::L3 {
             let to = end_of(&table, va, end);
             self.at = to;
-            return Some(Visit::Table(Leaf::new(space, table, guard, va, to)));
+            return Some(Visit::Table(Leaf::new(Part {
+                space,
+                table,
+                guard,
+                from: va,
+                to,
+            })));
         }
         let mut to = table.shape().addr_end(va, end, level);
         if !pte.is_none() {
             self.at = to;
-            return Some(Visit::Block(Block::new(space, table, guard, va, to)));
+            return Some(Visit::Block(Block::new(Part {
+                space,
+                table,
+                guard,
+                from: va,
+                to,
+            })));
         }
         while to != end
             && table.index(to) != 0
@@ -250,7 +263,13 @@ impl<M: Machine> PageTable<User, M> {
             va,
             first + Level::L3.size() * table.entries() as u64,
         );
-        Leaf::new(self, table, guard, first, to)
+        Leaf::new(Part {
+            space: self,
+            table,
+            guard,
+            from: first,
+            to,
+        })
     }
 
     /// Locks the table of `level` above `va`, made where it is missing.

@@ -8,15 +8,15 @@ use frame::UserFrame;
 use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
-use core::ops::Range;
+use core::ops::{Deref, Range};
 
 use crate::cells::Cells;
 use crate::contpte::{Change, each_of_block, page};
 use crate::gather::{Flush, Gather};
-use crate::lock::Guard;
 use crate::machine::Machine;
-use crate::slot::{LockedSlot, TableRef, ptep_get};
-use crate::space::{Kind, PageTable, SpaceKind, User};
+use crate::part::Part;
+use crate::slot::{LockedSlot, ptep_get};
+use crate::space::{Kind, SpaceKind, User};
 use crate::value::Value;
 use crate::writer::Writer;
 
@@ -45,51 +45,26 @@ pub enum Accessed {
 }
 
 /// A part of a table of level 3, its serialiser held.
-pub struct Leaf<'g, K: Kind, M: Machine> {
-    space: &'g PageTable<K, M>,
-    table: TableRef<'g>,
-    guard: Guard<'g>,
-    from: u64,
-    to: u64,
+pub struct Leaf<'g, K: Kind, M: Machine>(Part<'g, K, M>);
+
+impl<'g, K: Kind, M: Machine> Deref for Leaf<'g, K, M> {
+    type Target = Part<'g, K, M>;
+
+    #[inline(always)]
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
-    pub(crate) fn new(
-        space: &'g PageTable<K, M>,
-        table: TableRef<'g>,
-        guard: Guard<'g>,
-        from: u64,
-        to: u64,
-    ) -> Self {
-        Self {
-            space,
-            table,
-            guard,
-            from,
-            to,
-        }
-    }
-
-    /// First byte of the part.
-    pub fn from(&self) -> u64 {
-        self.from
-    }
-
-    /// First byte behind it.
-    pub fn to(&self) -> u64 {
-        self.to
+    pub(crate) fn new(part: Part<'g, K, M>) -> Self {
+        Self(part)
     }
 
     /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
     #[inline(always)]
     pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
-    }
-
-    /// What is held.
-    #[inline(always)]
-    pub fn guard(&self) -> &Guard<'g> {
-        &self.guard
     }
 
     /// The entry of `va`.
