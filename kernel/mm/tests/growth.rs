@@ -1,56 +1,21 @@
 //! Spaces that grow: which requests make them, where things go, and what failing leaves behind.
 
+mod common;
+
 use arm64::attrs::Prot;
 use arm64::pte::Format;
+use common::{Space, World};
 use mm::layout::{DEFAULT_END, FRESH_END, MMAP_BASE, task_size};
 use mm::{
-    Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmContext, MmError,
-    RemapFlags, Verb,
+    Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, RemapFlags, Verb,
 };
-use model::HostMachine;
-use pgtable::{Graveyard, Machine};
-
-type Space = mm::Space<HostMachine>;
 
 const PAGE: u64 = 4096;
 const GIB: u64 = 1 << 30;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const NONE: MapFlags = MapFlags::empty();
-const LARGEST: u64 = task_size(Format { lpa2: true });
-
-struct World {
-    machine: &'static HostMachine,
-    graves: &'static Graveyard,
-    context: &'static MmContext<HostMachine>,
-    free: u64,
-}
-
-impl World {
-    fn new(lpa2: bool) -> Self {
-        let machine = HostMachine::new(512, Format { lpa2 }, 1);
-        let graves: &'static Graveyard = Box::leak(Box::default());
-        let context = Box::leak(Box::new(MmContext::new(machine, graves, 8, 1, || 0)));
-        Self {
-            machine,
-            graves,
-            context,
-            free: machine.free_frames(),
-        }
-    }
-
-    fn space(&self) -> Space {
-        Space::new(self.context).expect("a space")
-    }
-
-    fn assert_nothing_lost(&self) {
-        while !self.graves.is_empty() {
-            self.graves.reap(self.machine, 999);
-            self.machine.pass_grace_period(1);
-        }
-        assert_eq!(self.machine.free_frames(), self.free);
-        assert_eq!(self.machine.stats().live(), 0);
-    }
-}
+const WIDE: Format = Format { lpa2: true };
+const LARGEST: u64 = task_size(WIDE);
 
 fn run(space: &Space, verb: Verb) -> Result<u64, MmError> {
     let mut change = space.begin(verb)?;
@@ -101,7 +66,7 @@ fn touch(space: &Space, va: u64) -> FaultOutcome {
 
 #[test]
 fn a_hint_above_the_range_grows_the_space_and_what_was_there_stays() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     let low = map(&space, 0, PAGE, NONE).unwrap();
     assert_eq!((low, levels(&space)), (MMAP_BASE - PAGE, 3));
@@ -125,7 +90,7 @@ fn a_hint_above_the_range_grows_the_space_and_what_was_there_stays() {
 
 #[test]
 fn a_fixed_address_may_be_anywhere_below_the_task_size() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     let last = LARGEST - PAGE;
     assert_eq!(map(&space, last, PAGE, MapFlags::FIXED), Ok(last));
@@ -142,7 +107,7 @@ fn a_fixed_address_may_be_anywhere_below_the_task_size() {
 
 #[test]
 fn without_lpa2_the_task_size_is_the_default_window() {
-    let world = World::new(false);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     let wish = DEFAULT_END + GIB;
     assert_eq!(map(&space, wish, PAGE, NONE), Ok(MMAP_BASE - PAGE));
@@ -160,7 +125,7 @@ fn without_lpa2_the_task_size_is_the_default_window() {
 
 #[test]
 fn nothing_goes_above_the_default_window_without_being_asked_to() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     // The hint counts as a wish only strictly above, as on Linux.
     assert_eq!(map(&space, DEFAULT_END, PAGE, NONE), Ok(MMAP_BASE - PAGE));
@@ -177,7 +142,7 @@ fn nothing_goes_above_the_default_window_without_being_asked_to() {
 
 #[test]
 fn what_does_not_fit_below_goes_above_and_grows_the_space() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     let half = FRESH_END / 2 - GIB;
     let first = map(&space, 0, half, NONE).unwrap();
@@ -198,7 +163,7 @@ fn what_does_not_fit_below_goes_above_and_grows_the_space() {
 
 #[test]
 fn an_address_above_the_range_is_a_hole_like_any_other() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     map(&space, 0, PAGE, NONE).unwrap();
     let hole = FaultOutcome::Segv {
@@ -229,7 +194,7 @@ fn an_address_above_the_range_is_a_hole_like_any_other() {
 
 #[test]
 fn remaps_grow_the_space_for_their_targets() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     let remap = |old, old_len, new_len, flags, new| {
         let verb = Verb::Remap {
@@ -271,7 +236,7 @@ fn remaps_grow_the_space_for_their_targets() {
 
 #[test]
 fn no_memory_for_a_root_is_an_error_without_effects() {
-    let world = World::new(true);
+    let world = World::new(512, WIDE);
     let space = world.space();
     let low = map(&space, 0, PAGE, NONE).unwrap();
     write(&space, low, 1);

@@ -1,64 +1,23 @@
 //! Address spaces on a host machine: verbs against a simple model, errors, faults, accounting.
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use arm64::attrs::Prot;
 use arm64::pte::Format;
+use common::{Space, World};
 use mm::layout::{DEFAULT_END as TASK_SIZE, MMAP_BASE, STACK_LIMIT, STACK_TOP};
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, ImageObject, MapFlags, MapRequest,
-    MmContext, MmError, RemapFlags, SegvCode, Verb,
+    MmError, RemapFlags, SegvCode, Verb,
 };
-use model::HostMachine;
-use pgtable::{Graveyard, Invalidation, Machine};
+use pgtable::Invalidation;
 use proptest::prelude::*;
-
-type Space = mm::Space<HostMachine>;
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10_0000;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-struct World {
-    machine: &'static HostMachine,
-    graves: &'static Graveyard,
-    context: &'static MmContext<HostMachine>,
-    free: u64,
-}
-
-impl World {
-    fn new(pages: u64) -> Self {
-        let machine = HostMachine::new(pages, Format { lpa2: false }, 1);
-        let graves: &'static Graveyard = Box::leak(Box::default());
-        let context = Box::leak(Box::new(MmContext::new(machine, graves, 8, 1, || 0)));
-        Self {
-            machine,
-            graves,
-            context,
-            free: machine.free_frames(),
-        }
-    }
-
-    /// A space that CPU 0 runs.
-    fn space(&self) -> Space {
-        let space = Space::new(self.context).expect("a space");
-        let switched = self.context.asids().switch_to(space.asid_cell(), 0);
-        assert_eq!(switched.asid, space.asid_cell().current());
-        space
-    }
-
-    /// Lets grace periods pass until nothing waits, then compares with the beginning.
-    fn assert_nothing_lost(&self) {
-        while !self.graves.is_empty() {
-            self.graves.reap(self.machine, 999);
-            self.machine.pass_grace_period(1);
-        }
-        assert_eq!(self.machine.free_frames(), self.free);
-        assert_eq!(self.machine.stats().live(), 0);
-        let (made, ended) = self.machine.hook_calls();
-        assert_eq!(made, ended, "law 8");
-    }
-}
 
 fn run(space: &Space, verb: Verb) -> Result<u64, MmError> {
     let mut change = space.begin(verb)?;
@@ -111,7 +70,7 @@ fn touch(space: &Space, va: u64, access: Access) -> FaultOutcome {
 
 #[test]
 fn memory_is_zero_until_written_and_keeps_what_was_written_over_page_borders() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, 4 * PAGE, RW).unwrap();
     assert_eq!(get::<16>(&space, BASE + PAGE - 8), Ok([0; 16]));
@@ -124,7 +83,7 @@ fn memory_is_zero_until_written_and_keeps_what_was_written_over_page_borders() {
 
 #[test]
 fn what_is_not_mapped_or_not_allowed_is_refused_with_its_code() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, PAGE, Prot::READ).unwrap();
     let segv = |code| FaultOutcome::Segv { code };
@@ -154,7 +113,7 @@ fn what_is_not_mapped_or_not_allowed_is_refused_with_its_code() {
 
 #[test]
 fn a_copy_that_runs_into_a_hole_says_how_far_it_came() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, PAGE, RW).unwrap();
     assert_eq!(space.copy_out(BASE + PAGE - 4, b"12345678"), Ok(4));
@@ -164,7 +123,7 @@ fn a_copy_that_runs_into_a_hole_says_how_far_it_came() {
 
 #[test]
 fn mmap_answers_bad_requests_as_linux_does() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     let map = |addr, len, flags| run(&space, Verb::Map(request(addr, len, RW, flags)));
     let none = MapFlags::empty();
@@ -200,7 +159,7 @@ fn mmap_answers_bad_requests_as_linux_does() {
 
 #[test]
 fn the_other_verbs_answer_bad_requests_as_linux_does() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, 2 * PAGE, RW).unwrap();
     map_fixed(&space, BASE + 3 * PAGE, PAGE, RW).unwrap();
@@ -281,7 +240,7 @@ fn the_other_verbs_answer_bad_requests_as_linux_does() {
 
 #[test]
 fn only_one_change_at_a_time_and_faults_wait_for_it() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, 4 * PAGE, RW).unwrap();
     put(&space, BASE, b"x").unwrap();
@@ -316,7 +275,7 @@ fn only_one_change_at_a_time_and_faults_wait_for_it() {
 
 #[test]
 fn unmapping_flushes_before_the_frame_is_free_and_an_empty_range_needs_no_flush() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, 4 * PAGE, RW).unwrap();
     world.machine.take_invalidations();
@@ -371,7 +330,7 @@ fn unmapping_flushes_before_the_frame_is_free_and_an_empty_range_needs_no_flush(
 
 #[test]
 fn the_main_stack_grows_down_to_its_limit_and_keeps_its_distance() {
-    let world = World::new(4096);
+    let world = World::new(4096, Format::NORMAL);
     let space = world.space();
     let flags = MapFlags::FIXED | MapFlags::GROWSDOWN | MapFlags::STACK;
     let start = STACK_TOP - 32 * PAGE;
@@ -413,7 +372,7 @@ fn the_main_stack_grows_down_to_its_limit_and_keeps_its_distance() {
 
 #[test]
 fn an_image_is_read_on_demand_and_written_privately() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let bytes: &'static [u8] = Vec::leak((0..2 * PAGE + 100).map(|i| i as u8 ^ 0x5a).collect());
     let object = ImageObject::new(bytes);
     let space = world.space();
@@ -468,7 +427,7 @@ fn an_image_is_read_on_demand_and_written_privately() {
 
 #[test]
 fn the_break_moves_up_and_down_and_stays_where_it_cannot() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     let brk = |new| run(&space, Verb::Brk { new });
     assert_eq!(brk(BASE), Ok(0), "no program, no break");
@@ -497,7 +456,7 @@ fn the_break_moves_up_and_down_and_stays_where_it_cannot() {
 
 #[test]
 fn areas_split_and_merge_as_maps_shows() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, 3 * PAGE, RW).unwrap();
     map_fixed(&space, BASE + 3 * PAGE, PAGE, RW).unwrap();
@@ -536,7 +495,7 @@ fn areas_split_and_merge_as_maps_shows() {
 
 #[test]
 fn out_of_memory_is_a_definite_answer_and_the_rest_works_on() {
-    let world = World::new(24);
+    let world = World::new(24, Format::NORMAL);
     let space = world.space();
     let flags = MapFlags::FIXED | MapFlags::NORESERVE;
     run(&space, Verb::Map(request(BASE, 64 * PAGE, RW, flags))).unwrap();
@@ -575,7 +534,7 @@ fn out_of_memory_is_a_definite_answer_and_the_rest_works_on() {
 
 #[test]
 fn a_stepped_teardown_leaves_only_the_root_and_the_drop_takes_that() {
-    let world = World::new(2048);
+    let world = World::new(2048, Format::NORMAL);
     let space = world.space();
     let bytes = [1; 8 * PAGE as usize];
     let written = if cfg!(miri) { 100 } else { bytes.len() };
@@ -596,7 +555,7 @@ fn a_stepped_teardown_leaves_only_the_root_and_the_drop_takes_that() {
 
 #[test]
 fn a_fault_with_nothing_to_do_drops_the_translation_that_caused_it() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, PAGE, RW).unwrap();
     touch(&space, BASE, Access::Read);
@@ -618,7 +577,7 @@ fn a_fault_with_nothing_to_do_drops_the_translation_that_caused_it() {
 
 #[test]
 fn the_first_fault_is_kept_with_its_walk_before_and_after() {
-    let world = World::new(512);
+    let world = World::new(512, Format::NORMAL);
     let space = world.space();
     map_fixed(&space, BASE, PAGE, RW).unwrap();
     assert!(space.first_fault().is_none());
@@ -807,7 +766,7 @@ proptest! {
 
     #[test]
     fn any_sequence_of_verbs_agrees_with_a_simple_map(ops in prop::collection::vec(op(), 1..50)) {
-        let world = World::new(512);
+        let world = World::new(512, Format::NORMAL);
         let space = world.space();
         let mut model = Model::new();
         for op in &ops {
