@@ -7,7 +7,7 @@ use frame::UserFrame;
 use model::descriptor::Leaf;
 use model::{ModelMachine, Records, Setup};
 use pgtable::activation::Needs;
-use pgtable::{Gather, Graveyard, LockError, Machine, PageTable, Pause, User};
+use pgtable::{Gather, Graveyard, LockError, Machine, PageTable, Pause, ReadSide, User};
 
 pub const PAGE: u64 = 4096;
 /// Where most scripts play: the beginning of a leaf table.
@@ -97,6 +97,17 @@ impl Stage {
     }
 
     pub fn zap(&self, start: u64, pages: u64) {
+        self.in_steps(start, pages, |rest, gather, section| {
+            self.space.zap(rest, gather, section)
+        });
+    }
+
+    fn in_steps(
+        &self,
+        start: u64,
+        pages: u64,
+        step: impl Fn(VaRange, &mut Gather, &ReadSide<'_>) -> u64,
+    ) {
         let end = start + pages * PAGE;
         self.machine.operation(|| {
             let mut at = start;
@@ -104,25 +115,15 @@ impl Stage {
                 let stay = ();
                 let section = self.machine.read_side(&stay);
                 let mut gather = Gather::new();
-                let rest = range(at, (end - at) / PAGE);
-                at = self.space.zap(rest, &mut gather, &section);
+                at = step(range(at, (end - at) / PAGE), &mut gather, &section);
                 self.flush(&mut gather);
             }
         });
     }
 
     pub fn protect(&self, start: u64, pages: u64, prot: Prot) {
-        let end = start + pages * PAGE;
-        self.machine.operation(|| {
-            let mut at = start;
-            while at < end {
-                let stay = ();
-                let section = self.machine.read_side(&stay);
-                let mut gather = Gather::new();
-                let rest = range(at, (end - at) / PAGE);
-                at = self.space.protect(rest, prot, &mut gather, &section);
-                self.flush(&mut gather);
-            }
+        self.in_steps(start, pages, |rest, gather, section| {
+            self.space.protect(rest, prot, gather, section)
         });
     }
 
