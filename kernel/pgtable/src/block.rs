@@ -239,13 +239,11 @@ impl<M: Machine> PageTable<User, M> {
         let pa = link(child);
         // SAFETY: law 8: constructed, and nobody else knows it before it is linked.
         let table = unsafe { TableRef::new(machine.frames(), block.table.shape(), pa, finer) };
-        let (attrs, from) = (old.attrs(), machine.format().pa(old, block.level()));
-        let contiguous = old.is_valid() && finer == Level::L3;
+        let (format, contiguous) = (machine.format(), finer == Level::L3);
+        let from = format.pa(old, block.level());
         for index in 0..table.entries() {
             let to = PhysAddr::new(from.raw() + index as u64 * finer.size());
-            let pte = machine
-                .format()
-                .leaf(to, attrs.with_contiguous(contiguous), finer);
+            let pte = format.at_level(old, to, finer, contiguous);
             // SAFETY: law 3: nobody else knows the table.
             unsafe { table.locked_slot(index) }.put(&writer, pte);
         }
@@ -309,8 +307,8 @@ impl<M: Machine> PageTable<User, M> {
             let entry = guard.slot(table, i).raw();
             plain(entry) == format.with_pa(plain(first), next, Level::L3)
         });
-        let attrs = plain(first).attrs();
-        (alike || planted::is(Fault::CollapseUnchecked)).then(|| format.leaf(pa, attrs, Level::L2))
+        (alike || planted::is(Fault::CollapseUnchecked))
+            .then(|| format.at_level(plain(first), pa, Level::L2, false))
     }
 
     fn collapse_locked(

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use arm64::addr::PhysAddr;
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
+use arm64::pte::Invalid;
 use common::{
     GIB, MIB2, PAGE, PLAIN, RW, Space, assert_broken_before_made, contiguous, end, entry, folio,
     install, install_folio, machine, pfn_at, protect, range, raw, release, touch, user, walk,
@@ -81,6 +82,34 @@ fn a_block_is_split_and_collapsed_and_keeps_what_was_recorded() {
     assert_broken_before_made(&machine.take_log(), PLAIN);
     assert_eq!(level_at(&space, AT), Some(Level::L2));
     assert!(raw(&space, AT).dirty() && raw(&space, AT).young());
+    assert_eq!(references(&frame, machine), 513);
+    drop(frame);
+    end(space, &graves);
+}
+
+/// Nobody may reach a page before it has tag storage (law 13), however its block is cut.
+#[test]
+fn a_block_without_tag_storage_is_split_into_pages_without() {
+    let (machine, space, graves, frame) = mapped();
+    assert!(touch(&space, AT, true));
+    let waiting = raw(&space, AT).with_tag_storage(false);
+    entry(&space, AT).1.store(waiting.raw(), SeqCst);
+    split(&space, AT).expect("memory");
+    for i in [0, 5, 511] {
+        let pte = raw(&space, AT + i * PAGE);
+        assert!(pte.young() && pte.dirty());
+        assert_eq!(
+            pte.invalid_reason(),
+            Some(Invalid::NoTagStorage),
+            "page {i}"
+        );
+        let place = PhysAddr::new(frame.pfn().start().raw() + i * PAGE);
+        assert_eq!(machine.format().pa(pte, Level::L3), place);
+    }
+    assert!(
+        !collapse(&space, &graves),
+        "what cannot be reached is no block"
+    );
     assert_eq!(references(&frame, machine), 513);
     drop(frame);
     end(space, &graves);

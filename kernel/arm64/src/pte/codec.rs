@@ -98,6 +98,15 @@ impl Format {
         self.frame(pa, attrs, level, true)
     }
 
+    /// The word that maps `pa` at `level` as `pte` (*frame*) does at its own: with its permissions,
+    /// marks and records, without tag storage if it has none, and with `contiguous` as long as it is
+    /// valid.
+    #[inline]
+    pub const fn at_level(self, pte: Pte, pa: PhysAddr, level: Level, contiguous: bool) -> Pte {
+        let attrs = pte.attrs().with_contiguous(contiguous && pte.is_valid());
+        self.frame(pa, attrs, level, pte.0 & NO_TAGS != 0)
+    }
+
     #[inline(always)]
     const fn frame(self, pa: PhysAddr, attrs: Attrs, level: Level, no_tags: bool) -> Pte {
         let kind = self.leaf_type(level);
