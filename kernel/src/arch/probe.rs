@@ -181,56 +181,51 @@ fn probe_base() -> u64 {
     (&raw const probe_vectors).addr() as u64
 }
 
+/// One access at EL0's rights that may fault; its syndrome, 0 if it did not. Arguments: the access,
+/// and the operands of it.
+macro_rules! try_as_user {
+    ($($access:literal),+; $($operands:tt)+) => {{
+        let syndrome: u64;
+        // SAFETY: with EL0's rights this reaches user memory only. A fault returns to the
+        // instruction behind the access with the syndrome in x9; interrupts are masked at EL1, so
+        // nothing else uses the vectors meanwhile.
+        unsafe {
+            asm!(
+                "mrs {old}, vbar_el1",
+                "msr vbar_el1, {probe}",
+                "isb",
+                "mov x9, xzr",
+                $($access,)+
+                "msr vbar_el1, {old}",
+                "isb",
+                old = out(reg) _,
+                probe = in(reg) probe_base(),
+                out("x9") syndrome,
+                out("x10") _,
+                options(nostack),
+                $($operands)+
+            );
+        }
+        syndrome
+    }};
+}
+
 /// As [`load_as_user`], but an access that faults has no value. A real access, which uses whatever
 /// translation the CPU still holds: `AT` would walk anew.
 pub fn try_load_as_user(va: u64) -> Option<u64> {
-    let (value, syndrome): (u64, u64);
-    // SAFETY: with EL0's rights this reaches user memory only. A fault returns to the instruction
-    // behind the access with the syndrome in x9; interrupts are masked at EL1, so nothing else
-    // uses the vectors meanwhile.
-    unsafe {
-        asm!(
-            "mrs {old}, vbar_el1",
-            "msr vbar_el1, {probe}",
-            "isb",
-            "mov x9, xzr",
-            "mov {value}, xzr",
-            "ldtr {value}, [{va}]",
-            "msr vbar_el1, {old}",
-            "isb",
-            old = out(reg) _,
-            probe = in(reg) probe_base(),
-            va = in(reg) va,
-            value = out(reg) value,
-            out("x9") syndrome,
-            out("x10") _,
-            options(nostack),
-        );
-    }
+    let value: u64;
+    let syndrome = try_as_user!(
+        "mov {value}, xzr", "ldtr {value}, [{va}]";
+        va = in(reg) va, value = out(reg) value,
+    );
     (syndrome == 0).then_some(value)
 }
 
 /// As [`store_as_user`]; false if the access faults.
 pub fn try_store_as_user(va: u64, value: u64) -> bool {
-    let syndrome: u64;
-    // SAFETY: as above.
-    unsafe {
-        asm!(
-            "mrs {old}, vbar_el1",
-            "msr vbar_el1, {probe}",
-            "isb",
-            "mov x9, xzr",
-            "sttr {value}, [{va}]",
-            "msr vbar_el1, {old}",
-            "isb",
-            old = out(reg) _,
-            probe = in(reg) probe_base(),
-            va = in(reg) va,
-            value = in(reg) value,
-            out("x9") syndrome,
-            out("x10") _,
-            options(nostack),
-        );
-    }
+    let syndrome = try_as_user!(
+        "sttr {value}, [{va}]";
+        va = in(reg) va, value = in(reg) value,
+    );
     syndrome == 0
 }
