@@ -47,7 +47,7 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
         self.table.level()
     }
 
-    /// The slot of the block, for [`ptep_get`] with [`Self::guard`].
+    /// The slot of the block, for [`ptep_get`] with [`Part::guard`].
     pub fn slot(&self) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(self.from))
     }

@@ -61,7 +61,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         Self(part)
     }
 
-    /// The slot of `va`, for [`ptep_get`] with [`Self::guard`].
+    /// The slot of `va`, for [`ptep_get`] with [`Part::guard`].
     #[inline(always)]
     pub fn slot(&self, va: u64) -> LockedSlot<'_> {
         self.guard.slot(&self.table, self.table.index(va))
@@ -78,7 +78,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         self.table.entry_count_of(self.guard.meta())
     }
 
-    /// Counts entries that are not none; as [`TableRef::add_entries`], with the record at hand.
+    /// Counts entries that are not none; as `TableRef::add_entries`, with the record at hand.
     #[inline(always)]
     fn add_entries(&self, delta: i32) {
         self.table.add_entries_of(self.guard.meta(), delta);
