@@ -7,6 +7,7 @@ use pgtable::{Gather, Machine, ReadSide};
 
 use crate::error::MmError;
 use crate::space::Space;
+use crate::trace::Kind;
 use crate::verbs::map::MapRequest;
 use crate::verbs::remap::{Move, RemapFlags};
 use crate::verbs::{brk, dontneed, map, protect, remap, unmap};
@@ -179,7 +180,9 @@ impl Change {
             return after(space, end, then);
         };
         let mut gather = Gather::new();
+        let from = at;
         let at = space.table().zap(range, &mut gather, section);
+        space.tell(Kind::Zap, from, gather.page_count());
         space.release(&mut gather);
         match at < stop {
             true => Work::Zap { at, end, then },

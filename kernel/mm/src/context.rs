@@ -7,6 +7,8 @@ use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
 use sync::atomic::AtomicU32;
 
+use crate::trace::{Categories, Listener, Tracer};
+
 /// The number of `init_mm`.
 pub const INIT_MM: u32 = 1;
 
@@ -18,6 +20,7 @@ pub struct MmContext<M: Machine> {
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
+    pub(crate) tracer: Tracer,
 }
 
 impl<M: Machine> MmContext<M> {
@@ -40,7 +43,28 @@ impl<M: Machine> MmContext<M> {
             asids: asids.expect("an identifier for every CPU and one more"),
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
+            tracer: Tracer::new(|_| {}),
         }
+    }
+
+    /// With somebody who listens to what happens in its spaces.
+    #[must_use]
+    pub fn traced_by(self, listener: Listener, categories: Categories) -> Self {
+        let tracer = Tracer::new(listener);
+        tracer.choose(categories);
+        Self { tracer, ..self }
+    }
+
+    /// Who listens, and to what.
+    #[inline(always)]
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// What costs are measured with.
+    #[inline]
+    pub fn clock(&self) -> fn() -> u64 {
+        self.clock
     }
 
     /// The identifiers under which spaces are in the TLBs.

@@ -13,6 +13,7 @@ pub mod layout;
 pub mod object;
 pub mod space;
 pub mod stats;
+pub mod trace;
 mod uaccess;
 mod verbs;
 pub mod vma;

@@ -42,10 +42,18 @@ impl Counter {
 }
 
 counters! {
-    /// Faults answered with a page of zeros.
+    /// Faults answered with zeroed memory of the program's own.
     faults_anon,
+    /// Faults answered with the page of zeros that all share.
+    faults_zero,
     /// Faults answered with a page of a program image.
     faults_image,
+    /// Faults answered with a page of shared memory, mapped shared.
+    faults_shared,
+    /// Write faults that copied.
+    faults_cow,
+    /// Write faults that found nobody else using the page.
+    faults_reuse,
     /// Faults that set the access flag or the dirty state.
     faults_access,
     /// Faults that gave an entry the rights of its area.
@@ -58,16 +66,28 @@ counters! {
     faults_bus,
     /// Faults refused: no memory.
     faults_oom,
-    /// Faults met while another change owned the map.
+    /// Faults met while another change owned their part of the map.
     faults_parked,
     /// Of all faults, those taken by the kernel on a program's behalf.
     faults_kernel,
+    /// Of all faults, those that mapped 64 KiB at once.
+    faults_64k,
+    /// Of all faults, those that mapped 2 MiB at once.
+    faults_2m,
+    /// Of all faults, those that also mapped neighbours of the page.
+    faults_around,
+    /// Neighbours that faults mapped.
+    pages_around,
     /// Growths of a stack area.
     stack_growths,
     /// Pages unmapped.
     pages_unmapped,
     /// Pages moved by a remap.
     pages_moved,
+    /// Pages put together into blocks of 2 MiB.
+    pages_collapsed,
+    /// Marks of userfaultfd that outlived the entries they stood in.
+    marks_kept,
     /// Of the faults answered with zeros, those that mapped a folio of sixteen pages.
     faults_folio,
     /// Folios wished for and not to be had: single pages were mapped.
@@ -85,7 +105,11 @@ impl Counters {
     pub fn minor_faults(&self) -> u64 {
         [
             &self.faults_anon,
+            &self.faults_zero,
             &self.faults_image,
+            &self.faults_shared,
+            &self.faults_cow,
+            &self.faults_reuse,
             &self.faults_access,
             &self.faults_reprotect,
         ]

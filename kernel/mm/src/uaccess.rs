@@ -90,6 +90,7 @@ impl<M: Machine> Space<M> {
         if va >= self.task_size() {
             return Err(CopyStop::Fault);
         }
+        self.begin_fault();
         match self.fault(FaultInput {
             va,
             access,

@@ -103,6 +103,7 @@ fn page_fault(access: esr::Access, va: u64) {
     };
     let thread = sched::current();
     let process = thread.process();
+    process.space().begin_fault();
     // This CPU may have the space with fewer levels than it has by now, and the fault may be about
     // that: then it is none. A change costs one retry at the most, as the words agree afterwards.
     if arch::activate::reload_grown(process.space_activation()) {

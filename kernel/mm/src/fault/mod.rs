@@ -21,6 +21,7 @@ use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
 use crate::object::ImageObject;
 use crate::space::{Map, Space};
 use crate::stats::Counter;
+use crate::trace::Kind;
 use crate::vma::{Backing, Vma, VmaFlags};
 use facts::{Access, AreaFacts, Content, EntryFacts, FaultFacts};
 use plan::{Plan, Refusal, plan};
@@ -162,6 +163,7 @@ impl<M: Machine> Space<M> {
                 let mut map = self.map().lock();
                 if map.owned {
                     self.counters().faults_parked.bump();
+                    self.tell_fault(Kind::FaultParked, input, 0);
                     return FaultOutcome::Busy;
                 }
                 self.find(&mut map, input)
@@ -268,7 +270,7 @@ impl<M: Machine> Space<M> {
     ) -> Result<FaultOutcome, Undone> {
         let counters = self.counters();
         let (done, counter): (Result<bool, LockError>, &Counter) = match plan {
-            Plan::Refuse(refusal) => return Ok(self.refuse(refusal)),
+            Plan::Refuse(refusal) => return Ok(self.refuse(refusal, input)),
             Plan::Spurious => {
                 let page = input.va & !(PAGE_SIZE - 1);
                 self.drop_stale(page, page + PAGE_SIZE);
@@ -295,12 +297,31 @@ impl<M: Machine> Space<M> {
                 &counters.faults_anon,
             ),
         };
+        let kind = match plan {
+            Plan::Fill { image: true } => Kind::FaultImage,
+            Plan::Fill { image: false } | Plan::FillBlock => Kind::FaultAnon,
+            Plan::SetAccess { .. } => Kind::FaultAccess,
+            Plan::Reprotect => Kind::FaultReprotect,
+            Plan::Refuse(_) | Plan::Spurious => Kind::FaultSpurious,
+        };
+        let bytes = match plan {
+            Plan::Fill { .. } => PAGE_SIZE,
+            Plan::FillBlock => BLOCK_SIZE,
+            _ => 0,
+        };
         match done {
-            Ok(true) => counter.bump(),
-            Ok(false) => counters.faults_spurious.bump(),
+            Ok(true) => {
+                counter.bump();
+                self.tell_fault(kind, input, bytes);
+            }
+            Ok(false) => {
+                counters.faults_spurious.bump();
+                self.tell_fault(Kind::FaultSpurious, input, 0);
+            }
             Err(LockError::Retired) => return Err(Undone::Retired),
             Err(LockError::Table(_)) => {
                 counters.faults_oom.bump();
+                self.tell_fault(Kind::FaultOom, input, 0);
                 return Ok(FaultOutcome::OutOfMemory);
             }
         }
@@ -321,11 +342,14 @@ impl<M: Machine> Space<M> {
         });
     }
 
-    fn refuse(&self, refusal: Refusal) -> FaultOutcome {
-        match refusal {
-            Refusal::NoArea | Refusal::NoRight => self.counters().faults_segv.bump(),
-            Refusal::BeyondEnd | Refusal::Foreign => self.counters().faults_bus.bump(),
-        }
+    fn refuse(&self, refusal: Refusal, input: FaultInput) -> FaultOutcome {
+        let counters = self.counters();
+        let (counter, kind) = match refusal {
+            Refusal::NoArea | Refusal::NoRight => (&counters.faults_segv, Kind::FaultSegv),
+            Refusal::BeyondEnd | Refusal::Foreign => (&counters.faults_bus, Kind::FaultBus),
+        };
+        counter.bump();
+        self.tell_fault(kind, input, 0);
         match refusal {
             Refusal::NoArea => FaultOutcome::Segv {
                 code: SegvCode::MapErr,
@@ -401,7 +425,10 @@ impl<M: Machine> Space<M> {
         let touched = self.machine().records_access().then_some(input.va);
         let folio = folio.into_user();
         match leaf.install_folio(start, folio, BLOCK_PAGES, attrs, touched) {
-            Ok(()) => self.counters().faults_folio.bump(),
+            Ok(()) => {
+                self.counters().faults_folio.bump();
+                self.counters().faults_64k.bump();
+            }
             // Something is there by now; perhaps not at the address itself.
             Err(_ours) if leaf.get(input.va).is_none() => return Err(Undone::NoFolio),
             Err(_ours) => return Ok(Ok(false)),
