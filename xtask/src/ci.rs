@@ -45,6 +45,7 @@ pub fn run(workspace: &Workspace, options: &Ci) -> Result<u8> {
         let bench = Bench {
             name: None,
             update: false,
+            profile: None,
         };
         if bench::run(workspace, &bench)? != 0 {
             failed.push("benchmarks");

@@ -182,6 +182,10 @@ pub struct Bench {
     /// Write the figures into tests/bench. The commit that does so has to say why they changed
     #[arg(long)]
     pub update: bool,
+    /// Show where the instructions of this row of a program's group go, by function; an annotated
+    /// listing goes to target/tessera/profile/ROW.txt
+    #[arg(long, value_name = "ROW", requires = "name", conflicts_with = "update")]
+    pub profile: Option<String>,
 }
 
 /// Everything a commit must pass: format, lints, docs, tests.

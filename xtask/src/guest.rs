@@ -92,6 +92,10 @@ impl Run {
     }
 }
 
+/// Takes the lines of QEMU's standard error, without their ends, and says which were its own: the
+/// others are complaints.
+pub type Listener = Box<dyn FnMut(&[u8]) -> bool + Send>;
+
 /// A QEMU process and the threads that read from it.
 #[derive(Debug)]
 pub struct Guest {
@@ -111,6 +115,24 @@ impl Guest {
     /// # Errors
     /// QEMU cannot be started, or the log cannot be written.
     pub fn spawn(machine: &Machine, qemu: &Path, raw_log: Option<&Path>) -> Result<Self> {
+        Self::start(machine, qemu, raw_log, Box::new(|_| false))
+    }
+
+    /// As [`Guest::spawn`] for a machine that QEMU traces (`-d`): the trace comes on QEMU's
+    /// standard error, faster than pieces could be made of it, and goes to `listener` line by line.
+    ///
+    /// # Errors
+    /// As [`Guest::spawn`].
+    pub fn spawn_traced(machine: &Machine, qemu: &Path, listener: Listener) -> Result<Self> {
+        Self::start(machine, qemu, None, listener)
+    }
+
+    fn start(
+        machine: &Machine,
+        qemu: &Path,
+        raw_log: Option<&Path>,
+        listener: Listener,
+    ) -> Result<Self> {
         let mut command = tied_to_us(&machine.command(qemu));
         command
             .stdin(Stdio::piped())
@@ -133,7 +155,7 @@ impl Guest {
             thread::spawn(move || read_console(console, &demux, log, &to));
         }
         if let Some(complaints) = child.stderr.take() {
-            thread::spawn(move || read_complaints(complaints, &sender));
+            thread::spawn(move || read_complaints(complaints, listener, &sender));
         }
         let input = child.stdin.take();
         Ok(Self {
@@ -385,15 +407,21 @@ fn piece(found: Found) -> Piece {
     }
 }
 
-fn read_complaints(complaints: impl Read, to: &SyncSender<Piece>) {
-    for line in BufReader::new(complaints)
-        .split(b'\n')
-        .map_while(Result::ok)
+fn read_complaints(complaints: impl Read, mut listener: Listener, to: &SyncSender<Piece>) {
+    let mut complaints = BufReader::with_capacity(1 << 16, complaints);
+    let mut line = Vec::new();
+    while complaints
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|count| count > 0)
     {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if !line.contains(IDLE_WARNING) && to.send(Piece::Complaint(line)).is_err() {
-            return;
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        if !listener(text) {
+            let text = String::from_utf8_lossy(text).into_owned();
+            if !text.contains(IDLE_WARNING) && to.send(Piece::Complaint(text)).is_err() {
+                return;
+            }
         }
+        line.clear();
     }
 }
 

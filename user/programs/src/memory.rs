@@ -101,6 +101,20 @@ impl Area {
         unsafe { syscall(nr::MMAP, [addr, len, prot, flags, usize::MAX, 0]) }
     }
 
+    /// `mmap` of the file `fd` from its beginning over a part, as MAP_FIXED does; the raw answer.
+    pub fn map_file(
+        &self,
+        offset: usize,
+        len: usize,
+        prot: usize,
+        flags: usize,
+        fd: usize,
+    ) -> isize {
+        let addr = self.checked(offset, len);
+        // SAFETY: the range belongs to this area, so only its own bytes change.
+        unsafe { syscall(nr::MMAP, [addr, len, prot, flags | map::FIXED, fd, 0]) }
+    }
+
     /// Maps fresh anonymous memory over a part, as MAP_FIXED does; the raw answer.
     pub fn map_over(&self, offset: usize, len: usize, prot: usize) -> isize {
         self.map_raw(

@@ -108,7 +108,7 @@ pub fn call_cost(number: usize, rounds: u64) -> u64 {
 /// `rounds` system calls in a loop whose other two instructions are those of
 /// [`two_instructions`].
 #[inline(always)]
-fn calls(number: usize, rounds: u64) {
+pub fn calls(number: usize, rounds: u64) {
     #[cfg(target_arch = "aarch64")]
     // SAFETY: all arguments are zero, and the numbers given have no effect then.
     unsafe {

@@ -18,6 +18,7 @@ pub mod nr {
     numbers! {
         FCNTL = 25, 72;
         IOCTL = 29, 16;
+        FTRUNCATE = 46, 77;
         OPENAT = 56, 257;
         CLOSE = 57, 3;
         LSEEK = 62, 8;
@@ -43,6 +44,8 @@ pub mod nr {
         RT_SIGACTION = 134, 13;
         RT_SIGPROCMASK = 135, 14;
         UNAME = 160, 63;
+        GETRUSAGE = 165, 98;
+        PRCTL = 167, 157;
         GETPID = 172, 39;
         GETPPID = 173, 110;
         GETTID = 178, 186;
@@ -52,8 +55,10 @@ pub mod nr {
         CLONE = 220, 56;
         MMAP = 222, 9;
         MPROTECT = 226, 10;
+        MINCORE = 232, 27;
         MADVISE = 233, 28;
         GETRANDOM = 278, 318;
+        MEMFD_CREATE = 279, 319;
     }
 }
 
@@ -65,6 +70,7 @@ pub mod errno {
     )]
     pub const EPERM: isize = 1;
     pub const ENOENT: isize = 2;
+    pub const EIO: isize = 5;
     pub const EBADF: isize = 9;
     pub const EAGAIN: isize = 11;
     pub const ENOMEM: isize = 12;
@@ -100,7 +106,10 @@ pub mod map {
     pub const MREMAP_MAYMOVE: usize = 1;
     pub const MREMAP_FIXED: usize = 2;
     pub const MADV_NORMAL: usize = 0;
+    pub const MADV_RANDOM: usize = 1;
     pub const MADV_DONTNEED: usize = 4;
+    pub const MADV_HUGEPAGE: usize = 14;
+    pub const MADV_NOHUGEPAGE: usize = 15;
 }
 
 /// The page size the programs count on (AT_PAGESZ of this machine).

@@ -19,6 +19,13 @@ pub enum Verdict {
     NoFigure,
     /// It is in the file and was not measured.
     NotMeasured,
+    /// It cannot be measured, and why. A row that never could does not fail the run.
+    Missing {
+        /// The reason.
+        why: String,
+        /// Whether a figure is committed.
+        committed: bool,
+    },
     /// It was measured and is not in the file.
     Unlisted,
 }
@@ -26,7 +33,14 @@ pub enum Verdict {
 impl Verdict {
     /// Whether the run fails for it.
     pub fn fails(&self) -> bool {
-        *self != Self::Fine
+        !matches!(
+            self,
+            Self::Fine
+                | Self::Missing {
+                    committed: false,
+                    ..
+                }
+        )
     }
 }
 
@@ -46,7 +60,7 @@ pub fn all(group: &Group, measured: &BTreeMap<String, Rows>) -> Vec<Judged> {
     let listed = group.rows.iter().map(|row| {
         let now = row.now(measured);
         let verdict = match &now {
-            None => Verdict::NotMeasured,
+            None => missing(row, measured),
             Some(now) => compare(now, row),
         };
         let name = row.title();
@@ -56,7 +70,8 @@ pub fn all(group: &Group, measured: &BTreeMap<String, Rows>) -> Vec<Judged> {
         let mut rows = group.rows.iter();
         rows.any(|row| row.measured == name || row.relative_to.as_deref() == Some(name))
     };
-    let names = measured.values().flatten().map(|row| row.name.as_str());
+    let rows = measured.values().flat_map(|rows| &rows.measured);
+    let names = rows.map(|row| row.name.as_str());
     // Every boot measures the same rows.
     let unlisted: BTreeSet<&str> = names.filter(|name| !is_listed(name)).collect();
     let unlisted = unlisted.into_iter().map(|name| Judged {
@@ -65,6 +80,14 @@ pub fn all(group: &Group, measured: &BTreeMap<String, Rows>) -> Vec<Judged> {
         verdict: Verdict::Unlisted,
     });
     listed.chain(unlisted).collect()
+}
+
+fn missing(row: &Row, measured: &BTreeMap<String, Rows>) -> Verdict {
+    let committed = row.figure.is_some();
+    match row.missing(measured) {
+        Some(why) => Verdict::Missing { why, committed },
+        None => Verdict::NotMeasured,
+    }
 }
 
 fn compare(now: &Now, row: &Row) -> Verdict {
@@ -91,37 +114,64 @@ fn compare(now: &Now, row: &Row) -> Verdict {
     }
 }
 
-/// The table of a group.
+/// The table of a group: with Linux's figures where they are known, else with what the kernel
+/// counts besides instructions.
 pub fn table(group: &Group, judged: &[Judged]) -> String {
     let names = group.rows.iter().map(|row| row.title().len());
     let width = names.max().unwrap_or(0).max(group.name.len());
+    let besides = match group.program {
+        Some(_) => format!("{:>9} {:>6}", "Linux", "ratio"),
+        None => format!("{:>6} {:>6} {:>6}", "TLBI", "DSB", "ISB"),
+    };
     let mut out = format!(
-        "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {:<7} {:>6} {:>6} {:>6}\n",
-        group.name, "figure", "", "committed", "goal", "", "TLBI", "DSB", "ISB"
+        "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {:<7} {besides}\n",
+        group.name, "figure", "", "committed", "goal", "",
     );
     for (row, judged) in group.rows.iter().zip(judged) {
-        out.push_str(&line(row, judged.now.as_ref(), width));
+        out.push_str(&line(row, judged, width, group.program.is_some()));
     }
+    let goals = group.rows.iter().zip(judged);
+    let goals = goals.filter_map(|(row, judged)| met(row, judged));
+    let (met, missed): (Vec<bool>, Vec<bool>) = goals.partition(|met| *met);
+    let all = met.len() + missed.len();
+    out.push_str(&format!("{} of {all} goals are met\n", met.len()));
     out
 }
 
-fn line(row: &Row, now: Option<&Now>, width: usize) -> String {
+/// Whether the row's goal is met, if it has one. What cannot be measured meets none.
+fn met(row: &Row, judged: &Judged) -> Option<bool> {
+    let figure = judged.now.as_ref().map_or(f64::INFINITY, |now| now.figure);
+    Some(figure <= row.goal?)
+}
+
+fn line(row: &Row, judged: &Judged, width: usize, with_linux: bool) -> String {
     let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-    let met = match (now, row.goal) {
-        (Some(now), Some(goal)) if now.figure <= goal => "met",
-        (Some(_), Some(_)) => "NOT MET",
-        _ => "",
+    let met = match met(row, judged) {
+        Some(true) => "met",
+        Some(false) => "NOT MET",
+        None => "",
     };
-    let [tlbi, dsb, isb] = now.map_or([0; 3], |now| now.events);
-    format!(
-        "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {met:<7} {tlbi:>6} {dsb:>6} {isb:>6}  {}\n",
+    let now = judged.now.as_ref();
+    let besides = if with_linux {
+        let ratio = now.zip(row.linux).map(|(now, linux)| now.figure / linux);
+        format!("{:>9} {:>6}", number(row.linux), number(ratio))
+    } else {
+        let [tlbi, dsb, isb] = now.map_or([0; 3], |now| now.events);
+        format!("{tlbi:>6} {dsb:>6} {isb:>6}")
+    };
+    let note = match &judged.verdict {
+        Verdict::Missing { why, .. } => why,
+        _ => &row.note,
+    };
+    let text = format!(
+        "{:<width$}  {:>9} {:<14} {:>9}  {:>7} {met:<7} {besides}  {note}",
         row.title(),
         number(now.map(|now| now.figure)),
         now.map_or("", |now| now.unit.as_str()),
         number(row.figure),
         number(row.goal),
-        row.note,
-    )
+    );
+    format!("{}\n", text.trim_end())
 }
 
 #[cfg(test)]
@@ -192,6 +242,37 @@ mod tests {
                 named("ratio (off)", Verdict::NotMeasured),
             ]
         );
+    }
+
+    #[test]
+    fn what_never_could_be_measured_is_told_and_what_once_could_fails() {
+        let mut group = Group::parse(TEXT).unwrap();
+        group.program = Some("costs".to_owned());
+        let mut run = boots(Vec::new(), Vec::new());
+        let usual = run.get_mut("usual").unwrap();
+        let why = "SKIP: errno 38 at fork".to_owned();
+        usual.missing.insert("plain".to_owned(), why.clone());
+        let judged = all(&group, &run);
+        assert!(judged[0].verdict.fails(), "a figure is committed");
+        let shown = table(&group, &judged);
+        assert!(shown.lines().nth(1).unwrap().ends_with(&why), "{shown}");
+        assert!(shown.ends_with("\n0 of 1 goals are met\n"), "{shown}");
+        group.rows[0].figure = None;
+        assert!(!all(&group, &run)[0].verdict.fails());
+    }
+
+    #[test]
+    fn linux_stands_beside_what_a_program_measures() {
+        let mut group = Group::parse(TEXT).unwrap();
+        group.program = Some("costs".to_owned());
+        group.rows[0].linux = Some(46.0);
+        let run = boots(vec![measured("plain", 100, 1150, [0; 3])], Vec::new());
+        let shown = table(&group, &all(&group, &run));
+        assert!(
+            shown.lines().nth(1).unwrap().contains(" 46.00   0.25"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("\n1 of 1 goals are met\n"), "{shown}");
     }
 
     #[test]

@@ -57,7 +57,20 @@ impl Measured {
 const USUAL: &str = "usual";
 
 /// What one boot has measured.
-pub type Rows = Vec<Measured>;
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows {
+    /// Rows with a figure.
+    pub measured: Vec<Measured>,
+    /// Rows without one, and why.
+    pub missing: BTreeMap<String, String>,
+}
+
+impl From<Vec<Measured>> for Rows {
+    fn from(measured: Vec<Measured>) -> Self {
+        let missing = BTreeMap::new();
+        Self { measured, missing }
+    }
+}
 
 /// What was measured for a row of the repository's.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +100,8 @@ pub struct Row {
     pub events: Option<[u64; 3]>,
     /// What is aimed at.
     pub goal: Option<f64>,
+    /// What Linux takes for the same.
+    pub linux: Option<f64>,
     /// What is measured, and under which conditions.
     pub note: String,
 }
@@ -94,9 +109,14 @@ pub struct Row {
 /// A file of `tests/bench`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// What `tessera.bench=` is told.
+    /// What `tessera.bench=` is told, where the kernel measures itself.
     pub name: String,
-    /// The boots, each with words for the kernel's command line.
+    /// The program in `user/programs` that measures; without one the kernel does it itself.
+    pub program: Option<String>,
+    /// RAM, as QEMU writes it, where the usual amount will not do.
+    pub memory: Option<String>,
+    /// The boots, each with words: those of the kernel's command line begin with `tessera.`, the
+    /// others are the program's arguments.
     pub boots: BTreeMap<String, Vec<String>>,
     /// The rows in the order of the table.
     pub rows: Vec<Row>,
@@ -121,6 +141,8 @@ impl Group {
         let rows = value["rows"].as_array().context("no `rows`")?;
         Ok(Self {
             name: value["group"].as_str().context("no `group`")?.to_owned(),
+            program: value["program"].as_str().map(str::to_owned),
+            memory: value["memory"].as_str().map(str::to_owned),
             boots: boots.collect::<Result<_>>()?,
             rows: rows.iter().map(row).collect::<Result<_>>()?,
         })
@@ -138,8 +160,14 @@ impl Group {
             .iter()
             .map(|(name, words)| format!("    {}: {}", json!(name), json!(words)))
             .collect();
+        let options = [("program", &self.program), ("memory", &self.memory)];
+        let options: String = options
+            .iter()
+            .filter_map(|(key, value)| Some((key, value.as_ref()?)))
+            .map(|(key, value)| format!("  {}: {},\n", json!(key), json!(value)))
+            .collect();
         format!(
-            "{{\n  \"group\": {},\n  \"boots\": {{\n{}\n  }},\n  \"rows\": [\n{}\n  ]\n}}\n",
+            "{{\n  \"group\": {},\n{options}  \"boots\": {{\n{}\n  }},\n  \"rows\": [\n{}\n  ]\n}}\n",
             json!(self.name),
             boots.join(",\n"),
             rows.join(",\n"),
@@ -151,13 +179,22 @@ impl Group {
         for row in &mut self.rows {
             if let Some(now) = row.now(measured) {
                 row.figure = Some((now.figure * 100.0).round() / 100.0);
-                row.events = Some(now.events);
+                row.events = self.program.is_none().then_some(now.events);
             }
         }
     }
 }
 
 impl Row {
+    /// Why this row has no figure, if the kernel or the program says so.
+    pub fn missing(&self, measured: &BTreeMap<String, Rows>) -> Option<String> {
+        measured
+            .get(&self.boot)?
+            .missing
+            .get(&self.measured)
+            .cloned()
+    }
+
     /// The name for people: rows of one name in several boots are told apart.
     pub fn title(&self) -> String {
         match self.boot.as_str() {
@@ -169,7 +206,7 @@ impl Row {
     /// What was measured for this row.
     pub fn now(&self, measured: &BTreeMap<String, Rows>) -> Option<Now> {
         let rows = measured.get(&self.boot)?;
-        let find = |name: &str| rows.iter().find(|row| row.name == name);
+        let find = |name: &str| rows.measured.iter().find(|row| row.name == name);
         let found = find(&self.measured)?;
         let (figure, unit) = match &self.relative_to {
             None => (found.cost(), format!("per {}", found.unit)),
@@ -198,6 +235,7 @@ fn row(value: &Value) -> Result<Row> {
         figure: value["figure"].as_f64(),
         events,
         goal: value["goal"].as_f64(),
+        linux: value["linux"].as_f64(),
         note: word("note").unwrap_or_default(),
     })
 }
@@ -216,7 +254,12 @@ fn json_of(row: &Row) -> String {
     }
     field("figure", json!(row.figure));
     field("goal", json!(row.goal));
-    field("events", json!(row.events));
+    if let Some(linux) = row.linux {
+        field("linux", json!(linux));
+    }
+    if row.events.is_some() || row.linux.is_none() {
+        field("events", json!(row.events));
+    }
     field("note", json!(row.note));
     format!("{{{}}}", parts.join(", "))
 }
@@ -250,8 +293,12 @@ pub mod tests {
         }
     }
 
-    pub fn boots(usual: Rows, off: Rows) -> BTreeMap<String, Rows> {
-        [("usual".to_owned(), usual), ("off".to_owned(), off)].into()
+    pub fn boots(usual: Vec<Measured>, off: Vec<Measured>) -> BTreeMap<String, Rows> {
+        [
+            ("usual".to_owned(), usual.into()),
+            ("off".to_owned(), off.into()),
+        ]
+        .into()
     }
 
     #[test]
@@ -261,6 +308,27 @@ pub mod tests {
         assert_eq!(group.rows[1].measured, "alloc");
         assert_eq!(group.text(), TEXT);
         assert_eq!(Group::parse(&group.text()).unwrap(), group);
+    }
+
+    #[test]
+    fn a_group_that_a_program_measures_keeps_what_is_known_of_linux() {
+        let text = TEXT
+            .replace(
+                "\"boots\"",
+                "\"program\": \"mmcosts\",\n  \"memory\": \"2G\",\n  \"boots\"",
+            )
+            .replace("\"events\": [8,8,8]", "\"linux\": 44.5")
+            .replace("\"events\": null", "\"linux\": 1.0");
+        let mut group = Group::parse(&text).unwrap();
+        assert_eq!(group.program.as_deref(), Some("mmcosts"));
+        assert_eq!(group.rows[0].linux, Some(44.5));
+        assert_eq!(group.text(), text);
+        let usual = vec![measured("plain", 512, 4097, [1, 2, 3])];
+        group.update(&boots(usual, Vec::new()));
+        assert_eq!(
+            (group.rows[0].figure, group.rows[0].events),
+            (Some(8.0), None)
+        );
     }
 
     #[test]

@@ -67,6 +67,31 @@ fn output_lines_and_log_are_kept_apart() {
 }
 
 #[test]
+fn a_listener_gets_the_trace_and_complaints_stay_complaints() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = "echo trace 1 >&2; echo oops >&2; printf 'trace 2' >&2";
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let listener = Arc::clone(&heard);
+    let listener = move |line: &[u8]| {
+        let is_trace = line.starts_with(b"trace");
+        if is_trace {
+            lock_lines(&listener).push(String::from_utf8_lossy(line).into_owned());
+        }
+        is_trace
+    };
+    let machine = Machine::new("/kernel").token(TOKEN);
+    let qemu = script(dir.path(), body);
+    let guest = Guest::spawn_traced(&machine, &qemu, Box::new(listener)).unwrap();
+    let run = guest.run(&Limits::secs(60), |_, _| Ok(())).unwrap();
+    assert_eq!(run.complaints, "oops\n");
+    assert_eq!(*lock_lines(&heard), ["trace 1", "trace 2"]);
+}
+
+fn lock_lines(lines: &Mutex<Vec<String>>) -> std::sync::MutexGuard<'_, Vec<String>> {
+    lines.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
 fn a_machine_that_hangs_is_stopped_and_its_process_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let guest = spawn(dir.path(), "echo begun; exec sleep 1000");
