@@ -93,6 +93,14 @@ impl FreshFrame {
         UserFrame::first(frames, pfn)
     }
 
+    /// As [`Self::into_user`], for the pages of memory object `number`.
+    #[inline]
+    pub fn into_object(self, number: u32) -> UserFrame {
+        // SAFETY: the frame comes from a bank.
+        unsafe { self.frames.record(self.pfn) }.set_object(number);
+        self.into_user()
+    }
+
     fn page(&mut self, page: usize) -> *mut u8 {
         assert!(
             page < 1 << self.order,

@@ -14,6 +14,8 @@
 //! The only ways from one row to another are [`FreshFrame::into_user`] and freeing. A table frame
 //! can therefore not be mapped at EL0: nothing produces a `UserFrame` from it.
 //!
+//! [`PageSlots`] keeps user frames where others find them without a lock: the leaves of a page cache.
+//!
 //! [`slab`] makes small objects out of kernel frames. On the host, [`arena`] provides memory that
 //! behaves like a bank of RAM; the allocator is the same code there and in the kernel.
 
@@ -37,6 +39,7 @@ mod memmap;
 mod meta;
 mod percpu;
 mod racy;
+mod slots;
 mod stats;
 mod table;
 mod user;
@@ -49,6 +52,7 @@ pub use fresh::FreshFrame;
 pub use kernel::KernelFrame;
 pub use memmap::{BankError, MAX_BANKS};
 pub use meta::{CLASSES, Class, FrameMeta, SpaceKind, TableState};
+pub use slots::PageSlots;
 pub use stats::{FrameStats, OutOfMemory};
 pub use table::TableFrame;
 pub use user::UserFrame;

@@ -10,7 +10,7 @@
 //! | 5 | 1 | order of the block the frame belongs to |
 //! | 6 | 1 | level of a table plus 2 (level −1 is 1 … level 3 is 5); 0 otherwise |
 //! | 7 | 1 | state of a table: see [`TableState`] |
-//! | 8 | 4 | id of the space that owns a table: 0 none, 1 `init_mm` |
+//! | 8 | 4 | id of the space that owns a table: 0 none, 1 `init_mm`; of the first frame of a block of user frames: number of the memory object they are pages of, 0 none |
 //! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none |
 //! | 13 | 1 | a free frame: 1 heads a block in the buddy lists, 2 is in a per-CPU list |
 //! | 14 | 2 | frames between the head of an allocated block and this one |
@@ -254,7 +254,9 @@ impl FrameMeta {
         }
     }
 
-    /// The id of the space that owns the table in this frame; 0: none.
+    /// The id of the space that owns the table in this frame, or, in the record of the first of a
+    /// block of user frames, the number of the object whose pages they are; 0: none.
+    #[inline]
     pub fn owner(&self) -> u32 {
         self.owner.load(Relaxed)
     }
@@ -341,6 +343,12 @@ impl FrameMeta {
     pub(crate) fn set_owner(&self, space: u32, kind: SpaceKind) {
         self.owner.store(space, Relaxed);
         self.place.store(kind as u32, Relaxed);
+    }
+
+    /// Says which object the pages of a block of user frames are; 0: none.
+    #[inline(always)]
+    pub(crate) fn set_object(&self, number: u32) {
+        self.owner.store(number, Relaxed);
     }
 
     /// Undoes all of the above before the frame goes back.

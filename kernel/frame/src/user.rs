@@ -62,6 +62,12 @@ impl Frames {
     #[inline]
     pub fn try_pin_user(&'static self, pfn: Pfn) -> Option<UserFrame> {
         let meta = self.meta(pfn)?;
+        self.try_pin_record(pfn, meta)
+    }
+
+    /// As [`Self::try_pin_user`], with the record of the frame at hand.
+    #[inline]
+    pub(crate) fn try_pin_record(&'static self, pfn: Pfn, meta: &FrameMeta) -> Option<UserFrame> {
         let head = pfn.raw() - meta.head_offset();
         // SAFETY: a block does not leave its bank backwards: the offset was written for this frame
         // when a block of frames in banks was allocated.
@@ -81,6 +87,17 @@ impl Frames {
             return None;
         }
         Some(frame)
+    }
+
+    /// The object that the user frame `pfn` is a page of, as [`UserFrame::owner`] says it, for who
+    /// has seen an entry that owns a reference and keeps it in place. 0 where there is no such
+    /// frame.
+    pub fn owner_of(&'static self, pfn: Pfn) -> u32 {
+        let Some(meta) = self.meta(pfn) else {
+            return 0;
+        };
+        // SAFETY: as in `try_pin_record`: a block does not leave its bank backwards.
+        unsafe { self.record(Pfn::new(pfn.raw() - meta.head_offset())) }.owner()
     }
 }
 
@@ -134,6 +151,13 @@ impl UserFrame {
             frames: self.frames,
             pfn: self.block().add(page),
         }
+    }
+
+    /// The number of the memory object that the block's pages belong to; 0: they are anonymous.
+    /// It is set when the block enters the object and stays until it is freed.
+    #[inline]
+    pub fn owner(&self) -> u32 {
+        self.head().owner()
     }
 
     /// Whether this is the only reference at this moment. A walker may take another one at any
@@ -251,6 +275,11 @@ impl UserFrame {
     }
 
     #[inline(always)]
+    pub(crate) fn frames(&self) -> &'static Frames {
+        self.frames
+    }
+
+    #[inline(always)]
     fn meta(&self) -> &'static FrameMeta {
         // SAFETY: a user frame comes from a bank.
         unsafe { self.frames.record(self.pfn) }
@@ -286,6 +315,7 @@ impl Drop for UserFrame {
     fn drop(&mut self) {
         let head = self.head();
         if head.refs.dec() {
+            head.set_object(0);
             let class = if head.is(Class::User) {
                 Class::User
             } else {

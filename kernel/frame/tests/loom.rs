@@ -3,7 +3,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p frame --release --test loom`
 #![cfg(loom)]
 
-use frame::{Class, Frames, arena};
+use frame::{Class, Frames, PageSlots, arena};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -148,4 +148,59 @@ fn entries_of_a_published_table_are_seen() {
 #[should_panic(expected = "an entry was missed")]
 fn the_model_sees_a_table_published_too_early() {
     read_published_table(Ordering::Relaxed);
+}
+
+/// A lookup in a page cache against the page's removal and the frame's next life.
+#[test]
+fn a_lookup_gets_the_page_in_the_slot_or_none() {
+    model(|frames| {
+        let contents = Arc::new(Contents(UnsafeCell::new(0)));
+        let slots = Arc::new(PageSlots::new(frames));
+        let page = frames.alloc_fresh(0, false).unwrap().into_object(7);
+        let pfn = page.pfn();
+        slots.put(0, page).unwrap();
+        let (theirs, seen) = (slots.clone(), contents.clone());
+        let reader = thread::spawn(move || {
+            if let Some(frame) = theirs.get(0) {
+                assert_eq!((frame.pfn(), frame.owner()), (pfn, 7));
+                seen.read();
+                drop(frame);
+            }
+        });
+        drop(slots.take(0));
+        // Anonymous memory gets the frame if nobody holds it.
+        let next = frames.alloc_fresh(0, false).unwrap();
+        if next.pfn() == pfn {
+            contents.overwrite();
+        }
+        let next = next.into_user();
+        reader.join().unwrap();
+        assert_eq!(next.owner(), 0);
+        drop(next);
+        drop(slots);
+        assert_eq!(frames.stats().free, PAGES);
+    });
+}
+
+/// A lookup against a page that comes while it looks, in the same frame as the one before.
+#[test]
+fn a_lookup_sees_a_page_with_all_that_was_written_before() {
+    model(|frames| {
+        let contents = Arc::new(Contents(UnsafeCell::new(0)));
+        let slots = Arc::new(PageSlots::new(frames));
+        let (theirs, seen) = (slots.clone(), contents.clone());
+        let reader = thread::spawn(move || {
+            if let Some(frame) = theirs.get(0) {
+                // SAFETY: loom checks that no mutable access is concurrent.
+                seen.0.with(|value| assert_eq!(unsafe { *value }, 1));
+                assert!(theirs.holds(0, frame.pfn()));
+            }
+        });
+        let page = frames.alloc_fresh(0, false).unwrap();
+        contents.overwrite();
+        slots.put(0, page.into_object(7)).unwrap();
+        let second = frames.alloc_fresh(0, false).unwrap().into_object(7);
+        assert!(slots.put(0, second).is_err(), "a slot has one page");
+        reader.join().unwrap();
+    });
 }

@@ -7,6 +7,7 @@ use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
 use sync::atomic::AtomicU32;
 
+use crate::object::Objects;
 use crate::trace::{Categories, Listener, Tracer};
 
 /// The number of `init_mm`.
@@ -17,6 +18,7 @@ pub struct MmContext<M: Machine> {
     pub(crate) machine: &'static M,
     pub(crate) graveyard: &'static Graveyard,
     asids: Asids<MAX_CPUS>,
+    objects: Objects,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
@@ -41,6 +43,7 @@ impl<M: Machine> MmContext<M> {
             machine,
             graveyard,
             asids: asids.expect("an identifier for every CPU and one more"),
+            objects: Objects::new(machine.frames()),
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
             tracer: Tracer::new(|_| {}),
@@ -71,6 +74,12 @@ impl<M: Machine> MmContext<M> {
     #[inline]
     pub fn asids(&self) -> &Asids<MAX_CPUS> {
         &self.asids
+    }
+
+    /// Where memory objects come from.
+    #[inline]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     pub(crate) fn new_id(&self) -> u32 {

@@ -1,4 +1,4 @@
-//! What stands behind mapped memory that is not anonymous.
+//! Program images: objects whose bytes lie in the boot archive.
 
 use arm64::addr::PAGE_SIZE;
 

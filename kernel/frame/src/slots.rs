@@ -1,0 +1,128 @@
+//! Places for user frames that are looked up without a lock: the leaves of a page cache.
+//!
+//! A slot owns one reference to the frame it holds. A lookup is the protocol of a lockless walk
+//! (DESIGN §4): load the slot, take a reference if the frame has any, load the slot again; the same
+//! number means that the reference is to the frame that is in the slot now, another means that it
+//! came and went, and the lookup begins anew. `tests/loom.rs` runs it against [`PageSlots::take`]
+//! and the frame's next life.
+
+use crate::frames::Frames;
+use crate::user::UserFrame;
+use arm64::addr::Pfn;
+use sync::atomic::{AtomicU64, Ordering};
+
+/// An empty slot. A full one has the frame's number plus one.
+const EMPTY: u64 = 0;
+
+/// A row of slots, each empty or with a user frame.
+pub struct PageSlots {
+    frames: &'static Frames,
+    slots: [AtomicU64; Self::COUNT],
+}
+
+impl PageSlots {
+    /// Slots in a row: 256 KiB of pages in 512 bytes. Under loom an atomic is an object, so there
+    /// are few.
+    pub const COUNT: usize = if cfg!(loom) { 2 } else { 64 };
+
+    /// A row of empty slots for frames of `frames`.
+    pub fn new(frames: &'static Frames) -> Self {
+        Self {
+            frames,
+            slots: core::array::from_fn(|_| AtomicU64::new(EMPTY)),
+        }
+    }
+
+    /// A reference to the frame in slot `index`. Takes no lock and waits for nobody: it begins anew
+    /// only when the slot has changed meanwhile.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<UserFrame> {
+        let slot = &self.slots[index];
+        let mut seen = slot.load(Ordering::Acquire);
+        while seen != EMPTY {
+            let pfn = Pfn::new(seen - 1);
+            // SAFETY: only numbers of user frames are put into slots; they are in banks.
+            let meta = unsafe { self.frames.record(pfn) };
+            let frame = self.frames.try_pin_record(pfn, meta);
+            // The pin acquired what the frame's last holder released, and that came after `take`:
+            // a reference to a later life of the frame finds the slot changed.
+            let now = slot.load(Ordering::Acquire);
+            if now == seen {
+                // None: so many references that no more are given out.
+                return frame;
+            }
+            seen = now;
+        }
+        None
+    }
+
+    /// Whether slot `index` holds frame `pfn` at this moment.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn holds(&self, index: usize, pfn: Pfn) -> bool {
+        self.slots[index].load(Ordering::Acquire) == pfn.raw() + 1
+    }
+
+    /// Whether slot `index` is empty at this moment.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    #[inline]
+    pub fn is_empty(&self, index: usize) -> bool {
+        self.slots[index].load(Ordering::Acquire) == EMPTY
+    }
+
+    /// Puts a frame into slot `index`, with the reference.
+    ///
+    /// # Errors
+    /// The frame, if the slot is not empty.
+    ///
+    /// # Panics
+    /// If there is no such slot, or the frame is another machine's.
+    pub fn put(&self, index: usize, frame: UserFrame) -> Result<(), UserFrame> {
+        assert!(
+            core::ptr::eq(self.frames, frame.frames()),
+            "a frame of another allocator"
+        );
+        let full = frame.pfn().raw() + 1;
+        let slot = &self.slots[index];
+        match slot.compare_exchange(EMPTY, full, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                // The slot owns the reference now.
+                let _ = frame.into_entry();
+                Ok(())
+            }
+            Err(_) => Err(frame),
+        }
+    }
+
+    /// Empties slot `index`: the reference that it owned.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn take(&self, index: usize) -> Option<UserFrame> {
+        match self.slots[index].swap(EMPTY, Ordering::AcqRel) {
+            EMPTY => None,
+            // SAFETY: a full slot owns a reference, and this exchange has emptied it.
+            full => Some(unsafe { self.frames.from_entry(Pfn::new(full - 1)) }),
+        }
+    }
+}
+
+impl Drop for PageSlots {
+    fn drop(&mut self) {
+        (0..Self::COUNT).for_each(|index| drop(self.take(index)));
+    }
+}
+
+impl core::fmt::Debug for PageSlots {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let full = (0..Self::COUNT).filter(|&index| !self.is_empty(index));
+        write!(f, "PageSlots({} of {})", full.count(), Self::COUNT)
+    }
+}

@@ -1,0 +1,420 @@
+//! Shared memory.
+
+use core::sync::atomic::Ordering;
+
+use arm64::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
+use frame::slab::{Ref, SlabBox};
+use frame::{FreshFrame, OutOfMemory, UserFrame};
+use sync::atomic::{AtomicU32, AtomicU64};
+use sync::{SpinGuard, SpinLock, rank};
+
+use super::mappings::Mappings;
+use super::store::{Objects, Remains};
+use super::tree::{MAX_PAGES, PageTree};
+
+/// Most bytes of an object.
+pub const MAX_SIZE: u64 = MAX_PAGES << PAGE_SHIFT;
+
+bitflags::bitflags! {
+    /// What may not be done to an object any more (`F_ADD_SEALS`, with its numbers).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Seals: u32 {
+        /// Add seals.
+        const SEAL = 0x01;
+        /// Make it shorter.
+        const SHRINK = 0x02;
+        /// Make it longer.
+        const GROW = 0x04;
+        /// Change contents.
+        const WRITE = 0x08;
+        /// Change contents, but through mappings that exist.
+        const FUTURE_WRITE = 0x10;
+        /// Change whether it can be executed.
+        const EXEC = 0x20;
+    }
+}
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectError {
+    /// No memory.
+    NoMemory,
+    /// More than [`MAX_SIZE`].
+    TooLarge,
+    /// A seal forbids it.
+    Sealed,
+    /// It is mapped writable: writing cannot be sealed.
+    Mapped,
+    /// Another change of its pages is under way: park and begin again.
+    Busy,
+}
+
+/// Why a page did not get into an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SupplyError {
+    /// There is a page already (somewhere in the range of a folio).
+    Raced,
+    /// The object ends before.
+    BeyondEnd,
+    /// No memory for the place it would have.
+    NoMemory,
+}
+
+/// A memory object: what `memfd_create` and `mmap(MAP_SHARED | MAP_ANONYMOUS)` make.
+pub struct MemObject {
+    store: &'static Objects,
+    number: u32,
+    /// Changed under the lock only.
+    size: AtomicU64,
+    seals: AtomicU32,
+    tree: PageTree,
+    state: SpinLock<State, rank::Object>,
+    remains: Option<SlabBox<Remains>>,
+}
+
+struct State {
+    mappings: Mappings,
+    /// Counts steps that moved or copied entries from one mapping to another: a visit of mappings
+    /// that has let the lock go begins again when it has changed.
+    moves: u64,
+    /// A change of many pages is under way.
+    taken: bool,
+}
+
+impl MemObject {
+    pub(super) fn new(
+        store: &'static Objects,
+        number: u32,
+        size: u64,
+        remains: SlabBox<Remains>,
+    ) -> Self {
+        let state = State {
+            mappings: Mappings::default(),
+            moves: 0,
+            taken: false,
+        };
+        Self {
+            store,
+            number,
+            size: AtomicU64::new(size),
+            seals: AtomicU32::new(Seals::SEAL.bits()),
+            tree: PageTree::default(),
+            state: SpinLock::new(state),
+            remains: Some(remains),
+        }
+    }
+
+    /// Its number, which frames of its pages name as their owner; never 0.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Where it comes from.
+    pub fn store(&self) -> &'static Objects {
+        self.store
+    }
+
+    /// Size in bytes.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Pages that hold a byte of it: the first index that faults must not reach.
+    #[inline]
+    pub fn pages(&self) -> u64 {
+        self.size().div_ceil(PAGE_SIZE)
+    }
+
+    /// A reference to page `index` if it is there, without a lock.
+    #[inline]
+    pub fn resident(&self, index: u64) -> Option<UserFrame> {
+        self.tree.get(index)
+    }
+
+    /// References to the pages from `first` on that are there, without a lock, into the places of
+    /// `pages` that are empty. Places for pages beyond the end stay empty.
+    pub fn resident_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
+        let inside = self.pages().saturating_sub(first);
+        let count = usize::try_from(inside).unwrap_or(usize::MAX);
+        let count = count.min(pages.len());
+        self.tree.get_many(first, &mut pages[..count]);
+    }
+
+    /// Whether page `index` is `frame` and inside of the object at this moment: what is looked at
+    /// again under the lock of a table before an entry is made (D5, check 4).
+    #[inline]
+    pub fn holds(&self, index: u64, frame: Pfn) -> bool {
+        index < self.pages() && self.tree.holds(index, frame)
+    }
+
+    /// Pages that are there.
+    pub fn resident_pages(&self) -> u64 {
+        self.tree.resident()
+    }
+
+    /// Makes `frame` page `index`.
+    ///
+    /// # Errors
+    /// [`SupplyError`]; the frame is freed.
+    pub fn supply(&self, index: u64, frame: FreshFrame) -> Result<UserFrame, SupplyError> {
+        debug_assert_eq!(frame.order(), 0, "a folio supplied as a page");
+        self.supply_folio(index, frame)
+    }
+
+    /// Makes the frames of a block the pages from `first` on: all of them, or none.
+    ///
+    /// # Errors
+    /// [`SupplyError`]; the block is freed.
+    pub fn supply_folio(&self, first: u64, block: FreshFrame) -> Result<UserFrame, SupplyError> {
+        self.insert(first, block, Self::pages)
+    }
+
+    /// As [`Self::supply`], beyond the end too: what `FALLOC_FL_KEEP_SIZE` asks for.
+    pub(super) fn preallocate(&self, index: u64, frame: FreshFrame) -> Result<(), SupplyError> {
+        self.insert(index, frame, |_| MAX_PAGES).map(drop)
+    }
+
+    fn insert(
+        &self,
+        first: u64,
+        block: FreshFrame,
+        limit: impl Fn(&Self) -> u64,
+    ) -> Result<UserFrame, SupplyError> {
+        let count = 1 << block.order();
+        let fits = || match first.checked_add(count) {
+            Some(end) if end <= limit(self) => Ok(()),
+            _ => Err(SupplyError::BeyondEnd),
+        };
+        fits()?;
+        self.make_places(first, count)
+            .map_err(|_| SupplyError::NoMemory)?;
+        let frame = block.into_object(self.number);
+        let state = self.state.lock();
+        let supplied = fits().and_then(|()| self.put_all(first, count, &frame));
+        drop(state);
+        supplied.map(|()| frame)
+    }
+
+    fn make_places(&self, first: u64, count: u64) -> Result<(), OutOfMemory> {
+        let mut at = first;
+        while at < first + count {
+            self.tree.prepare(at, self.store)?;
+            at = self.tree.leaf_end(at);
+        }
+        Ok(())
+    }
+
+    /// Called with the lock held, which whoever puts pages holds.
+    fn put_all(&self, first: u64, count: u64, block: &UserFrame) -> Result<(), SupplyError> {
+        if !(first..first + count).all(|index| self.tree.is_absent(index)) {
+            return Err(SupplyError::Raced);
+        }
+        for page in 0..count {
+            let put = self.tree.put(first + page, block.page(page));
+            debug_assert!(put.is_ok(), "a place filled without the lock");
+        }
+        Ok(())
+    }
+
+    /// The seals.
+    pub fn seals(&self) -> Seals {
+        Seals::from_bits_truncate(self.seals.load(Ordering::Acquire))
+    }
+
+    /// Allows sealing, before anybody else knows of the object: it begins with the seals `first`
+    /// instead of [`Seals::SEAL`].
+    pub fn allow_sealing(&self, first: Seals) {
+        self.seals.store(first.bits(), Ordering::Release);
+    }
+
+    /// Adds seals.
+    ///
+    /// # Errors
+    /// [`ObjectError::Sealed`] if there may be no more; [`ObjectError::Mapped`] if writing is to be
+    /// sealed while a shared mapping may write.
+    pub fn add_seals(&self, more: Seals) -> Result<(), ObjectError> {
+        let state = self.state.lock();
+        let seals = self.seals();
+        if seals.contains(Seals::SEAL) {
+            return Err(ObjectError::Sealed);
+        }
+        let writing = more.contains(Seals::WRITE) && !seals.contains(Seals::WRITE);
+        if writing && state.mappings.is_writable() {
+            return Err(ObjectError::Mapped);
+        }
+        self.seals.store((seals | more).bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether contents may not be changed by those who come now.
+    pub fn is_write_sealed(&self) -> bool {
+        self.seals().intersects(Seals::WRITE | Seals::FUTURE_WRITE)
+    }
+
+    /// Whether a change of many pages is under way: what a thread looks at again after it queued
+    /// itself.
+    pub fn is_busy(&self) -> bool {
+        self.state.lock().taken
+    }
+
+    /// Makes the object at least `size` bytes long, as a write at its end does.
+    ///
+    /// # Errors
+    /// [`ObjectError`], with [`ObjectError::Busy`] while pages are being taken out: what is written
+    /// must not be among them.
+    pub fn extend(&self, size: u64) -> Result<(), ObjectError> {
+        if size <= self.size() {
+            return Ok(());
+        }
+        let state = self.state.lock();
+        if size <= self.size() {
+            return Ok(());
+        }
+        if state.taken {
+            return Err(ObjectError::Busy);
+        }
+        self.may_grow(size)?;
+        self.size.store(size, Ordering::Release);
+        Ok(())
+    }
+
+    fn may_grow(&self, size: u64) -> Result<(), ObjectError> {
+        match size > MAX_SIZE {
+            true => Err(ObjectError::TooLarge),
+            false if self.seals().contains(Seals::GROW) => Err(ObjectError::Sealed),
+            false => Ok(()),
+        }
+    }
+
+    /// Locks the object for a step that moves or copies entries from one mapping of it to another,
+    /// and counts the step (D14). Two objects are locked in the order of their addresses.
+    pub fn lock_for_move(&self) -> MoveGuard<'_> {
+        let mut state = self.state.lock_nested((&raw const *self).addr() as u64);
+        state.moves += 1;
+        MoveGuard { _state: state }
+    }
+
+    /// Pieces that the reverse map has.
+    pub fn mapping_count(&self) -> usize {
+        self.state.lock().mappings.len()
+    }
+
+    pub(super) fn tree(&self) -> &PageTree {
+        &self.tree
+    }
+
+    pub(super) fn reserve(&self, places: usize, writable: bool) -> Result<(), ObjectError> {
+        let mut state = self.state.lock();
+        if writable && self.is_write_sealed() {
+            return Err(ObjectError::Sealed);
+        }
+        state.mappings.reserve(places, writable)
+    }
+
+    /// Runs `look` under the lock.
+    pub(super) fn with_mappings<R>(&self, look: impl FnOnce(&mut Mappings) -> R) -> R {
+        look(&mut self.state.lock().mappings)
+    }
+
+    /// As [`Self::with_mappings`], with the count of moves.
+    pub(super) fn visit<R>(&self, look: impl FnOnce(&Mappings, u64) -> R) -> R {
+        let state = self.state.lock();
+        look(&state.mappings, state.moves)
+    }
+}
+
+impl Drop for MemObject {
+    fn drop(&mut self) {
+        let tree = core::mem::take(&mut self.tree);
+        self.store.end(tree, self.remains.take());
+    }
+}
+
+impl core::fmt::Debug for MemObject {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (number, size) = (self.number, self.size());
+        let resident = self.resident_pages();
+        write!(f, "MemObject({number}: {size} bytes, {resident} pages)")
+    }
+}
+
+/// An object locked while entries move. Faults on its pages and visits of its mappings wait.
+#[must_use = "the lock is released at once if the guard is not kept"]
+pub struct MoveGuard<'a> {
+    _state: SpinGuard<'a, State, rank::Object>,
+}
+
+impl core::fmt::Debug for MoveGuard<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("MoveGuard")
+    }
+}
+
+/// The right to change many pages of an object, over many steps. One has it at a time.
+#[derive(Debug)]
+pub(super) struct Turn {
+    object: Ref<MemObject>,
+}
+
+impl Turn {
+    /// Takes the object for a change; `check` decides under the lock and has the first effect.
+    pub(super) fn take(
+        object: &Ref<MemObject>,
+        check: impl FnOnce(&MemObject) -> Result<(), ObjectError>,
+    ) -> Result<Self, ObjectError> {
+        let mut state = object.state.lock();
+        if state.taken {
+            return Err(ObjectError::Busy);
+        }
+        check(object)?;
+        state.taken = true;
+        drop(state);
+        Ok(Self {
+            object: object.clone(),
+        })
+    }
+
+    pub(super) fn object(&self) -> &Ref<MemObject> {
+        &self.object
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.object.state.lock().taken = false;
+    }
+}
+
+/// What a turn may decide when it is taken, and what it does at its end.
+impl MemObject {
+    /// Changes the size, as the holder of the lock.
+    pub(super) fn set_size(&self, size: u64) -> Result<(), ObjectError> {
+        let old = self.size();
+        if size > old {
+            self.may_grow(size)?;
+        } else if size < old && self.seals().contains(Seals::SHRINK) {
+            return Err(ObjectError::Sealed);
+        }
+        self.size.store(size, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the object may become `size` bytes long.
+    pub(super) fn may_become(&self, size: u64) -> Result<(), ObjectError> {
+        match size > self.size() {
+            true => self.may_grow(size),
+            false => Ok(()),
+        }
+    }
+
+    /// The size at the end of a change that held the turn: nobody has made it longer meanwhile.
+    pub(super) fn grow_to(&self, size: u64) -> Result<(), ObjectError> {
+        let _state = self.state.lock();
+        if size > self.size() {
+            self.may_grow(size)?;
+            self.size.store(size, Ordering::Release);
+        }
+        Ok(())
+    }
+}

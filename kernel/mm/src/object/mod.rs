@@ -1,0 +1,28 @@
+//! What stands behind mapped memory that is not anonymous.
+//!
+//! - An [`ImageObject`] is bytes that never change.
+//! - A [`MemObject`] is shared memory: a size and pages that come into being when they are
+//!   touched. Its pages are found without a lock ([`tree`]), its mappings by the reverse map
+//!   ([`mappings`]), and what changes many pages goes in steps ([`resize`], [`punch`],
+//!   [`allocate`]).
+//!
+//! The lock of an object ranks below ownership of a map and above tables (D15).
+
+pub mod allocate;
+pub mod image;
+pub mod mappings;
+pub mod mem;
+pub mod punch;
+pub mod resize;
+pub mod store;
+pub mod tree;
+
+mod visit;
+
+pub use allocate::Allocate;
+pub use image::ImageObject;
+pub use mappings::{Mapper, Room, Unmapping};
+pub use mem::{MAX_SIZE, MemObject, MoveGuard, ObjectError, Seals, SupplyError};
+pub use punch::Punch;
+pub use resize::Resize;
+pub use store::Objects;

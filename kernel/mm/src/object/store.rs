@@ -1,0 +1,133 @@
+//! Where objects come from, and where large ones wait for their end.
+
+use core::sync::atomic::Ordering;
+
+use frame::slab::{Cache, Ref, SlabBox};
+use frame::{Frames, OutOfMemory, PageSlots};
+use sync::SpinLock;
+use sync::atomic::AtomicU32;
+use sync::rank;
+
+use super::mem::MemObject;
+use super::tree::{Inner, PageTree};
+
+/// The memory of all objects of a machine.
+#[derive(Debug)]
+pub struct Objects {
+    frames: &'static Frames,
+    objects: Cache<MemObject>,
+    leaves: Cache<PageSlots>,
+    inners: Cache<Inner>,
+    remains: Cache<Remains>,
+    /// Page trees whose objects have ended.
+    buried: SpinLock<Option<SlabBox<Remains>>, rank::Leaf>,
+    next_number: AtomicU32,
+}
+
+/// What an object leaves: made with it, so that its end needs no memory.
+#[derive(Debug, Default)]
+pub(super) struct Remains {
+    tree: PageTree,
+    next: Option<SlabBox<Self>>,
+}
+
+impl Objects {
+    /// No objects, on `frames`.
+    pub fn new(frames: &'static Frames) -> Self {
+        let new = Self {
+            frames,
+            objects: Cache::new("memory objects"),
+            leaves: Cache::new("page slots"),
+            inners: Cache::new("page nodes"),
+            remains: Cache::new("object remains"),
+            buried: SpinLock::new(None),
+            next_number: AtomicU32::new(0),
+        };
+        new.objects.init(frames);
+        new.leaves.init(frames);
+        new.inners.init(frames);
+        new.remains.init(frames);
+        new
+    }
+
+    /// A new object of `size` bytes, without pages.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn create(&'static self, size: u64) -> Result<Ref<MemObject>, OutOfMemory> {
+        let remains = self.remains.alloc(Remains::default())?;
+        let object = MemObject::new(self, self.new_number(), size, remains);
+        self.objects.alloc_ref(object)
+    }
+
+    /// The frames that pages come from.
+    pub fn frames(&self) -> &'static Frames {
+        self.frames
+    }
+
+    /// Objects that exist.
+    pub fn count(&self) -> u64 {
+        self.objects.stats().objects
+    }
+
+    /// Whether nothing waits for [`Self::reap`].
+    pub fn is_reaped(&self) -> bool {
+        self.buried.lock().is_none()
+    }
+
+    /// Frees about `budget` pages of objects that have ended; true if more are left.
+    pub fn reap(&self, budget: u32) -> bool {
+        let mut left = budget.max(1);
+        while left > 0 {
+            let Some(mut remains) = self.exhume() else {
+                return false;
+            };
+            if !remains.tree.prune(&mut left) {
+                self.bury(remains);
+            }
+        }
+        !self.is_reaped()
+    }
+
+    pub(super) fn new_leaf(&'static self) -> Result<SlabBox<PageSlots>, OutOfMemory> {
+        self.leaves.alloc(PageSlots::new(self.frames))
+    }
+
+    pub(super) fn new_inner(&'static self) -> Result<SlabBox<Inner>, OutOfMemory> {
+        self.inners.alloc(Inner::default())
+    }
+
+    /// Ends a page tree, at once if that is little work.
+    pub(super) fn end(&self, mut tree: PageTree, remains: Option<SlabBox<Remains>>) {
+        let mut at_once = 128;
+        if tree.prune(&mut at_once) {
+            return;
+        }
+        if let Some(mut remains) = remains {
+            remains.tree = tree;
+            self.bury(remains);
+        }
+    }
+
+    fn bury(&self, mut remains: SlabBox<Remains>) {
+        let mut buried = self.buried.lock();
+        remains.next = buried.take();
+        *buried = Some(remains);
+    }
+
+    fn exhume(&self) -> Option<SlabBox<Remains>> {
+        let mut buried = self.buried.lock();
+        let mut first = buried.take()?;
+        *buried = first.next.take();
+        Some(first)
+    }
+
+    /// Numbers are not zero; after 2^32 objects they repeat, and an old one may still be met.
+    fn new_number(&self) -> u32 {
+        let next = |number: u32| Some(number.checked_add(1).unwrap_or(1));
+        let last = self
+            .next_number
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        last.unwrap_or_else(|last| last).checked_add(1).unwrap_or(1)
+    }
+}

@@ -1,0 +1,264 @@
+//! The pages of an object by index: a radix tree that is only ever added to.
+//!
+//! A node is published once and stays until the object ends, so a lookup needs neither a lock nor a
+//! grace period. Small objects have small trees: the height of a page's path depends on its
+//! index alone, so that the first 64 pages are one step away however large the object may become.
+//!
+//! Nodes come from slabs: the fault path makes them.
+
+use core::sync::atomic::Ordering;
+
+use frame::slab::SlabBox;
+use frame::{OutOfMemory, PageSlots, UserFrame};
+use sync::Once;
+use sync::atomic::AtomicU64;
+
+use super::store::Objects;
+
+/// log2 of the children of a node, and of the slots of a leaf.
+const FAN_BITS: u32 = 6;
+const FAN: usize = 1 << FAN_BITS;
+/// Nodes on the longest path.
+const HEIGHTS: usize = 5;
+/// Pages that a tree can have: 2^40 bytes.
+pub const MAX_PAGES: u64 = 1 << 28;
+
+const _: () = assert!(cfg!(loom) || PageSlots::COUNT == FAN);
+const _: () = assert!(MAX_PAGES <= 1 << (FAN_BITS as usize * HEIGHTS));
+
+/// What hangs in a place for a node.
+enum Node {
+    Leaf(SlabBox<PageSlots>),
+    Inner(SlabBox<Inner>),
+}
+
+/// A node with children.
+#[derive(Default)]
+pub struct Inner {
+    children: Children,
+}
+
+struct Children([Once<Node>; FAN]);
+
+impl Default for Children {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Once::new()))
+    }
+}
+
+/// The pages of one object.
+#[derive(Default)]
+pub struct PageTree {
+    /// The root of height `h` has the pages from 64^`h` (from 0 for the first) to 64^(`h` + 1).
+    roots: [Once<Node>; HEIGHTS],
+    resident: AtomicU64,
+}
+
+/// The height of the path to page `index`.
+#[inline(always)]
+fn height(index: u64) -> u32 {
+    (index | 1).ilog2() / FAN_BITS
+}
+
+#[inline(always)]
+fn digit(index: u64, height: u32) -> usize {
+    (index >> (height * FAN_BITS)) as usize % FAN
+}
+
+/// The slot of page `index` in its leaf.
+#[inline(always)]
+fn slot(index: u64) -> usize {
+    digit(index, 0)
+}
+
+impl PageTree {
+    /// A reference to page `index`.
+    #[inline]
+    pub fn get(&self, index: u64) -> Option<UserFrame> {
+        self.leaf(index)?.get(slot(index))
+    }
+
+    /// References to pages from `first` on, for each place of `pages` that is empty and whose page
+    /// is resident. One path is walked for each leaf.
+    pub fn get_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
+        let mut at = first;
+        let mut rest = pages;
+        while !rest.is_empty() {
+            let run = rest.len().min(FAN - slot(at));
+            let (now, later) = rest.split_at_mut(run);
+            if let Some(leaf) = self.leaf(at) {
+                for (index, page) in (slot(at)..).zip(now) {
+                    *page = page.take().or_else(|| leaf.get(index));
+                }
+            }
+            at += run as u64;
+            rest = later;
+        }
+    }
+
+    /// Whether page `index` is `frame` at this moment.
+    #[inline]
+    pub fn holds(&self, index: u64, frame: arm64::addr::Pfn) -> bool {
+        self.leaf(index)
+            .is_some_and(|leaf| leaf.holds(slot(index), frame))
+    }
+
+    /// Whether page `index` is not there at this moment.
+    #[inline]
+    pub fn is_absent(&self, index: u64) -> bool {
+        self.leaf(index)
+            .is_none_or(|leaf| leaf.is_empty(slot(index)))
+    }
+
+    /// Pages that are there.
+    pub fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    /// Makes the nodes on the way to page `index`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nodes that were made stay.
+    pub fn prepare(&self, index: u64, store: &'static Objects) -> Result<(), OutOfMemory> {
+        self.make_leaf(index, store).map(drop)
+    }
+
+    /// Puts page `index` into its place.
+    ///
+    /// # Errors
+    /// The frame, if there is a page or [`Self::prepare`] has not made the place.
+    pub fn put(&self, index: u64, frame: UserFrame) -> Result<(), UserFrame> {
+        match self.leaf(index) {
+            None => Err(frame),
+            Some(leaf) => {
+                leaf.put(slot(index), frame)?;
+                self.resident.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes page `index` out.
+    pub fn take(&self, index: u64) -> Option<UserFrame> {
+        let frame = self.leaf(index)?.take(slot(index))?;
+        self.resident.fetch_sub(1, Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// The first index from `from` on at which a page may be: all pages before are absent. It
+    /// looks at one leaf, so the answer may be the first page of the next.
+    pub fn skip_absent(&self, from: u64) -> u64 {
+        let mut at = from;
+        while at < MAX_PAGES {
+            match self.find_leaf(at) {
+                Ok(leaf) => {
+                    let full = (slot(at)..FAN).find(|&index| !leaf.is_empty(index));
+                    return at + (full.unwrap_or(FAN) - slot(at)) as u64;
+                }
+                Err(beyond) => at = beyond,
+            }
+        }
+        MAX_PAGES
+    }
+
+    /// The first index from `from` on at which a page may be missing, within one leaf as
+    /// [`Self::skip_absent`].
+    pub fn skip_present(&self, from: u64) -> u64 {
+        let Some(leaf) = self.leaf(from) else {
+            return from;
+        };
+        let hole = (slot(from)..FAN).find(|&index| leaf.is_empty(index));
+        from + (hole.unwrap_or(FAN) - slot(from)) as u64
+    }
+
+    /// The first index behind the leaf of page `index`.
+    pub fn leaf_end(&self, index: u64) -> u64 {
+        (index | (FAN as u64 - 1)) + 1
+    }
+
+    #[inline]
+    fn leaf(&self, index: u64) -> Option<&PageSlots> {
+        self.find_leaf(index).ok()
+    }
+
+    /// The leaf of page `index`, or the first index that the missing node would not have had.
+    #[inline]
+    fn find_leaf(&self, index: u64) -> Result<&PageSlots, u64> {
+        let mut height = height(index);
+        let beyond = |height: u32| (index | ((1u64 << ((height + 1) * FAN_BITS)) - 1)) + 1;
+        let root = self.roots.get(height as usize).ok_or(MAX_PAGES)?;
+        let mut node = root.get().ok_or_else(|| beyond(height))?;
+        loop {
+            match node {
+                Node::Leaf(leaf) => return Ok(leaf),
+                Node::Inner(inner) => {
+                    let child = &inner.children.0[digit(index, height)];
+                    height -= 1;
+                    node = child.get().ok_or_else(|| beyond(height))?;
+                }
+            }
+        }
+    }
+
+    fn make_leaf(&self, index: u64, store: &'static Objects) -> Result<&PageSlots, OutOfMemory> {
+        let mut height = height(index);
+        let mut place = self.roots.get(height as usize).ok_or(OutOfMemory)?;
+        loop {
+            match place.try_call_once(|| store.node(height))? {
+                Node::Leaf(leaf) => return Ok(leaf),
+                Node::Inner(inner) => {
+                    place = &inner.children.0[digit(index, height)];
+                    height -= 1;
+                }
+            }
+        }
+    }
+
+    /// Frees nodes with the pages in them until `budget` is spent; true when nothing is left.
+    pub fn prune(&mut self, budget: &mut u32) -> bool {
+        self.roots.iter_mut().all(|root| prune(root, budget))
+    }
+}
+
+impl Objects {
+    fn node(&'static self, height: u32) -> Result<Node, OutOfMemory> {
+        match height {
+            0 => self.new_leaf().map(Node::Leaf),
+            _ => self.new_inner().map(Node::Inner),
+        }
+    }
+}
+
+/// Frees what hangs in `place`, leaf by leaf; true when it is empty.
+fn prune(place: &mut Once<Node>, budget: &mut u32) -> bool {
+    match place.get_mut() {
+        None => return true,
+        Some(Node::Leaf(_)) if *budget == 0 => return false,
+        Some(Node::Leaf(_)) => *budget = budget.saturating_sub(FAN as u32),
+        Some(Node::Inner(inner)) => {
+            if !inner
+                .children
+                .0
+                .iter_mut()
+                .all(|child| prune(child, budget))
+            {
+                return false;
+            }
+        }
+    }
+    *place = Once::new();
+    true
+}
+
+impl core::fmt::Debug for PageTree {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "PageTree({} pages)", self.resident())
+    }
+}
+
+impl core::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let children = self.children.0.iter().filter(|child| child.is_completed());
+        write!(f, "Inner({} children)", children.count())
+    }
+}
