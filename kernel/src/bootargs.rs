@@ -5,6 +5,7 @@
 //! typing mistake does not go unseen.
 
 use log::LevelFilter;
+use mm::trace::Categories;
 use pgtable::asid::MIN_BITS;
 use sync::Once;
 use sync::planted::Fault;
@@ -119,6 +120,12 @@ pub struct BootArgs<'a> {
     pub panic: Bug,
     /// `tessera.protect_pgtables=off` clears it: page tables can be written like any memory.
     pub protect_pgtables: bool,
+    /// `tessera.trace=CATEGORY,…|all`: what is traced.
+    pub trace: Categories,
+    /// `tessera.trace_events=N`: events that each CPU keeps, 16 to 1048576.
+    pub trace_events: u32,
+    /// `tessera.describe=1`: a program's areas and mappings are told at its end.
+    pub describe: bool,
     /// `tessera.fault=NAME`: plants a fault, to test the tests. Not understood by an image that
     /// was built without faults to plant.
     pub fault: Option<Fault>,
@@ -142,6 +149,9 @@ impl<'a> BootArgs<'a> {
             asid_bits: None,
             panic: Bug::None,
             protect_pgtables: true,
+            trace: Categories::NONE,
+            trace_events: 4096,
+            describe: false,
             fault: None,
             line,
         };
@@ -178,6 +188,9 @@ impl<'a> BootArgs<'a> {
             "bbm" => self.bbm = bbm(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = bug(value)?,
+            "trace" => self.trace = Categories::parse(value).ok()?,
+            "trace_events" => self.trace_events = trace_events(value)?,
+            "describe" => self.describe = switch(value)?,
             "protect_pgtables" => self.protect_pgtables = on_or_off(value)?,
             #[cfg(feature = "planted")]
             "fault" => self.fault = Some(Fault::named(value)?),
@@ -224,6 +237,11 @@ fn bug(value: &str) -> Option<Bug> {
 fn asid_bits(value: &str) -> Option<u8> {
     let bits = value.parse().ok()?;
     (MIN_BITS..=16).contains(&bits).then_some(bits)
+}
+
+fn trace_events(value: &str) -> Option<u32> {
+    let events = value.parse().ok()?;
+    (16..=1 << 20).contains(&events).then_some(events)
 }
 
 fn selftest(value: &str) -> Option<SelfTest<'_>> {
@@ -274,7 +292,8 @@ mod tests {
         let line = "console=ttyAMA0 tessera.token=0aF9 tessera.icount=1 tessera.prompt=1 \
                     tessera.log=debug tessera.hold=64M tessera.selftest=bbm tessera.snapshot=exit \
                     tessera.af=0 tessera.asid_bits=4 tessera.bbm=2 tessera.panic=1 \
-                    tessera.protect_pgtables=off";
+                    tessera.protect_pgtables=off tessera.trace=zap,fault tessera.trace_events=16 \
+                    tessera.describe=1";
         let args = BootArgs::parse(line);
         assert_eq!(args.token.unwrap().as_str(), "0aF9");
         assert!(args.icount && args.prompt && args.snapshot_exit);
@@ -283,6 +302,8 @@ mod tests {
         assert_eq!(args.bbm, Bbm::Level2);
         assert_eq!((args.hold, args.log), (64 << 20, LevelFilter::Debug));
         assert_eq!(args.selftest, SelfTest::Named("bbm"));
+        assert_eq!(args.trace.to_string(), "fault,zap");
+        assert!(args.describe && args.trace_events == 16);
         assert_eq!(args.unknown().count(), 0);
     }
 
@@ -291,9 +312,11 @@ mod tests {
         let line = "tessera.icont=1 tessera.icount=yes tessera.hold=1T tessera.token=xyz \
                     tessera.log=loud tessera.snapshot=entry tessera.panic other.thing=1 \
                     tessera.panic=loudly tessera.protect_pgtables=1 tessera.fault=NoSuchFault \
-                    tessera.asid_bits=3 tessera.asid_bits=17 tessera.bbm=1";
+                    tessera.asid_bits=3 tessera.asid_bits=17 tessera.bbm=1 \
+                    tessera.trace=zap,zip tessera.trace_events=15 tessera.describe=yes";
         let args = BootArgs::parse(line);
-        assert_eq!(args.unknown().count(), 13);
+        assert_eq!(args.unknown().count(), 16);
+        assert!(args.trace.is_empty() && args.trace_events == 4096);
         assert_eq!(args.asid_bits, None);
         assert_eq!(args.unknown().next(), Some("tessera.icont=1"));
         assert!(!args.icount && args.token.is_none() && args.protect_pgtables);

@@ -17,6 +17,7 @@ pub mod loader;
 pub mod process;
 pub mod prompt;
 pub mod sched;
+pub mod trace;
 pub mod trap;
 
 #[cfg(target_os = "none")]

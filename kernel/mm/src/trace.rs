@@ -83,6 +83,12 @@ impl Categories {
         self.0 & other.0 != 0
     }
 
+    /// As a word, one bit for each category.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether it has none.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
@@ -210,11 +216,12 @@ kinds! {
     ObjectPunch = "object_punch" in Object,
     /// An object's size changed: `arg` is the new one.
     ObjectResize = "object_resize" in Object,
-    /// Translations of a range were invalidated: `arg` bytes from `va` on.
+    /// Translations of a range were invalidated: `arg` bytes from `va` on. An invalidation knows its
+    /// space by the identifier, which is the detail.
     FlushRange = "flush_range" in Flush,
     /// All translations of a space were invalidated.
     FlushSpace = "flush_space" in Flush,
-    /// A table of level `arg` was made.
+    /// A table of level `arg` was made; `va` is its physical address.
     TableMade = "table_made" in Tables,
     /// A table of level `arg` was freed.
     TableFreed = "table_freed" in Tables,
@@ -229,7 +236,8 @@ kinds! {
 pub struct Event {
     /// What happened.
     pub kind: Kind,
-    /// A detail: of a fault, [`fault_detail`]; of a step, 1 if more steps follow.
+    /// A detail: of a fault, [`fault_detail`]; of a step, 1 if more steps follow; of a flush, the
+    /// identifier.
     pub detail: u16,
     /// The number of the space; 0 where none is concerned.
     pub space: u32,

@@ -8,11 +8,13 @@ use arm64::geometry::Level;
 use arm64::pte::Format;
 use arm64::tlbi;
 use frame::Frames;
+use mm::trace::{Event, Kind};
 use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
 use sync::Once;
 use sync::grace::Grace;
 
 use super::{events, memory_ops, table_window};
+use crate::trace;
 
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
@@ -91,6 +93,7 @@ impl Machine for Hw {
     }
 
     fn invalidate(&self, what: Invalidation) {
+        trace::tell(Kind::FlushRange, || flush_event(&what));
         match what {
             Invalidation::Asid(asid) => tlbi_aside1is(tlbi::asid(asid)),
             Invalidation::Range {
@@ -172,6 +175,21 @@ impl Machine for Hw {
 
     fn on_destruct(&self, table: &TableDesc) {
         crate::memory::hooks::on_destruct(table);
+    }
+}
+
+fn flush_event(what: &Invalidation) -> Event {
+    let range = |start: u64, end: u64| (Kind::FlushRange, start, end.wrapping_sub(start));
+    let (detail, (kind, va, bytes)) = match *what {
+        Invalidation::Asid(asid) => (asid, (Kind::FlushSpace, 0, 0)),
+        Invalidation::Range {
+            asid, start, end, ..
+        } => (asid, range(start, end)),
+        Invalidation::Kernel { start, end } => (0, range(start, end)),
+    };
+    Event {
+        detail,
+        ..Event::new(kind, 0, va, bytes)
     }
 }
 

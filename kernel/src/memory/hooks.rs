@@ -4,12 +4,14 @@
 //! in place before the page was handed out. Boot tables pass through them too (CTOR-18), before
 //! anything is protected.
 
+use mm::trace::{Event, Kind};
 use pgtable::{TableDesc, TableError};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::planted::{Fault, is};
 
 use super::protect;
 use crate::arch::table_window;
+use crate::trace;
 
 static CONSTRUCTED: AtomicU64 = AtomicU64::new(0);
 static DESTRUCTED: AtomicU64 = AtomicU64::new(0);
@@ -25,6 +27,7 @@ pub fn on_construct(table: &TableDesc) -> Result<(), TableError> {
         "D16: a table is constructed in a page that can be written"
     );
     CONSTRUCTED.fetch_add(1, Ordering::Relaxed);
+    tell(Kind::TableMade, table);
     Ok(())
 }
 
@@ -32,6 +35,14 @@ pub fn on_construct(table: &TableDesc) -> Result<(), TableError> {
 pub fn on_destruct(table: &TableDesc) {
     debug_assert!(table.pa.is_aligned(4096), "law 8: a table is a page");
     DESTRUCTED.fetch_add(1, Ordering::Relaxed);
+    tell(Kind::TableFreed, table);
+}
+
+fn tell(kind: Kind, table: &TableDesc) {
+    trace::tell(kind, || {
+        let level = i64::from(table.level.number()) as u64;
+        Event::new(kind, table.owner.id, table.pa.raw(), level)
+    });
 }
 
 /// Calls of both hooks so far: constructed, destructed.

@@ -17,8 +17,8 @@ use sync::Once;
 use crate::arch::frames as boot;
 use crate::arch::mmu::{self, HW, Hw};
 use crate::arch::{cpu, heap, time};
-use crate::bootargs;
 use crate::early::{BootInfo, Region, ReservedKind};
+use crate::{bootargs, trace};
 
 pub use mmu::{frames, grace};
 pub use online::{OnlineError, held_bytes, online_held};
@@ -118,7 +118,12 @@ pub fn init(info: &BootInfo, cpus: usize) {
     if wanted.is_some_and(|wanted| wanted != asid_bits) {
         log::warn!("{asid_bits} bits of address-space identifiers are used");
     }
-    CONTEXT.call_once(|| MmContext::new(&HW, &GRAVEYARD, asid_bits, cpus, time::instructions));
+    let args = bootargs::get();
+    let traced = trace::init(args.trace, cpus, args.trace_events as usize);
+    CONTEXT.call_once(|| {
+        MmContext::new(&HW, &GRAVEYARD, asid_bits, cpus, time::instructions)
+            .traced_by(trace::keep, traced)
+    });
     log::debug!(
         "memory: {} KiB of RAM, heap {:?}",
         total >> 10,

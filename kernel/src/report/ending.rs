@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::sched;
 use crate::syscall::native::Growing;
 use crate::work::{Progress, Work};
-use crate::{arch, bootargs, control, memory, prompt};
+use crate::{arch, bootargs, control, memory, prompt, trace};
 
 /// Pages that one step unmaps.
 const BUDGET: u32 = 64;
@@ -110,6 +110,9 @@ fn report(process: &Process) {
         super::ended(&end);
     }
     super::unknown_calls();
+    if bootargs::get().describe {
+        super::describe(process);
+    }
     prompt::remember(process);
 }
 
@@ -161,6 +164,7 @@ fn finish(text: &str, status: u32) -> Progress {
     if leaked != 0 {
         log::warn!("{leaked} frames did not come back after the program");
     }
+    trace::dump();
     prompt::remember_stats(text, &end.0);
     prompt::after_program(status);
     Progress::Done

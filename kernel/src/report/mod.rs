@@ -14,6 +14,7 @@ use crate::process::Process;
 use crate::process::end::{End, signal_name};
 use crate::sched::calls;
 use crate::syscall::names::Name;
+use crate::syscall::native::Growing;
 use crate::{control, memory, println};
 
 /// Exit status for a program that cannot be started, as shells have it.
@@ -84,6 +85,43 @@ pub fn snapshot(process: &Process) {
         }
     }
     control::line(format_args!("snapshot {}", Facts(process)));
+}
+
+/// Tells a machine the areas and the mappings of `process`, a line each: for pictures of them.
+pub fn describe(process: &Process) {
+    let table = process.space().table();
+    let stay = ();
+    let section = table.machine().read_side(&stay);
+    let mut lines = Lines::new("area");
+    // A line that there is no memory for is left out.
+    let _short = process.space().maps(&mut lines);
+    let mut lines = Lines::new("mapping");
+    let _short = table.dump(&mut lines, &section);
+}
+
+/// Makes a control line of each line that is written.
+struct Lines {
+    event: &'static str,
+    line: Growing,
+}
+
+impl Lines {
+    fn new(event: &'static str) -> Self {
+        let line = Growing::default();
+        Self { event, line }
+    }
+}
+
+impl Write for Lines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut pieces = text.split('\n');
+        self.line.write_str(pieces.next().unwrap_or_default())?;
+        pieces.try_for_each(|piece| {
+            control::line(format_args!("{} text={}", self.event, self.line.0));
+            self.line.0.clear();
+            self.line.write_str(piece)
+        })
+    }
 }
 
 /// Writes the first fault of a process: the walk before and after it, and what it cost.

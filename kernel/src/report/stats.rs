@@ -11,9 +11,9 @@ use sync::atomic::{AtomicU64, Ordering};
 use pgtable::Machine;
 
 use crate::arch::{self, table_window, time};
-use crate::memory;
 use crate::process::Process;
 use crate::sched::{calls, cpu, stay};
+use crate::{memory, trace};
 
 /// Counts of CPUs are never reset: a program's are the difference to those at its start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +58,7 @@ pub fn begin() {
     STEALS.store(now.steals, Ordering::Relaxed);
     WINDOWS.store(table_window::opened(), Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
+    trace::begin();
     calls::reset();
     for (level, place) in Level::ALL.into_iter().zip(&TABLES) {
         let (made, freed) = user_tables(level);

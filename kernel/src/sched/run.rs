@@ -1,6 +1,7 @@
 //! Leaving the kernel, choosing threads, run queues, the timer.
 
 use frame::slab::Ref;
+use mm::trace::{Event, Kind};
 use sync::atomic::{AtomicU64, Ordering, fence};
 use sync::{MAX_CPUS, cpu_index};
 
@@ -9,7 +10,7 @@ use super::stay::What;
 use super::{idle, wait};
 use crate::arch::gic::IrqSet;
 use crate::thread::{Step, Thread, resume};
-use crate::{arch, handle, work};
+use crate::{arch, handle, trace, work};
 
 /// Share of a CPU that a thread gets while others wait, in nanoseconds.
 const SLICE_NS: u64 = 4_000_000;
@@ -188,6 +189,10 @@ fn next(cpu: &'static Cpu) -> Option<Ref<Thread>> {
     let thread = pop(cpu).or_else(|| steal(cpu))?;
     thread.starts(arch::time::now(), cpu_index());
     count(&cpu.counters.switches);
+    trace::tell(Kind::Switch, || {
+        let space = thread.process().space().id();
+        Event::new(Kind::Switch, space, 0, thread.tid().into())
+    });
     *cpu.current.lock() = Some(thread.clone());
     Some(thread)
 }

@@ -24,6 +24,7 @@ use crate::sched::stay::What;
 use crate::sched::{self, settle};
 use crate::thread::resume::Stop;
 use crate::thread::{Resume, Step, Thread};
+use crate::trace::Watch;
 
 /// What programs are told is their parent.
 const PARENT: u64 = 1;
@@ -115,7 +116,9 @@ pub fn enter(cpu: &'static Cpu, context: &Context) {
 
 fn call(handler: Handler) {
     let thread = sched::current();
+    let watch = Watch::begin();
     let step = finish(&thread, handler(&Call { thread: &thread }));
+    watch.end_first(&thread, &step);
     settle(&thread, step);
 }
 

@@ -16,6 +16,7 @@ use crate::process::Process;
 use crate::syscall;
 use crate::syscall::native::Text;
 use crate::syscall::personality::poll::Poll;
+use crate::trace::Watch;
 
 /// Pages that one step of a change may work on.
 const CHANGE_BUDGET: u32 = 64;
@@ -178,11 +179,15 @@ fn failed(thread: &Thread, stop: CopyStop) -> Step {
 pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
     match pending {
         Resume::None => Step::Keep,
-        Resume::Call => syscall::again(thread),
+        Resume::Call => watched(thread, || syscall::again(thread)),
         Resume::NativeCall => syscall::native_again(thread),
         Resume::Complete(completion) => completion.step(thread),
-        Resume::Change { change, populate } => step_change(thread, change, populate),
-        Resume::Populate { at, end, result } => step_populate(thread, at, end, result),
+        Resume::Change { change, populate } => {
+            watched(thread, || step_change(thread, change, populate))
+        }
+        Resume::Populate { at, end, result } => {
+            watched(thread, || step_populate(thread, at, end, result))
+        }
         Resume::Transfer(transfer) => transfer.step(thread),
         Resume::Poll(poll) => poll.step(thread),
         Resume::Wake(waking) => waking.step(thread),
@@ -198,6 +203,14 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Text(text) => text.step(thread),
         Resume::Leave(leaving) => leaving.step(thread),
     }
+}
+
+/// Tells of the step, if steps of verbs are traced.
+fn watched(thread: &Ref<Thread>, step: impl FnOnce() -> Step) -> Step {
+    let watch = Watch::begin();
+    let step = step();
+    watch.end(thread, &step);
+    step
 }
 
 /// Does a part of a change; when it is over, wakes who waited for the map.

@@ -31,6 +31,7 @@ mod once;
 mod ownership;
 mod queue;
 mod refcount;
+mod ring;
 mod seqcount;
 mod word;
 
@@ -41,6 +42,7 @@ pub use ownership::{OwnedBy, OwnerId, Ownership};
 pub use queue::{AlreadyQueued, Link, Linked, Queue};
 pub use rank::Rank;
 pub use refcount::RefCount;
+pub use ring::Ring;
 pub use seqcount::{SeqCount, SeqWrite};
 pub use word::{LockWord, WordGuard};
 

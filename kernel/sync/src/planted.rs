@@ -103,6 +103,8 @@ faults! {
     LeaveWindowOpen,
     /// A table page is not turned read-only by its constructor.
     LeaveTableWritable,
+    /// A reader of a ring takes a record without a look whether it is being overwritten.
+    ReadOverwritten,
 }
 
 impl Fault {

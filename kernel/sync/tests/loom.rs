@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicUsize as Uncontrolled;
 use sync::atomic::{AtomicU64, AtomicUsize, Ordering::*, fence};
 use sync::grace::Grace;
 use sync::rank::{Leaf, Table};
-use sync::{Link, Linked, LockWord, OwnerId, Ownership, Queue, RefCount, SeqCount, SpinLock};
+use sync::{Link, Linked, LockWord, OwnerId, Ownership, Queue, RefCount, Ring, SeqCount, SpinLock};
 
 const CPUS: usize = 2;
 
@@ -412,5 +412,24 @@ fn a_lock_word_excludes() {
         second.join().unwrap();
         // SAFETY: both are done.
         shared.1.with(|count| assert_eq!(unsafe { *count }, 2));
+    });
+}
+
+#[test]
+fn a_record_of_a_ring_is_read_whole_or_not_at_all() {
+    loom::model(|| {
+        let slots: Box<[[AtomicU64; 2]]> = Box::new([[AtomicU64::new(0), AtomicU64::new(0)]]);
+        let ring = Arc::new(Ring::new(slots));
+        ring.push([10, 20]);
+        let other = ring.clone();
+        let writer = thread::spawn(move || other.push([11, 21]));
+        if let Some(record) = ring.get(0) {
+            assert_eq!(record, [10, 20]);
+        }
+        if let Some(record) = ring.get(1) {
+            assert_eq!(record, [11, 21]);
+        }
+        writer.join().unwrap();
+        assert_eq!((ring.get(0), ring.get(1)), (None, Some([11, 21])));
     });
 }
