@@ -18,7 +18,9 @@ pub mod nr {
     numbers! {
         FCNTL = 25, 72;
         IOCTL = 29, 16;
+        MOUNT = 40, 165;
         FTRUNCATE = 46, 77;
+        FALLOCATE = 47, 285;
         OPENAT = 56, 257;
         CLOSE = 57, 3;
         LSEEK = 62, 8;
@@ -26,8 +28,11 @@ pub mod nr {
         WRITE = 64, 1;
         READV = 65, 19;
         WRITEV = 66, 20;
+        PREAD64 = 67, 17;
+        PWRITE64 = 68, 18;
         PPOLL = 73, 271;
         FSTAT = 80, 5;
+        CAPSET = 91, 126;
         EXIT = 93, 60;
         EXIT_GROUP = 94, 231;
         SET_TID_ADDRESS = 96, 218;
@@ -43,6 +48,7 @@ pub mod nr {
         SIGALTSTACK = 132, 131;
         RT_SIGACTION = 134, 13;
         RT_SIGPROCMASK = 135, 14;
+        REBOOT = 142, 169;
         UNAME = 160, 63;
         GETRUSAGE = 165, 98;
         PRCTL = 167, 157;
@@ -57,6 +63,8 @@ pub mod nr {
         MPROTECT = 226, 10;
         MINCORE = 232, 27;
         MADVISE = 233, 28;
+        PROCESS_VM_READV = 270, 310;
+        PROCESS_VM_WRITEV = 271, 311;
         GETRANDOM = 278, 318;
         MEMFD_CREATE = 279, 319;
     }
