@@ -30,6 +30,8 @@ pub enum Task {
     Gdb(Box<Gdb>),
     /// Show what this machine has, and fetch what is missing
     Setup(Setup),
+    /// Record on Linux what the program `verbs` sees of the memory calls
+    RecordLinux(RecordLinux),
 }
 
 /// Boot the kernel in QEMU and run a program, or the tour.
@@ -219,6 +221,25 @@ pub struct Setup {
     /// Change nothing: only say what is there; status 2 if something is missing
     #[arg(long)]
     pub check: bool,
+}
+
+/// Record on Linux what the program `verbs` sees of the memory calls.
+///
+/// Boots Debian's kernel for arm64 (fetched for this repository, with the system's package tools)
+/// in QEMU with the program as its only process, and writes what it prints into tests/data/verbs,
+/// one file for each seed. The tests compare Tessera with these files, so they are recorded again
+/// only when the program changes, or for another kernel, and then committed.
+#[derive(Args, Clone, Debug)]
+pub struct RecordLinux {
+    /// Calls in each sequence
+    #[arg(long, default_value_t = 160)]
+    pub count: u32,
+    /// Print instead of writing files, with the map after every call
+    #[arg(long)]
+    pub full: bool,
+    /// Seeds
+    #[arg(required = true, value_name = "SEED")]
+    pub seeds: Vec<u64>,
 }
 
 /// Forms of the cost report.

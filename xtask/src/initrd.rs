@@ -2,13 +2,24 @@
 //!
 //! Entries: `args` (the arguments, each ended by NUL; the first is the path as the user typed it),
 //! `env` (likewise, `NAME=value`), `program` (the ELF file), and `bin/NAME` for programs that the
-//! prompt can start.
+//! prompt can start. Linux, which some tests are recorded on, reads the same format.
 
 /// The contents of an archive, in the order in which they will be written.
 #[derive(Clone, Debug)]
 pub struct Initrd {
-    entries: Vec<(String, Vec<u8>)>,
+    entries: Vec<Entry>,
 }
+
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    mode: u32,
+    data: Vec<u8>,
+}
+
+/// Modes: a file or a folder that everybody may read and execute.
+const FILE: u32 = 0o100_755;
+const FOLDER: u32 = 0o40_755;
 
 impl Initrd {
     /// An archive with a program and its arguments, and an empty environment.
@@ -36,8 +47,19 @@ impl Initrd {
 
     /// Adds a file of any name.
     #[must_use]
-    pub fn file(mut self, name: &str, data: impl Into<Vec<u8>>) -> Self {
-        self.entries.push((name.to_owned(), data.into()));
+    pub fn file(self, name: &str, data: impl Into<Vec<u8>>) -> Self {
+        self.entry(name, FILE, data.into())
+    }
+
+    /// Adds an empty folder.
+    #[must_use]
+    pub fn folder(self, name: &str) -> Self {
+        self.entry(name, FOLDER, Vec::new())
+    }
+
+    fn entry(mut self, name: &str, mode: u32, data: Vec<u8>) -> Self {
+        let name = name.to_owned();
+        self.entries.push(Entry { name, mode, data });
         self
     }
 
@@ -51,8 +73,8 @@ impl Initrd {
     #[must_use]
     pub fn archive(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        for (index, (name, data)) in self.entries.iter().enumerate() {
-            append(&mut out, index as u32 + 1, 0o100_755, name, data);
+        for (inode, entry) in (1..).zip(&self.entries) {
+            append(&mut out, inode, entry.mode, &entry.name, &entry.data);
         }
         append(&mut out, 0, 0, "TRAILER!!!", &[]);
         out.resize(out.len().next_multiple_of(512), 0);

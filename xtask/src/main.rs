@@ -10,6 +10,7 @@ mod lints;
 mod miri;
 mod mutants;
 mod provision;
+mod record;
 mod run;
 mod setup;
 mod stats;
@@ -51,5 +52,6 @@ fn dispatch(task: Task) -> Result<u8> {
         Task::Ci(options) => ci::run(&workspace, &options),
         Task::Gdb(options) => gdb::run(&workspace, &options),
         Task::Setup(options) => setup::run(&workspace, &options),
+        Task::RecordLinux(options) => record::run(&workspace, &options),
     }
 }

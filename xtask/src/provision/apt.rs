@@ -1,4 +1,4 @@
-//! Fetches QEMU with apt's own tools, without root and without touching the system's state.
+//! Fetches packages with apt's own tools, without root and without touching the system's state.
 //!
 //! apt gets private directories for lists, cache and state, and a private list of sources: those
 //! of the machine's own release and the backports suite of the same mirror, under the same keys.
@@ -14,6 +14,8 @@ use super::sources::{self, Entry};
 use crate::ui;
 
 const PACKAGE: &str = "qemu-system-arm";
+/// The smaller of Debian's kernels: without drivers that QEMU's machine has no use for.
+const LINUX: &str = "linux-image-cloud-arm64";
 
 /// Hooks of the machine's own configuration would act on the system's state, and its pinning on
 /// the choice of versions; indexes other than of packages are not needed.
@@ -47,22 +49,8 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 /// # Errors
 /// This is no system with apt, the network is down, or its release has no QEMU that is new enough.
 pub fn fetch(work: &Path) -> Result<PathBuf> {
-    let codename = codename().context("this is not a Debian-like system")?;
-    let entries = sources::of_release(&machine_sources()?, &codename);
-    ensure!(
-        !entries.is_empty(),
-        "apt has no sources for the release {codename}"
-    );
-    let apt = Apt::new(work)?;
-    let step = ui::Step::new("fetching the list of packages");
-    let with_backports = sources::backports(&entries, &codename);
-    let all: Vec<Entry> = entries.iter().cloned().chain(with_backports).collect();
-    // Not every release has backports; without them the release itself may be new enough.
-    if apt.update(&all).is_err() {
-        apt.update(&entries)?;
-    }
-    drop(step);
-    let suite = apt.suite_to_use(&codename)?;
+    let apt = Apt::updated(work, None)?;
+    let suite = apt.suite_to_use(PACKAGE, (super::OLDEST, 0))?;
     let step = ui::Step::new("fetching QEMU");
     let packages = apt.download(&suite)?;
     drop(step);
@@ -70,6 +58,34 @@ pub fn fetch(work: &Path) -> Result<PathBuf> {
     let unpacked = unpack(&packages, work)?;
     drop(step);
     Ok(unpacked)
+}
+
+/// Downloads Debian's Linux for arm64 below `work` and unpacks it; returns the directory.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_linux(work: &Path, oldest: (u32, u32)) -> Result<PathBuf> {
+    let apt = Apt::updated(work, Some("arm64"))?;
+    let suite = apt.suite_to_use(LINUX, oldest)?;
+    // The package names the newest kernel as what it depends on.
+    let newest = format!("{LINUX}/{suite}");
+    let output = apt.run("apt-cache", &["depends", "--important", &newest])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let depends = |line: &str| Some(line.trim().strip_prefix("Depends: ")?.to_owned());
+    let package = text.lines().find_map(depends);
+    let package = package.with_context(|| format!("{newest} depends on no kernel"))?;
+    let step = ui::Step::new("fetching Linux");
+    apt.run(
+        "apt-get",
+        &["-q", "download", &format!("{package}/{suite}")],
+    )?;
+    drop(step);
+    let root = work.join("root");
+    fs::create_dir_all(&root)?;
+    for package in packages_in(work)? {
+        unpack_one(&package, &root)?;
+    }
+    Ok(root)
 }
 
 /// The line for people that enables backports by hand, for a Debian release that needs it.
@@ -132,15 +148,36 @@ fn machine_sources() -> Result<Vec<Entry>> {
 /// apt with private directories.
 struct Apt {
     work: PathBuf,
+    codename: String,
 }
 
 impl Apt {
-    fn new(work: &Path) -> Result<Self> {
+    /// With lists of the machine's release and its backports, for another architecture if given.
+    fn updated(work: &Path, architecture: Option<&str>) -> Result<Self> {
+        let codename = codename().context("this is not a Debian-like system")?;
+        let entries = sources::of_release(&machine_sources()?, &codename);
+        ensure!(
+            !entries.is_empty(),
+            "apt has no sources for the release {codename}"
+        );
+        let apt = Self::new(work, codename, architecture)?;
+        let _step = ui::Step::new("fetching the list of packages");
+        let with_backports = sources::backports(&entries, &apt.codename);
+        let all: Vec<Entry> = entries.iter().cloned().chain(with_backports).collect();
+        // Not every release has backports; without them the release itself may be new enough.
+        if apt.update(&all).is_err() {
+            apt.update(&entries)?;
+        }
+        Ok(apt)
+    }
+
+    fn new(work: &Path, codename: String, architecture: Option<&str>) -> Result<Self> {
         for dir in ["apt/state/lists/partial", "apt/cache/archives/partial"] {
             fs::create_dir_all(work.join(dir))?;
         }
         let apt = Self {
             work: work.to_owned(),
+            codename,
         };
         let dir = work.join("apt");
         let dir = dir
@@ -153,7 +190,10 @@ impl Apt {
              Dir::Cache::archives \"{dir}/cache/archives/\";\n\
              Dir::Etc::sourcelist \"{dir}/tessera.sources\";\n"
         );
-        fs::write(apt.file("apt.conf"), format!("{CONFIGURATION}{own}"))?;
+        let other = architecture.map_or_else(String::new, |name| {
+            format!("APT::Architecture \"{name}\";\nAPT::Architectures \"{name}\";\n")
+        });
+        fs::write(apt.file("apt.conf"), format!("{CONFIGURATION}{own}{other}"))?;
         fs::write(apt.file("status"), "")?;
         Ok(apt)
     }
@@ -190,14 +230,16 @@ impl Apt {
         Ok(())
     }
 
-    /// The suite to take QEMU from: the release itself if it is new enough there.
-    fn suite_to_use(&self, codename: &str) -> Result<String> {
-        let output = self.run("apt-cache", &["madison", PACKAGE])?;
+    /// The suite to take a package from: the release itself if it is new enough there.
+    fn suite_to_use(&self, package: &str, oldest: (u32, u32)) -> Result<String> {
+        let codename = &self.codename;
+        let output = self.run("apt-cache", &["madison", package])?;
         let offers = String::from_utf8_lossy(&output.stdout).into_owned();
-        choose_suite(&offers, codename).with_context(|| {
+        choose_suite(&offers, codename, oldest).with_context(|| {
             let offers = offers.trim();
             let offers = if offers.is_empty() { "nothing" } else { offers };
-            format!("{codename} and its backports offer no QEMU that is new enough, but\n{offers}")
+            let wanted = format!("{package} that is new enough");
+            format!("{codename} and its backports offer no {wanted}, but\n{offers}")
         })
     }
 
@@ -235,22 +277,27 @@ fn status_files() -> [String; 3] {
     [others.collect(), system.clone(), String::new()]
 }
 
-/// The first suite, the release before its backports, that has a good QEMU, from lines such as
-/// `qemu-system-arm | 1:7.2+dfsg-7 | http://mirror bookworm/main amd64 Packages`.
-fn choose_suite(offers: &str, codename: &str) -> Option<String> {
-    let mut good: Vec<&str> = offers.lines().filter_map(good_offer).collect();
+/// The first suite, the release before its backports, that has a version not older than `oldest`,
+/// from lines such as `qemu-system-arm | 1:7.2+dfsg-7 | http://mirror bookworm/main amd64 Packages`.
+fn choose_suite(offers: &str, codename: &str, oldest: (u32, u32)) -> Option<String> {
+    let offers = offers.lines();
+    let mut good: Vec<&str> = offers.filter_map(|line| good_offer(line, oldest)).collect();
     good.sort_by_key(|suite| (suite.ends_with("-backports"), *suite != codename));
     good.first().map(|suite| (*suite).to_owned())
 }
 
-fn good_offer(line: &str) -> Option<&str> {
+fn good_offer(line: &str, oldest: (u32, u32)) -> Option<&str> {
     let mut columns = line.split('|').map(str::trim);
     let (version, origin) = (columns.nth(1)?, columns.next()?);
     let upstream = version
         .split_once(':')
         .map_or(version, |(_, upstream)| upstream);
+    let mut numbers = upstream
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    let version = (numbers.next()?, numbers.next().unwrap_or(0));
     let suite = origin.split_whitespace().nth(1)?.split('/').next()?;
-    (super::major(upstream.split('+').next()?)? >= super::OLDEST).then_some(suite)
+    (version >= oldest).then_some(suite)
 }
 
 fn packages_in(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -273,19 +320,22 @@ fn unpack(packages: &[PathBuf], work: &Path) -> Result<PathBuf> {
         if !wanted || name.starts_with("libc6_") || name.starts_with("libc-") {
             continue;
         }
-        let output = Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(package)
-            .arg(&root)
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "cannot unpack {name}: {}",
-            said.trim()
-        );
+        unpack_one(package, &root)?;
     }
     Ok(root)
+}
+
+fn unpack_one(package: &Path, root: &Path) -> Result<()> {
+    let mut command = Command::new("dpkg-deb");
+    let output = command.arg("-x").arg(package).arg(root).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "cannot unpack {}: {}",
+        package.display(),
+        said.trim()
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -299,18 +349,21 @@ qemu-system-arm | 1:7.2+dfsg-7+deb12u18+b3 | http://m.example/debian bookworm/ma
 
     #[test]
     fn backports_are_used_only_where_the_release_is_too_old() {
-        assert_eq!(
-            choose_suite(OFFERS, "bookworm").as_deref(),
-            Some("bookworm-backports")
-        );
+        let choose = |offers: &str| choose_suite(offers, "bookworm", (8, 0));
+        assert_eq!(choose(OFFERS).as_deref(), Some("bookworm-backports"));
         let newer = OFFERS.replace("1:7.2+dfsg", "1:8.2.2+dfsg");
-        assert_eq!(
-            choose_suite(&newer, "bookworm").as_deref(),
-            Some("bookworm")
-        );
+        assert_eq!(choose(&newer).as_deref(), Some("bookworm"));
         let old = OFFERS.replace("1:10.0.2", "1:7.9");
-        assert_eq!(choose_suite(&old, "bookworm"), None);
-        assert_eq!(choose_suite("", "bookworm"), None);
+        assert_eq!(choose(&old), None);
+        assert_eq!(choose(""), None);
+    }
+
+    #[test]
+    fn a_minor_version_counts_as_a_number() {
+        let line = "linux-image-cloud-arm64 | 6.12.95-1~bpo12+1 | http://m bookworm-backports/main";
+        assert_eq!(good_offer(line, (6, 12)), Some("bookworm-backports"));
+        assert_eq!(good_offer(line, (6, 2)), Some("bookworm-backports"));
+        assert_eq!(good_offer(line, (6, 13)), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! with the system's package tools and unpacked under the target directory.
 
 mod apt;
+pub mod linux;
 mod sources;
 
 use std::fs::{self, File};
