@@ -124,11 +124,40 @@ impl<V: Extent, N: NodeSource<V>> Inner<V, N> {
     pub(super) fn remove(&mut self, start: u64, spares: &mut Spares<V, N>) -> Option<V> {
         let at = self.index_above(start);
         let value = self.children.get_mut(at)?.remove(start, spares)?;
+        self.settle(at, spares);
+        Some(value)
+    }
+
+    /// Takes out what one leaf has in `[start, end)`, the lowest that has anything.
+    pub(super) fn remove_some(&mut self, start: u64, end: u64, spares: &mut Spares<V, N>) -> usize {
+        let at = self.index_above(start);
+        let Some(child) = self.children.get_mut(at) else {
+            return 0;
+        };
+        let removed = child.remove_some(start, end, spares);
+        if removed > 0 {
+            self.settle(at, spares);
+        }
+        removed
+    }
+
+    /// Something was taken out of the child at `at`.
+    fn settle(&mut self, at: usize, spares: &mut Spares<V, N>) {
         self.refresh(at);
         if self.children[at].is_small() {
             self.even_out(at, spares);
         }
-        Some(value)
+    }
+
+    pub(super) fn update_all(&mut self, start: u64, end: u64, change: &mut impl FnMut(&mut V)) {
+        let first = self.index_above(start);
+        for at in first..self.len() {
+            if at > first && self.ends[at - 1] >= end {
+                return;
+            }
+            self.children[at].update_all(start, end, change);
+            self.refresh(at);
+        }
     }
 
     pub(super) fn update<R>(&mut self, start: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {

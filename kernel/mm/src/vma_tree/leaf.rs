@@ -1,5 +1,7 @@
 //! A leaf: values in order.
 
+use core::ops::Range;
+
 use arrayvec::ArrayVec;
 
 use super::{Extent, Summary, count_up_to, insert_into, remove_from};
@@ -84,6 +86,34 @@ impl<V: Extent> Leaf<V> {
         let value = self.values.remove(at);
         self.changed(before, self.widest_near(at, at));
         Some(value)
+    }
+
+    /// Takes out what overlaps `[start, end)`; returns how many that were.
+    pub(super) fn remove_all(&mut self, start: u64, end: u64) -> usize {
+        let inside = self.inside(start, end);
+        let removed = inside.len();
+        if removed > 0 {
+            self.ends.copy_within(inside.end.., inside.start);
+            self.values.drain(inside);
+            self.ends[self.values.len()..].fill(u64::MAX);
+            self.measure();
+        }
+        removed
+    }
+
+    /// Indices of the values that overlap `[start, end)`.
+    fn inside(&self, start: u64, end: u64) -> Range<usize> {
+        let from = self.index_above(start);
+        let count = self.values[from..].partition_point(|value| value.start() < end);
+        from..from + count
+    }
+
+    pub(super) fn update_all(&mut self, start: u64, end: u64, change: &mut impl FnMut(&mut V)) {
+        for at in self.inside(start, end) {
+            change(&mut self.values[at]);
+            self.ends[at] = self.values[at].end();
+        }
+        self.measure();
     }
 
     pub(super) fn update<R>(&mut self, start: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {

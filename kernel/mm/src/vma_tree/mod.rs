@@ -31,7 +31,8 @@ pub(crate) const MAX_ROOM: usize = 8;
 /// Most levels of inner nodes: enough for millions of leaves, however badly they are filled.
 const MAX_LEVELS: usize = 7;
 
-/// A value that covers addresses. While it is in a tree, they change in [`Tree::update`] only.
+/// A value that covers addresses. While it is in a tree, they change in
+/// [`Tree::update`] and [`Tree::update_all`] only.
 pub(crate) trait Extent {
     /// First address.
     fn start(&self) -> u64;
@@ -180,6 +181,18 @@ impl<V: Extent, N: NodeSource<V>> Tree<V, N> {
         Some(value)
     }
 
+    /// Takes out and drops what overlaps `[start, end)`, a leaf at a time.
+    pub(crate) fn remove_all(&mut self, start: u64, end: u64) {
+        while let Some(root) = &mut self.root {
+            let removed = root.remove_some(start, end, &mut self.spares);
+            if removed == 0 {
+                return;
+            }
+            self.len -= removed;
+            self.shrink();
+        }
+    }
+
     /// Takes out a root that has become useless.
     fn shrink(&mut self) {
         match self.root.take() {
@@ -198,6 +211,13 @@ impl<V: Extent, N: NodeSource<V>> Tree<V, N> {
     /// one, but stays between its neighbours.
     pub(crate) fn update<R>(&mut self, start: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         self.root.as_mut()?.update(start, change)
+    }
+
+    /// Changes all that overlap `[start, end)`, as [`Self::update`] does one.
+    pub(crate) fn update_all(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut V)) {
+        if let Some(root) = &mut self.root {
+            root.update_all(start, end, &mut change);
+        }
     }
 }
 
@@ -246,6 +266,20 @@ impl<V: Extent, N: NodeSource<V>> Child<V, N> {
         match self {
             Self::Leaf(leaf) => leaf.remove_at(start),
             Self::Inner(inner) => inner.remove(start, spares),
+        }
+    }
+
+    fn remove_some(&mut self, start: u64, end: u64, spares: &mut Spares<V, N>) -> usize {
+        match self {
+            Self::Leaf(leaf) => leaf.remove_all(start, end),
+            Self::Inner(inner) => inner.remove_some(start, end, spares),
+        }
+    }
+
+    fn update_all(&mut self, start: u64, end: u64, change: &mut impl FnMut(&mut V)) {
+        match self {
+            Self::Leaf(leaf) => leaf.update_all(start, end, change),
+            Self::Inner(inner) => inner.update_all(start, end, change),
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) trait NodeSource<V: Extent>: Sized {
 }
 
 /// Nodes in slabs of frames, not on the kernel heap, whose list of blocks they would make long.
+#[derive(Debug)]
 pub(crate) struct Slabs<V: Extent + 'static> {
     leaves: Cache<Leaf<V>>,
     inners: Cache<Inner<V, &'static Self>>,

@@ -155,6 +155,23 @@ impl Pair {
         assert_eq!((area.start, area.end), (start, end));
     }
 
+    /// Takes out what overlaps, without cutting it.
+    fn remove_all(&mut self, start: u64, end: u64) {
+        self.sorted.retain(|area| area.1 <= start || area.0 >= end);
+        self.tree.remove_all(start, end);
+    }
+
+    /// Cuts off the last bytes of what overlaps.
+    fn shorten_all(&mut self, start: u64, end: u64) {
+        for area in &mut self.sorted {
+            if area.1 > start && area.0 < end {
+                area.1 = area.0 + 1;
+            }
+        }
+        self.tree
+            .update_all(start, end, |area| area.end = area.start + 1);
+    }
+
     /// Moves the borders of an area within the free space around it.
     fn resize(&mut self, at: usize, by: (u64, u64), guard: u64) {
         let bottom = at.checked_sub(1).map_or(0, |at| self.sorted[at].1);
@@ -261,6 +278,8 @@ enum Step {
     Remove(prop::sample::Index),
     /// So many in order.
     RemoveRow(prop::sample::Index, usize),
+    RemoveAll(u64, u64),
+    ShortenAll(u64, u64),
     Resize(prop::sample::Index, (u64, u64), u64),
     Look(u64),
     Gaps(u64, u64, u64),
@@ -278,6 +297,8 @@ fn step() -> impl Strategy<Value = Step> {
         (index(), 1..80usize).prop_map(|(at, len)| Step::RemoveRow(at, len)),
         (index(), any::<(u64, u64)>(), 0..20u64)
             .prop_map(|(at, by, guard)| Step::Resize(at, by, guard)),
+        (0..SPAN, 1..1500u64).prop_map(|(at, len)| Step::RemoveAll(at, len)),
+        (0..SPAN, 1..3000u64).prop_map(|(at, len)| Step::ShortenAll(at, len)),
         (0..SPAN).prop_map(Step::Look),
         (1..200u64, 0..SPAN, 0..SPAN).prop_map(|(len, from, to)| Step::Gaps(len, from, to)),
     ]
@@ -315,6 +336,8 @@ fn apply(pair: &mut Pair, room: &mut usize, step: Step) {
                 pair.remove(at);
             }
         }
+        Step::RemoveAll(at, len) => pair.remove_all(at, at + len),
+        Step::ShortenAll(at, len) => pair.shorten_all(at, at + len),
         Step::Resize(at, by, guard) => pair.resize(at.index(len), by, guard),
         Step::Look(va) => pair.check_at(va),
         Step::Gaps(len, from, to) => pair.check_gaps(len, from, to),
@@ -567,6 +590,21 @@ fn an_insertion_without_room_is_a_bug() {
     pair.insert(0, 1, 0);
 }
 
+#[test]
+fn changes_of_many_at_once_visit_each_leaf_a_few_times() {
+    let mut pair = Pair::new();
+    fill(&mut pair, 0..MANY);
+    let leaves = pair.heap.0.alive.get() as u64;
+    let (heap, tree) = (&pair.heap, &mut pair.tree);
+    let mut seen = 0;
+    let visits = heap.visits(|| tree.update_all(0, u64::MAX, |_| seen += 1));
+    assert_eq!(seen, MANY);
+    assert!(visits < 4 * leaves, "{visits} visits by a change of all");
+    let visits = heap.visits(|| tree.remove_all(0, u64::MAX));
+    assert_eq!(tree.len(), 0);
+    assert!(visits < FEW * leaves, "{visits} visits by a removal of all");
+}
+
 /// Slabs of nodes, and the frames they come from. Values of threads are none of the tests' business.
 fn slabs(pages: u64) -> (&'static &'static Slabs<Plain>, &'static frame::Frames) {
     use std::sync::Mutex;
@@ -612,7 +650,7 @@ fn nodes_come_from_frames_and_go_back() {
 
 #[test]
 fn without_frames_the_reservation_is_refused() {
-    let (slabs, frames) = slabs(64);
+    let (slabs, frames) = slabs(if cfg!(miri) { 8 } else { 64 });
     let mut tree: Tree<Plain, _> = Tree::new();
     let mut len = 0;
     while tree.reserve(slabs, 2).is_ok() {
