@@ -17,6 +17,9 @@ const CLOEXEC: usize = 1;
 pub struct Files {
     /// Descriptors; negative where there is no file.
     pub of: [isize; COUNT],
+    /// Which files have been made and not closed, whatever the kernel thinks: the choice of calls
+    /// does not depend on answers.
+    made: [bool; COUNT],
     /// One that is never mapped, for copies between the kernel and the arena.
     pub copies: isize,
 }
@@ -43,6 +46,7 @@ impl Files {
     pub const fn new() -> Self {
         Self {
             of: [-1; COUNT],
+            made: [false; COUNT],
             copies: -1,
         }
     }
@@ -56,7 +60,7 @@ impl Files {
         let got = call(nr::PWRITE64, [args[0], args[1], args[2], 0, 0, 0]);
         put!(out, "pwrite = {}\n", Answer(got));
         for file in 0..2 {
-            self.of[file] = create(0);
+            (self.of[file], self.made[file]) = (create(0), true);
             put!(
                 out,
                 "memfd_create {} = {}",
@@ -87,7 +91,7 @@ impl Sequence {
             false => {
                 let first = self.choose.below(COUNT);
                 let all = (first..COUNT).chain(0..first);
-                let mut there = all.filter(|&file| self.files.of[file] >= 0);
+                let mut there = all.filter(|&file| self.files.made[file]);
                 there.next().unwrap_or(first)
             }
         }
@@ -113,16 +117,16 @@ impl Sequence {
 
     /// Closes a file, which may still be mapped, or makes a new one in its place.
     fn replace(&mut self, file: usize) {
-        if self.files.of[file] >= 0 {
+        if self.files.made[file] {
             let got = close(self.files.of[file]);
-            self.files.of[file] = -1;
+            (self.files.of[file], self.files.made[file]) = (-1, false);
             put!(self.out, "close {} = {} ", File(file), Answer(got));
             if self.choose.chance(64) {
                 return;
             }
         }
         let got = create(self.choose.of(&[0, CLOEXEC, 2]));
-        self.files.of[file] = got;
+        (self.files.of[file], self.files.made[file]) = (got, true);
         put!(self.out, "memfd_create {} = {}", File(file), Answer(got));
         let pages = self.choose.below(24);
         let got = call(nr::FTRUNCATE, [got as usize, pages * PAGE, 0, 0, 0, 0]);

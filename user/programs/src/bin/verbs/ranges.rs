@@ -269,7 +269,7 @@ impl Sequence {
             what.1,
             what.2
         );
-        if flags & FIXED != 0 {
+        if flags & (FIXED | DONTUNMAP) != 0 {
             put!(self.out, " {}", At(to));
         }
         let got = call(nr::MREMAP, [from, old, new, flags, to, 0]);
