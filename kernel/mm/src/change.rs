@@ -3,7 +3,7 @@
 
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::Prot;
-use pgtable::{Gather, Machine, ReadSide};
+use pgtable::{Gather, Machine, ReadSide, Zap, ZapReason};
 
 use crate::error::MmError;
 use crate::space::Space;
@@ -11,7 +11,7 @@ use crate::trace::Kind;
 use crate::verbs::map::MapRequest;
 use crate::verbs::remap::{Move, RemapFlags};
 use crate::verbs::{brk, dontneed, map, protect, remap, unmap};
-use crate::vma::Vma;
+use crate::vma::{Backing, Vma};
 
 /// What a program (or the loader) asks of a map.
 #[derive(Clone, Copy, Debug)]
@@ -176,12 +176,13 @@ impl Change {
     ) -> Work {
         // Nothing is mapped above what the tables reach.
         let stop = end.min(space.end());
-        let Some(range) = range(at, stop) else {
+        let (zap, piece) = why(space, at, stop, then);
+        let Some(range) = range(at, piece) else {
             return after(space, end, then);
         };
         let mut gather = Gather::new();
         let from = at;
-        let at = space.table().zap(range, &mut gather, section);
+        let at = space.table().zap(range, zap, &mut gather, section);
         space.tell(Kind::Zap, from, gather.page_count());
         space.release(&mut gather);
         match at < stop {
@@ -189,6 +190,28 @@ impl Change {
             false => after(space, end, then),
         }
     }
+}
+
+/// Why the range is zapped (law 9), and up to where that is so of areas of one kind.
+fn why<M: Machine>(space: &Space<M>, at: u64, stop: u64, then: After) -> (Zap, u64) {
+    match then {
+        After::Keep => {}
+        After::Remove { .. } | After::Insert(_) | After::Move(_) => {
+            return (Zap::REGION_GONE, stop);
+        }
+        After::Teardown => return (Zap::anonymous(ZapReason::Exit), stop),
+    }
+    let map = space.map().lock();
+    let (object_backed, end) = match map.areas.overlapping(at, stop).first() {
+        Some(area) if area.start <= at => (!matches!(area.backing, Backing::Anon), area.end),
+        Some(area) => (false, area.start),
+        None => (false, stop),
+    };
+    let zap = Zap {
+        reason: ZapReason::DontNeed,
+        object_backed,
+    };
+    (zap, end.min(stop))
 }
 
 /// `[at, end)`, unless it is empty.

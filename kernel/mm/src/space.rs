@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use arm64::attrs::Prot;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
-use pgtable::{AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User};
+use pgtable::{
+    AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User, Zap, ZapReason,
+};
 use sync::SpinLock;
 use sync::atomic::{AtomicBool, AtomicU64};
 use sync::rank;
@@ -277,10 +279,10 @@ impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
         let stay = ();
         let section = self.context.machine.read_side(&stay);
-        let mut gather = Gather::new();
+        let (mut gather, exit) = (Gather::new(), Zap::anonymous(ZapReason::Exit));
         let mut at = 0;
         while let Some(range) = range(at, self.end()) {
-            at = self.table.zap(range, &mut gather, &section);
+            at = self.table.zap(range, exit, &mut gather, &section);
             self.release(&mut gather);
         }
         self.table.retire(&mut gather);

@@ -17,6 +17,10 @@ const NO_EXEC_EL1: u64 = 1 << 53;
 const NO_EXEC_EL0: u64 = 1 << 54;
 const SOFTWARE_DIRTY: u64 = 1 << 55;
 const MARK: u64 = 1 << 57;
+/// The kernel's own: the frame is not counted.
+const UNCOUNTED: u64 = 1 << 56;
+/// The kernel's own: an invalid word that only remembers its mark.
+const MARKER: u64 = 1 << 60 | MARK;
 /// The kernel's own: why an entry is invalid although it keeps its frame.
 const WITHHELD: u64 = 3 << 58;
 
@@ -66,6 +70,8 @@ pub struct Leaf {
     pub dirty: bool,
     /// The userfaultfd mark.
     pub mark: bool,
+    /// Its frame is not counted.
+    pub special: bool,
     /// What the entries of a contiguous block must agree on.
     pub shared: u64,
 }
@@ -112,6 +118,7 @@ impl Desc {
             young: has(ACCESSED),
             dirty: recorded || has(SOFTWARE_DIRTY),
             mark: has(MARK),
+            special: has(UNCOUNTED),
             shared: word & !(address_mask(lpa2) | ACCESSED | SOFTWARE_DIRTY | managed),
         })
     }
@@ -146,6 +153,11 @@ impl Leaf {
     pub fn is_within(&self, newer: &Self) -> bool {
         self.rights & !newer.rights == 0
     }
+}
+
+/// Whether the word maps nothing and remembers a userfaultfd mark.
+pub fn is_marker(word: u64) -> bool {
+    word == MARKER
 }
 
 /// The word that a table walker writes when it sets the access flag; for a write of a page whose

@@ -1,12 +1,12 @@
 //! What a space should look like: a map from page to what software asked for, updated by the
 //! operations of a test and compared with the tables by the independent walker.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arm64::addr::PhysAddr;
 use arm64::geometry::Level;
 
-use crate::descriptor::{Desc, Leaf, right};
+use crate::descriptor::{Desc, Leaf, is_marker, right};
 use crate::walker::{Found, Tables};
 
 /// One mapped page.
@@ -22,12 +22,16 @@ pub struct Page {
     pub dirty: bool,
     /// Write-protected by a userfaultfd.
     pub mark: bool,
+    /// Its frame is not counted.
+    pub special: bool,
 }
 
 /// What a space should look like, by page.
 #[derive(Clone, Debug, Default)]
 pub struct Ghost {
     pages: BTreeMap<u64, Page>,
+    /// Pages that are not there, but remembered as write-protected by a userfaultfd.
+    markers: BTreeSet<u64>,
 }
 
 impl Ghost {
@@ -44,6 +48,30 @@ impl Ghost {
     /// The page at `va`, to change it.
     pub fn get_mut(&mut self, va: u64) -> Option<&mut Page> {
         self.pages.get_mut(&(va >> 12))
+    }
+
+    /// Whether nothing is at `va`, not even a marker.
+    pub fn is_none(&self, va: u64) -> bool {
+        self.get(va).is_none() && !self.has_marker(va)
+    }
+
+    /// Whether a marker is at `va`.
+    pub fn has_marker(&self, va: u64) -> bool {
+        self.markers.contains(&(va >> 12))
+    }
+
+    /// Puts a marker at `va`, where no page is, or takes it away.
+    pub fn set_marker(&mut self, va: u64, on: bool) {
+        match on {
+            true => self.markers.insert(va >> 12),
+            false => self.markers.remove(&(va >> 12)),
+        };
+    }
+
+    /// The markers of `[start, end)`.
+    pub fn markers(&self, start: u64, end: u64) -> impl Iterator<Item = u64> + '_ {
+        let range = self.markers.range(start >> 12..end >> 12);
+        range.map(|page| page << 12)
     }
 
     /// Maps a page.
@@ -84,13 +112,21 @@ impl Ghost {
     /// The first difference, in words.
     pub fn compare(&self, tables: &Tables, root: PhysAddr, level: Level) -> Result<(), String> {
         let mut expected = self.pages.iter();
+        let mut markers = self.markers.iter();
         let mut wrong = None;
         let mut gathered = Block::default();
         tables.each(root, level, &mut |va, found| {
             if wrong.is_some() || matches!(found.desc, Desc::Table(_)) {
                 return;
             }
-            // A word that maps nothing is the business of nobody here.
+            if is_marker(found.word) {
+                let next = markers.next();
+                if next != Some(&(va >> 12)) {
+                    wrong = Some(format!("{va:#x}: a marker, expected next {next:x?}"));
+                }
+                return;
+            }
+            // Another word that maps nothing is the business of nobody here.
             let leaf = match gathered.leaf(tables, &found) {
                 Some(leaf) => leaf,
                 None => match tables.withheld(&found) {
@@ -112,10 +148,11 @@ impl Ghost {
                 }
             }
         });
-        match (wrong, expected.next()) {
-            (Some(wrong), _) => Err(wrong),
-            (None, Some((page, state))) => Err(format!("{:#x} is lost: {state:x?}", page << 12)),
-            (None, None) => Ok(()),
+        match (wrong, expected.next(), markers.next()) {
+            (Some(wrong), ..) => Err(wrong),
+            (None, Some((page, state)), _) => Err(format!("{:#x} is lost: {state:x?}", page << 12)),
+            (None, None, Some(page)) => Err(format!("the marker of {:#x} is lost", page << 12)),
+            (None, None, None) => Ok(()),
         }
     }
 }
@@ -162,6 +199,9 @@ impl Page {
         }
         if self.young && !leaf.young {
             return Some("access flag lost");
+        }
+        if self.special != leaf.special {
+            return Some("counted otherwise");
         }
         (self.mark != leaf.mark).then_some("another mark")
     }

@@ -18,12 +18,14 @@ use crate::leaf::{BlockLevel, Moved};
 use crate::lock::Guard;
 use crate::machine::{Machine, Pause};
 use crate::part::Part;
+use crate::rights::Rights;
 use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
 use crate::space::{Kind, PageTable, SpaceKind, User};
 use crate::table::{detach, link};
 use crate::value::Value;
 use crate::walk::step;
 use crate::writer::Writer;
+use crate::zap::Zap;
 
 /// The part of a range that one block translates, its table's serialiser held.
 pub struct Block<'g, K: Kind, M: Machine>(Part<'g, K, M>);
@@ -84,9 +86,11 @@ impl<'g, K: Kind, M: Machine> Block<'g, K, M> {
 }
 
 impl<M: Machine> Block<'_, User, M> {
-    /// Takes the block, which the part covers, out; whether that emptied its table.
-    pub fn zap(&self, gather: &mut Gather) -> bool {
+    /// Takes the block, which the part covers, out; whether that emptied its table. Nothing of it can
+    /// stay, whatever the reason: a block carries no mark (law 9).
+    pub fn zap(&self, _zap: Zap, gather: &mut Gather) -> bool {
         let (pte, level) = (self.take(), self.level());
+        debug_assert!(!pte.uffd_wp(), "law 9: a block with a mark");
         // Not only if it is valid: another CPU may have made it invalid and not flushed yet.
         if pte.maps_frame(level) {
             gather.changed(self.from, self.to, level);
@@ -98,9 +102,10 @@ impl<M: Machine> Block<'_, User, M> {
         self.table.entry_count() == 0
     }
 
-    /// Gives the block, which the part covers, other rights.
+    /// Gives the block, which the part covers, other rights; a special one does not become writable.
     pub fn protect(&self, prot: Prot, gather: &mut Gather) {
-        if self.change(|pte| pte.with_prot(prot | Prot::USER)) {
+        let rights = Rights::new(prot);
+        if self.change(|pte| rights.apply(pte)) {
             gather.changed(self.from, self.to, self.level());
         }
     }
@@ -121,46 +126,89 @@ impl<M: Machine> Block<'_, User, M> {
 }
 
 impl<M: Machine> PageTable<User, M> {
-    /// Maps a folio of the size of a block of `level` at `va`: each of its pages takes a reference.
-    /// With `Attrs::special` the memory is not counted, and `frame` is none.
+    /// Maps a folio of at least the size of a block of `level` at `va`: each page that the block covers
+    /// takes a reference. Tables are made and locked as by [`Self::lock_leaf`]: the entry is written
+    /// only after `still` was true under its lock.
     ///
     /// # Errors
-    /// As [`Self::lock_leaf`]; [`TableError::BadRange`] for an address or frame that is not
-    /// aligned, or a folio of another size. The frame is dropped then.
+    /// As [`Self::lock_leaf`], with the frame; [`TableError::Occupied`] also over a table, even an
+    /// empty one; [`TableError::BadRange`] for an address or frame that is not aligned, a folio of
+    /// another size, and a userfaultfd mark, which blocks do not carry.
     pub fn map_block(
         &self,
         va: u64,
         level: Level,
-        pa: PhysAddr,
-        frame: Option<UserFrame>,
+        frame: UserFrame,
         attrs: Attrs,
         section: &ReadSide<'_>,
-    ) -> Result<(), LockError> {
-        let pages = level.size() >> 12;
-        let counted = frame.as_ref().map(|frame| frame.pfn().start());
-        let fits = match &frame {
-            Some(frame) => counted == Some(pa) && 1 << frame.order() >= pages,
-            None => attrs.special,
+        still: impl Fn() -> bool,
+    ) -> Result<(), (LockError, UserFrame)> {
+        let (pa, pages) = (frame.pfn().start(), level.size() >> 12);
+        if 1 << frame.order() < pages {
+            return Err((TableError::BadRange.into(), frame));
+        }
+        let room = self.room_for_block(va, level, (pa, attrs), section, &still);
+        let (table, guard) = match room {
+            Ok(room) => room,
+            Err(error) => return Err((error, frame)),
         };
-        let machine = self.machine();
-        if (va | pa.raw()) & (level.size() - 1) != 0 || !fits || !machine.format().has_leaf(level) {
+        // Before the entry: what it gives up later it has to own.
+        let _now_the_entrys = frame.into_entries(pages as u32);
+        self.put_block(va, (&table, &guard), pa, attrs);
+        Ok(())
+    }
+
+    /// As [`Self::map_block`], memory that is not counted: with [`Attrs::special`].
+    ///
+    /// # Errors
+    /// As [`Self::map_block`].
+    pub fn map_special_block(
+        &self,
+        va: u64,
+        level: Level,
+        pa: PhysAddr,
+        attrs: Attrs,
+        section: &ReadSide<'_>,
+        still: impl Fn() -> bool,
+    ) -> Result<(), LockError> {
+        let attrs = attrs.with_special(true);
+        let (table, guard) = self.room_for_block(va, level, (pa, attrs), section, &still)?;
+        self.put_block(va, (&table, &guard), pa, attrs);
+        Ok(())
+    }
+
+    /// The locked table whose entry for `va` is none, if a block may be there.
+    fn room_for_block<'g>(
+        &'g self,
+        va: u64,
+        level: Level,
+        (pa, attrs): (PhysAddr, Attrs),
+        section: &ReadSide<'g>,
+        still: &dyn Fn() -> bool,
+    ) -> Result<(TableRef<'g>, Guard<'g>), LockError> {
+        let aligned = (va | pa.raw()) & (level.size() - 1) == 0;
+        if !aligned || attrs.uffd_wp || !self.machine().format().has_leaf(level) {
             return Err(TableError::BadRange.into());
         }
-        let (table, guard) = self.lock_table(va, level, section, &|| true)?;
-        let slot = guard.slot(&table, table.index(va));
-        if !slot.raw().is_none() {
-            return Err(TableError::Occupied.into());
+        let (table, guard) = self.lock_table(va, level, section, still)?;
+        match guard.slot(&table, table.index(va)).raw().is_none() {
+            true => Ok((table, guard)),
+            false => Err(TableError::Occupied.into()),
         }
-        if let Some(frame) = frame {
-            let _now_the_entrys = frame.into_entries(pages as u32);
-        }
-        slot.put(
-            &Writer::open(machine),
-            machine.format().leaf(pa, attrs, level),
-        );
+    }
+
+    fn put_block(
+        &self,
+        va: u64,
+        (table, guard): (&TableRef<'_>, &Guard<'_>),
+        pa: PhysAddr,
+        attrs: Attrs,
+    ) {
+        let (machine, slot) = (self.machine(), guard.slot(table, table.index(va)));
+        let block = machine.format().leaf(pa, attrs, table.level());
+        slot.put(&Writer::open(machine), block);
         table.add_entries(1);
         machine.publish(SpaceKind::User);
-        Ok(())
     }
 
     /// Puts a moved block at `va`, where there is nothing.
@@ -258,7 +306,7 @@ impl<M: Machine> PageTable<User, M> {
     }
 
     /// Replaces the table around `va` by a block, if every entry of it maps the next page of one
-    /// folio alike: break, invalidate with walk caches, make. The table is torn out into `gather`.
+    /// folio alike, without a userfaultfd mark, which a block would lose when it is unmapped: break, invalidate with walk caches, make. The table is torn out into `gather`.
     /// Returns whether it did; it does not where the gather has no room for a table.
     pub fn collapse(&self, va: u64, gather: &mut Gather, section: &ReadSide<'_>) -> bool {
         let root = self.root(section);
@@ -296,6 +344,7 @@ impl<M: Machine> PageTable<User, M> {
         let pa = format.pa(first, Level::L3);
         let order = table.frames().meta(pa.pfn())?.order();
         if !first.is_leaf(Level::L3)
+            || first.uffd_wp()
             || !pa.is_aligned(Level::L2.size())
             || 1u64 << order < Level::L2.size() >> 12
         {

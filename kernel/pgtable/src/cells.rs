@@ -125,8 +125,16 @@ impl<'w, M: Machine> Cells<'w, M> {
     /// Takes the entry out, leaving none (law 3: an exchange, so that no hardware update is lost).
     #[inline(always)]
     pub(crate) fn take(&self, index: usize) -> Pte {
-        let old = Pte::from_raw(self.writer(index).swap(0, Ordering::AcqRel));
-        self.told(index, old, Pte::NONE);
+        self.exchange(index, Pte::NONE)
+    }
+
+    /// Takes the entry out and leaves `rest`, none or invalid, in one step: no walker finds an entry
+    /// without its mark in between.
+    #[inline(always)]
+    pub(crate) fn exchange(&self, index: usize, rest: Pte) -> Pte {
+        debug_assert!(!rest.is_valid(), "law 5: made in the step that breaks");
+        let old = Pte::from_raw(self.writer(index).swap(rest.raw(), Ordering::AcqRel));
+        self.told(index, old, rest);
         old
     }
 

@@ -11,7 +11,7 @@
 
 use core::sync::atomic::Ordering;
 
-use arm64::attrs::Attrs;
+use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
 use sync::atomic::fence;
@@ -244,11 +244,23 @@ impl<M: Machine> Change<'_, '_, M> {
         if planted::is(Fault::UnfoldFlushesOnePage) && !folding {
             range = (va & !(size - 1), (va & !(size - 1)) + size);
         }
+        self.flush(range);
+    }
+
+    /// Invalidates the page around `va`, whatever conversions need.
+    pub(crate) fn flush_page(&self, va: u64) {
+        let size = self.table.level().size();
+        let start = va & !(size - 1);
+        self.flush((start, start + size));
+    }
+
+    fn flush(&self, (start, end): (u64, u64)) {
+        let machine = self.writer.machine();
         machine.before_invalidate();
         machine.invalidate(Invalidation::Range {
             asid: self.asid.current(),
-            start: range.0,
-            end: range.1,
+            start,
+            end,
             level: self.table.level(),
             tables: false,
         });
@@ -396,8 +408,12 @@ pub(crate) fn each_of_block(block: usize, mut act: impl FnMut(usize)) {
     }
 }
 
-/// The word for a page of `attrs`; never contiguous by itself.
+/// The word for a page of `attrs`; never contiguous by itself, and not writable with a mark (law 10).
 pub(crate) fn page<M: Machine>(machine: &M, pa: arm64::addr::PhysAddr, attrs: Attrs) -> Pte {
+    let attrs = match attrs.uffd_wp {
+        true => attrs.with_prot(attrs.prot.difference(Prot::WRITE)),
+        false => attrs,
+    };
     machine
         .format()
         .leaf(pa, attrs.with_contiguous(false), Level::L3)

@@ -1,9 +1,9 @@
 //! A locked leaf table, or a part of it: the changes of pages.
 
-use arm64::addr::PhysAddr;
+use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
-use arm64::pte::{Pte, Reprotect};
+use arm64::pte::Pte;
 use frame::UserFrame;
 use sync::planted::{self, Fault};
 
@@ -15,18 +15,23 @@ use crate::contpte::{Change, each_of_block, page};
 use crate::gather::{Flush, Gather};
 use crate::machine::Machine;
 use crate::part::Part;
+use crate::rights::Rights;
 use crate::slot::{LockedSlot, ptep_get};
 use crate::space::{Kind, SpaceKind, User};
 use crate::value::Value;
 use crate::writer::Writer;
 
-const PAGE: u64 = Level::L3.size();
+pub(crate) const PAGE: u64 = Level::L3.size();
 /// Entries of a contiguous block on hardware: what loops are laid out for.
 const BLOCK: usize = CONT_ENTRIES as usize;
 
 /// Why a kernel access through a user address has to take the fault path first (D4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAllowed;
+
+/// There is an entry already where one was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Occupied;
 
 /// What became of a wish to record an access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +85,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
 
     /// Counts entries that are not none; as `TableRef::add_entries`, with the record at hand.
     #[inline(always)]
-    fn add_entries(&self, delta: i32) {
+    pub(crate) fn add_entries(&self, delta: i32) {
         self.table.add_entries_of(self.guard.meta(), delta);
     }
 
@@ -97,7 +102,7 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
 impl<M: Machine> Leaf<'_, User, M> {
     /// Does `act` with the table open for writing: once per batch (XC-07).
     #[inline(always)]
-    fn write<R>(&self, act: impl FnOnce(&Change<'_, '_, M>) -> R) -> R {
+    pub(crate) fn write<R>(&self, act: impl FnOnce(&Change<'_, '_, M>) -> R) -> R {
         let writer = Writer::open(self.space.machine());
         act(&Change {
             table: &self.table,
@@ -134,6 +139,25 @@ impl<M: Machine> Leaf<'_, User, M> {
             change.words().put_new(slot.index, pte);
             change.try_fold(slot.index, va);
         });
+        self.add_entries(1);
+        self.space.machine().publish(SpaceKind::User);
+        Ok(())
+    }
+
+    /// Maps the page `pfn`, which is not counted, at `va`, and never writable: the shared page of
+    /// zeros. It is in no contiguous block.
+    ///
+    /// # Errors
+    /// Something is mapped there already.
+    pub fn install_special(&self, va: u64, pfn: Pfn, attrs: Attrs) -> Result<(), Occupied> {
+        let slot = self.slot(va);
+        if !slot.raw().is_none() {
+            return Err(Occupied);
+        }
+        let prot = attrs.prot.difference(Prot::WRITE);
+        let attrs = attrs.with_prot(prot).with_special(true);
+        let pte = page(self.space.machine(), pfn.start(), attrs);
+        self.write(|change| change.words().put_new(slot.index, pte));
         self.add_entries(1);
         self.space.machine().publish(SpaceKind::User);
         Ok(())
@@ -311,79 +335,9 @@ impl<M: Machine> Leaf<'_, User, M> {
         Ok(access(&frame))
     }
 
-    /// Takes the pages of the part out until it ends or `gather` is full; returns where to go on.
-    /// Whole contiguous blocks stay folded until they are gone.
-    pub fn zap(&self, gather: &mut Gather) -> u64 {
-        let present = self.mapped();
-        let (left, at, flush) = self.write(|change| {
-            let (mut left, mut flush) = (present, Flush::NOTHING);
-            let (mut i, end) = self.indices();
-            // What is left of the table may be empty before the part ends.
-            let cells = change.words();
-            while i < end && left != 0 && gather.has_frame_room() {
-                let group = change.group_end(i, end);
-                let whole = cells.raw(i).is_contiguous()
-                    && (change.is_whole(i, end)
-                        || change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1);
-                let (taken, mapped) = match whole {
-                    true => self.take_block(cells, i, gather),
-                    false => self.take_pages(cells, i..group, gather),
-                };
-                if mapped {
-                    flush.add(i, group - i);
-                }
-                left -= taken;
-                i = group;
-            }
-            (left, if left == 0 { end } else { i }, flush)
-        });
-        self.add_entries(left as i32 - present as i32);
-        flush.tell(gather, |index| self.va_of(index));
-        self.va_of(at)
-    }
-
-    /// Empties single entries; how many were not none, and whether one mapped a frame.
-    #[inline(always)]
-    fn take_pages(
-        &self,
-        cells: Cells<'_, M>,
-        indices: Range<usize>,
-        gather: &mut Gather,
-    ) -> (u32, bool) {
-        let format = self.space.machine().format();
-        let (mut taken, mut mapped) = (0, false);
-        gather.tear_pages(indices.filter_map(|i| {
-            if cells.raw(i).is_none() {
-                return None;
-            }
-            let pte = cells.take(i);
-            taken += 1;
-            // Not only what is valid: another CPU may have made it invalid and not flushed yet.
-            let maps_frame = pte.maps_frame(Level::L3);
-            mapped |= maps_frame;
-            (maps_frame && !pte.special()).then(|| format.pa(pte, Level::L3).pfn())
-        }));
-        (taken, mapped)
-    }
-
-    /// Empties the folded block at `first`.
-    #[inline(always)]
-    fn take_block(&self, cells: Cells<'_, M>, first: usize, gather: &mut Gather) -> (u32, bool) {
-        let block = self.table.shape().cont_entries();
-        let pte = cells.raw(first);
-        each_of_block(block, |i| {
-            cells.take(first + i);
-        });
-        if !pte.special() {
-            let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
-            gather.tear_folio(pfn, block as u32);
-        }
-        (block as u32, true)
-    }
-
     /// The indices of the part: the first, and the one behind.
     #[inline(always)]
-    fn indices(&self) -> (usize, usize) {
+    pub(crate) fn indices(&self) -> (usize, usize) {
         let first = self.table.index(self.from);
         (
             first,
@@ -393,17 +347,21 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     /// The address of the entry `index`, which lies in the part or behind it.
     #[inline(always)]
-    fn va_of(&self, index: usize) -> u64 {
+    pub(crate) fn va_of(&self, index: usize) -> u64 {
         let first = self.table.index(self.from);
         (self.from & !(PAGE - 1)) + (index - first) as u64 * PAGE
     }
 
     /// Gives every mapped page of the part the rights `prot`; without any, the entry stays present
     /// to software only. Whole blocks stay folded, a block that is covered in part is unfolded
-    /// first (law 5), and pages that became alike are folded.
+    /// first (law 5), and pages that became alike are folded. What is special or carries the
+    /// userfaultfd mark does not become writable (law 10).
     pub fn protect(&self, prot: Prot, gather: &mut Gather) {
-        let new = Reprotect::new(prot | Prot::USER);
-        self.change_each(gather, |pte| new.apply(pte));
+        let rights = Rights::new(prot);
+        match rights.are_restricted() {
+            true => self.change_each(gather, |pte| rights.apply(pte)),
+            false => self.change_each(gather, |pte| rights.apply_to_any(pte)),
+        }
     }
 
     /// Takes the right to write from every page of the part; what is dirty stays dirty.
@@ -411,48 +369,47 @@ impl<M: Machine> Leaf<'_, User, M> {
         self.change_each(gather, Pte::wrprotect);
     }
 
-    /// Sets or clears the userfaultfd mark of every page of the part; a marked page is not writable
-    /// (law 10), and blocks of mixed marks do not stay folded (XC-01).
-    pub fn mark_uffd_wp(&self, on: bool, gather: &mut Gather) {
-        self.change_each(gather, |pte| match on {
-            true => pte.wrprotect().with_uffd_wp(true),
-            false => pte.with_uffd_wp(false),
-        });
-    }
-
     #[inline(always)]
     fn change_each(&self, gather: &mut Gather, change_to: impl Fn(Pte) -> Pte) {
-        let flush = self.write(|change| {
-            let mut flush = Flush::NOTHING;
-            let (mut i, end) = self.indices();
-            while i < end {
-                let group = change.group_end(i, end);
-                let raw = change.words().raw(i);
-                let mut whole = raw.is_contiguous()
-                    && (change.is_whole(i, end)
-                        || change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1);
-                let new = change_to(raw);
-                if whole && !new.is_valid() {
-                    // An invalid entry is in no block: what one entry recorded for the others is
-                    // spread over them first (XC-02).
-                    change.unfold(i, self.va_of(i));
-                    whole = false;
-                }
-                let changed = match whole {
-                    true => change.change_block(i, raw, new, &change_to),
-                    false => change.change_alike(i, group, &change_to),
-                };
-                if changed {
-                    flush.add(i, group - i);
-                }
-                if !whole {
-                    change.try_fold(group - 1, self.va_of(group - 1));
-                }
-                i = group;
-            }
-            flush
-        });
+        let flush = self.write(|change| self.change_mapped(change, change_to));
         flush.tell(gather, |index| self.va_of(index));
+    }
+
+    /// Changes what refers to a frame; what that makes to be flushed.
+    #[inline(always)]
+    pub(crate) fn change_mapped(
+        &self,
+        change: &Change<'_, '_, M>,
+        change_to: impl Fn(Pte) -> Pte,
+    ) -> Flush {
+        let mut flush = Flush::NOTHING;
+        let (mut i, end) = self.indices();
+        while i < end {
+            let group = change.group_end(i, end);
+            let raw = change.words().raw(i);
+            let mut whole = raw.is_contiguous()
+                && (change.is_whole(i, end)
+                    || change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1);
+            let new = change_to(raw);
+            if whole && !new.is_valid() {
+                // An invalid entry is in no block: what one entry recorded for the others is
+                // spread over them first (XC-02).
+                change.unfold(i, self.va_of(i));
+                whole = false;
+            }
+            let changed = match whole {
+                true => change.change_block(i, raw, new, &change_to),
+                false => change.change_alike(i, group, &change_to),
+            };
+            if changed {
+                flush.add(i, group - i);
+            }
+            if !whole {
+                change.try_fold(group - 1, self.va_of(group - 1));
+            }
+            i = group;
+        }
+        flush
     }
 
     /// Clears the accessed flag of every page of the part, of a contiguous block's always as a

@@ -24,10 +24,13 @@ mod kernel_space;
 mod leaf;
 mod lock;
 pub mod machine;
+mod marks;
 mod part;
 mod pin;
 mod protect;
 mod reclaim;
+mod replace;
+mod rights;
 pub mod slot;
 pub mod space;
 pub mod stats;
@@ -35,15 +38,17 @@ pub mod table;
 mod value;
 pub mod walk;
 mod writer;
+mod zap;
 
 pub use asid::AsidCell;
 pub use block::Block;
 pub use cursor::{Absent, Cursor, LockError, Visit};
 pub use gather::{Flushed, Gather};
 pub use kernel_space::KernelEdit;
-pub use leaf::{Accessed, BlockLevel, Leaf, Moved, NotAllowed, PageLevel};
+pub use leaf::{Accessed, BlockLevel, Leaf, Moved, NotAllowed, Occupied, PageLevel};
 pub use lock::Guard;
 pub use machine::{Invalidation, Machine, Pause};
+pub use marks::Marking;
 pub use part::Part;
 pub use slot::{LockedSlot, ReadSide, Slot, ptep_get, ptep_get_lockless};
 pub use space::{Kernel, Kind, Owner, PageTable, RootWord, SpaceKind, Special, User};
@@ -51,6 +56,7 @@ pub use stats::{Events, LevelCounts, TableStats};
 pub use table::{Graveyard, TableDesc};
 pub use value::Value;
 pub use walk::{Look, Walked};
+pub use zap::{Zap, ZapReason};
 
 /// Why a table operation could not be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

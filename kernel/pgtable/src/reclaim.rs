@@ -17,6 +17,7 @@ use crate::space::{PageTable, User};
 use crate::table::detach;
 use crate::walk::step;
 use crate::writer::Writer;
+use crate::zap::Zap;
 
 /// What one call of [`PageTable::zap`] may cost, in looks at absent tables.
 const ZAP_BUDGET: u32 = 64;
@@ -29,7 +30,13 @@ impl<M: Machine> PageTable<User, M> {
     /// Returns where to go on; the range is done when that is its end. A block that is covered in
     /// part is split first; without memory for that the step ends before it: [`Self::split_ends`],
     /// called before the first effect, makes sure that it does not come to that.
-    pub fn zap(&self, range: VaRange, gather: &mut Gather, section: &ReadSide<'_>) -> u64 {
+    pub fn zap(
+        &self,
+        range: VaRange,
+        zap: Zap,
+        gather: &mut Gather,
+        section: &ReadSide<'_>,
+    ) -> u64 {
         let mut cursor = self.cursor(range, section);
         let mut budget = ZAP_BUDGET;
         while budget > 0 && gather.has_frame_room() && gather.has_table_room() {
@@ -44,7 +51,7 @@ impl<M: Machine> PageTable<User, M> {
                 Some(Visit::Block(block)) if block.is_whole() => {
                     budget -= 1;
                     let (va, level) = (block.from(), block.level());
-                    let emptied = block.zap(gather);
+                    let emptied = block.zap(zap, gather);
                     drop(block);
                     if emptied {
                         self.unlink_empty(va, level, gather, section);
@@ -61,7 +68,7 @@ impl<M: Machine> PageTable<User, M> {
                 }
                 Some(Visit::Table(leaf)) => {
                     budget -= ZAP_LEAF_COST.min(budget);
-                    let va = leaf.zap(gather);
+                    let va = leaf.zap(zap, gather);
                     let emptied = leaf.mapped() == 0;
                     drop(leaf);
                     cursor.seek(va);

@@ -75,6 +75,12 @@ impl Value {
         self.0.user_readable()
     }
 
+    /// Maps a frame that is not counted.
+    #[inline(always)]
+    pub fn special(self) -> bool {
+        self.0.is_present() && self.0.special()
+    }
+
     /// Write-protected by a userfaultfd.
     #[inline(always)]
     pub fn uffd_wp(self) -> bool {
@@ -99,7 +105,14 @@ impl Value {
         format.decode(self.0, level)
     }
 
-    /// Whether two values differ by accessed and dirty at most.
+    /// Whether an entry seen as `was` is still what it was: of one that refers to a frame the hardware
+    /// may have recorded accesses since, others are the same word.
+    #[inline]
+    pub(crate) fn is_still(self, was: Self) -> bool {
+        self == was || self.0.is_present() && was.0.is_present() && self.same_but_ad(was)
+    }
+
+    /// Whether two values of entries that refer to frames differ by accessed and dirty at most.
     #[inline]
     pub fn same_but_ad(self, other: Self) -> bool {
         self.0.without_ad() == other.0.without_ad()

@@ -75,6 +75,12 @@ pub struct Look<'g> {
 }
 
 impl Look<'_> {
+    /// Whether there is nothing at all around the address in a table of level 2, not even a table
+    /// below, as far as can be seen without the lock: there is room for a block of 2 MiB.
+    pub fn has_room_for_block(&self) -> bool {
+        self.leaf.is_none() && self.value.is_none()
+    }
+
     /// Whether the `count` entries around `va` that such a block would take are empty, as far as
     /// can be seen without the lock. `count` is a power of two, within a table.
     pub fn is_empty_around(&self, va: u64, count: usize) -> bool {

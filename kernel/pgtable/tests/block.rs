@@ -15,15 +15,15 @@ use common::{
 };
 use frame::UserFrame;
 use model::HostMachine;
-use pgtable::{Gather, Graveyard, LockError, Machine, TableError, Visit, Walked};
+use pgtable::{Gather, Graveyard, LockError, Machine, Marking, TableError, Visit, Walked, Zap};
 
 const AT: u64 = 0x12_3440_0000;
 
 fn map_block(space: &Space, va: u64, frame: UserFrame) -> Result<(), LockError> {
     let stay = ();
     let section = space.machine().read_side(&stay);
-    let pa = frame.pfn().start();
-    space.map_block(va, Level::L2, pa, Some(frame), young(), &section)
+    let mapped = space.map_block(va, Level::L2, frame, young(), &section, || true);
+    mapped.map_err(|(error, _)| error)
 }
 
 fn split(space: &Space, va: u64) -> Result<(), TableError> {
@@ -145,9 +145,13 @@ fn tables_of_unequal_entries_are_not_collapsed() {
         protect(&space, &graves, (AT + 7 * PAGE, AT + 8 * PAGE), RW);
     }
     common::each_leaf(&space, &graves, (AT, AT + PAGE), |leaf, gather| {
-        leaf.mark_uffd_wp(true, gather);
+        leaf.mark_uffd_wp(Marking::Present, gather);
     });
     assert!(!collapse(&space, &graves), "a mark");
+    common::each_leaf(&space, &graves, (AT, AT + MIB2), |leaf, gather| {
+        leaf.mark_uffd_wp(Marking::Present, gather);
+    });
+    assert!(!collapse(&space, &graves), "a mark on every page");
     zap(&space, &graves, AT, AT + MIB2);
     // Frames of two folios, and of one that begins elsewhere.
     install_folio(&space, AT, folio(machine, 8), 256, young());
@@ -230,7 +234,7 @@ fn a_special_block_of_1_gib_is_split_down_to_pages_and_counts_nothing() {
     let section = machine.read_side(&stay);
     let attrs = young().with_special(true);
     space
-        .map_block(GIB, Level::L1, pa, None, attrs, &section)
+        .map_special_block(GIB, Level::L1, pa, attrs, &section, || true)
         .expect("room");
     assert_eq!(level_at(&space, GIB), Some(Level::L1));
     let at = GIB + (others.pfn().raw() << 12) - pa.raw();
@@ -282,7 +286,12 @@ fn without_memory_for_a_split_the_block_stays() {
         );
         let mut gather = Gather::new();
         assert_eq!(
-            space.zap(range(AT + PAGE, AT + MIB2), &mut gather, &section),
+            space.zap(
+                range(AT + PAGE, AT + MIB2),
+                Zap::REGION_GONE,
+                &mut gather,
+                &section
+            ),
             AT + PAGE
         );
         assert!(gather.is_empty());

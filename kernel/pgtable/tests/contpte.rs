@@ -16,7 +16,9 @@ use common::{
 };
 use model::HostMachine;
 use model::host::Event;
-use pgtable::{Accessed, Graveyard, Invalidation, Kernel, Machine, PageTable, Pause, Walked};
+use pgtable::{
+    Accessed, Graveyard, Invalidation, Kernel, Machine, Marking, PageTable, Pause, Walked,
+};
 
 /// Where the blocks of the tests are.
 const AT: u64 = 0x12_3440_0000;
@@ -320,7 +322,7 @@ const PARTIAL: [(&str, Act); 6] = [
             space,
             graves,
             (AT + 5 * PAGE, AT + 7 * PAGE),
-            |leaf, gather| leaf.mark_uffd_wp(true, gather),
+            |leaf, gather| leaf.mark_uffd_wp(Marking::Present, gather),
         )
     }),
     ("move", |space, graves| {
@@ -462,7 +464,7 @@ const WHOLE: [(&str, Act); 4] = [
     }),
     ("mark", |space, graves| {
         each_leaf(space, graves, (AT, AT + BLOCK), |leaf, gather| {
-            leaf.mark_uffd_wp(true, gather)
+            leaf.mark_uffd_wp(Marking::Present, gather)
         })
     }),
     ("clear young", |space, graves| {
@@ -611,7 +613,7 @@ fn a_mark_on_one_page_unfolds_and_marks_that_page_alone() {
         &graves,
         (AT + 7 * PAGE, AT + 8 * PAGE),
         |leaf, gather| {
-            leaf.mark_uffd_wp(true, gather);
+            leaf.mark_uffd_wp(Marking::Present, gather);
         },
     );
     for i in 0..16 {
@@ -643,7 +645,7 @@ fn the_last_mark_makes_the_block_alike_and_folds_it() {
             &graves,
             (AT + i * PAGE, AT + (i + 1) * PAGE),
             |leaf, gather| {
-                leaf.mark_uffd_wp(true, gather);
+                leaf.mark_uffd_wp(Marking::Present, gather);
             },
         );
         assert_eq!(contiguous(&space, AT, 16), [i == 15; 16], "page {i}");

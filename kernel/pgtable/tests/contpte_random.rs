@@ -12,7 +12,7 @@ use common::{
 };
 use frame::UserFrame;
 use model::HostMachine;
-use pgtable::{Accessed, Graveyard, Machine, Walked};
+use pgtable::{Accessed, Graveyard, Machine, Marking, Walked};
 use proptest::prelude::*;
 
 /// Two of the blocks end a table, two begin the next one.
@@ -262,7 +262,7 @@ impl World {
             }
             Change::Mark(on) => {
                 each_leaf(space, graves, part, |leaf, gather| {
-                    leaf.mark_uffd_wp(on, gather)
+                    leaf.mark_uffd_wp(if on { Marking::Present } else { Marking::Clear }, gather)
                 });
                 self.each(pages, |page| {
                     page.marked = on;

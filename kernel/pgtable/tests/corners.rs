@@ -6,7 +6,7 @@ use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{Geometry, Level};
 use arm64::pte::Format;
 use model::HostMachine;
-use pgtable::{Gather, Graveyard, Machine, PageTable, ReadSide, User, Visit, Walked};
+use pgtable::{Gather, Graveyard, Machine, PageTable, ReadSide, User, Visit, Walked, Zap};
 
 const PAGE: u64 = 4096;
 const BLOCK: u64 = Level::L2.size();
@@ -49,7 +49,7 @@ fn zap(space: &Space, start: u64, end: u64, section: &ReadSide<'_>) {
     let mut at = start;
     while at < end {
         let mut gather = Gather::new();
-        at = space.zap(range(at, end), &mut gather, section);
+        at = space.zap(range(at, end), Zap::REGION_GONE, &mut gather, section);
         finish(space, &mut gather);
     }
 }
@@ -106,7 +106,7 @@ fn pages_of_a_split_block_that_is_not_counted_are_not_given_back() {
         ..attrs()
     };
     let device = PhysAddr::new(0x800_0000);
-    let mapped = space.map_block(BLOCK, Level::L2, device, None, special, &section);
+    let mapped = space.map_special_block(BLOCK, Level::L2, device, special, &section, || true);
     mapped.expect("an empty slot");
     // The first page is taken out of its block, and the rest after it.
     zap(&space, BLOCK, BLOCK + PAGE, &section);
@@ -133,14 +133,13 @@ fn what_another_has_made_invalid_is_flushed_before_it_is_freed() {
         .alloc_fresh(9, false)
         .expect("a folio")
         .into_user();
-    let pa = folio.pfn().start();
-    let mapped = space.map_block(BLOCK, Level::L2, pa, Some(folio), attrs(), &section);
+    let mapped = space.map_block(BLOCK, Level::L2, folio, attrs(), &section, || true);
     mapped.expect("an empty slot");
     for (start, end) in [(PAGE, 2 * PAGE), (BLOCK, 2 * BLOCK)] {
         let (mut first, mut second) = (Gather::new(), Gather::new());
         space.protect(range(start, end), Prot::empty(), &mut first, &section);
         assert!(first.needs_flush());
-        space.zap(range(start, end), &mut second, &section);
+        space.zap(range(start, end), Zap::REGION_GONE, &mut second, &section);
         assert!(second.page_count() > 0);
         assert!(
             second.needs_flush(),

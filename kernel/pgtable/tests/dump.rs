@@ -42,9 +42,9 @@ fn equal_neighbours_are_one_range() {
     );
     let (stay, large) = ((), folio(machine, 9));
     let section = machine.read_side(&stay);
-    let (pa, at) = (large.pfn().start(), AT + 2 * MIB2);
+    let at = AT + 2 * MIB2;
     space
-        .map_block(at, Level::L2, pa, Some(large), young(), &section)
+        .map_block(at, Level::L2, large, young(), &section, || true)
         .expect("room");
     let want = "\
 00000012343fe000-0000001234400000         8 KiB  rw-u normal   L3 4 KiB pages

@@ -11,7 +11,7 @@ use frame::{Class, Frames, SpaceKind, TableState, arena};
 use model::HostMachine;
 use pgtable::{
     Gather, Graveyard, Invalidation, Kernel, LockError, Machine, PageTable, TableError, User,
-    Walked,
+    Walked, Zap,
 };
 use proptest::prelude::*;
 
@@ -55,7 +55,7 @@ fn zap(space: &PageTable<User, HostMachine>, graves: &Graveyard, start: u64, end
     let mut at = start;
     while at < end {
         let mut gather = Gather::new();
-        at = space.zap(range(at, end), &mut gather, &section);
+        at = space.zap(range(at, end), Zap::REGION_GONE, &mut gather, &section);
         settle_gather(space, graves, &mut gather);
     }
 }

@@ -6,7 +6,7 @@ use arm64::geometry::{Geometry, Level};
 use arm64::pte::{Entry, Format};
 use model::HostMachine;
 use pgtable::{
-    Gather, Graveyard, Leaf, Machine, PageTable, User, Visit, ptep_get, ptep_get_lockless,
+    Gather, Graveyard, Leaf, Machine, PageTable, User, Visit, Zap, ptep_get, ptep_get_lockless,
 };
 
 const FORMAT: Format = Format { lpa2: true };
@@ -34,7 +34,7 @@ fn empty(space: &PageTable<User, HostMachine>, end: u64) {
     while at < end {
         let mut gather = Gather::new();
         let rest = VaRange::new(VirtAddr::new(at), range.end()).expect("a range");
-        at = space.zap(rest, &mut gather, &section);
+        at = space.zap(rest, Zap::REGION_GONE, &mut gather, &section);
         let flushed = gather.flush(space);
         gather.release(space.machine(), &Graveyard::new(), &flushed);
     }
@@ -93,7 +93,7 @@ fn the_slot_of_a_block_is_read_under_its_own_guard() {
     let attrs = Attrs::user(Prot::READ).with_special(true);
     let at = PhysAddr::new(1 << 30);
     space
-        .map_block(1 << 30, Level::L2, at, None, attrs, &section)
+        .map_special_block(1 << 30, Level::L2, at, attrs, &section, || true)
         .expect("a block");
     let range = VaRange::new(VirtAddr::new(1 << 30), VirtAddr::new(513 << 21)).expect("a range");
     let mut cursor = space.cursor(range, &section);

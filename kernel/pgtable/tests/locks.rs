@@ -19,8 +19,8 @@ use frame::arena;
 use model::HostMachine;
 use model::host::Event;
 use pgtable::{
-    Cursor, Gather, Graveyard, Kernel, Kind, LockError, Machine, PageTable, Pause, Special,
-    TableError, Visit, Walked,
+    Cursor, Gather, Graveyard, Kernel, Kind, LockError, Machine, Marking, PageTable, Pause,
+    Special, TableError, Visit, Walked, Zap,
 };
 
 const AT: u64 = 0x12_3440_0000;
@@ -195,6 +195,61 @@ fn a_table_that_is_unlinked_before_it_is_locked_is_looked_for_again() {
     }
 }
 
+/// The same for a block of 2 MiB, which is written under the lock of the table above: whether that
+/// table has to be made first or is there.
+#[test]
+fn a_block_is_not_mapped_for_an_area_that_was_unmapped_meanwhile() {
+    for (pause, with_table) in [
+        (Pause::TableMissing, false),
+        (Pause::BeforeLock, false),
+        (Pause::BeforeLock, true),
+    ] {
+        let machine = machine();
+        let before = machine.free_frames();
+        let (space, graves) = (Arc::new(user(machine)), Arc::new(Graveyard::new()));
+        if with_table {
+            install(&space, SIBLING, folio(machine, 0), young());
+        }
+        let retired = Arc::new(AtomicBool::new(false));
+        let parts = (
+            Arc::clone(&space),
+            Arc::clone(&graves),
+            Arc::clone(&retired),
+        );
+        machine.script(pause, move || {
+            let (space, graves, retired) = parts;
+            unmap(&space, &graves, &retired, (AT, AT + MIB2));
+        });
+        let stay = ();
+        let section = machine.read_side(&stay);
+        let frame = folio(machine, 9);
+        let still = || !retired.load(SeqCst);
+        let mapped = space.map_block(AT, Level::L2, frame, young(), &section, still);
+        let (error, frame) = mapped.expect_err("the area is gone");
+        assert_eq!(error, LockError::Retired, "{pause:?}");
+        assert_eq!(machine.script_left(), 0);
+        assert!(matches!(walk(&space, AT), Walked::Miss { .. }), "{pause:?}");
+        drop(frame);
+        end(only(space), &only(graves));
+        assert_eq!(machine.free_frames(), before, "{pause:?}");
+    }
+}
+
+#[test]
+fn a_look_tells_whether_a_block_has_room() {
+    let machine = machine();
+    let (space, graves) = (user(machine), Graveyard::new());
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let room = |va| space.look(va, &section).has_room_for_block();
+    assert!(room(AT), "no table at all");
+    install(&space, SIBLING, folio(machine, 0), young());
+    assert!(room(AT + PAGE) && !room(SIBLING + PAGE), "a table of pages");
+    let mapped = space.map_block(AT, Level::L2, folio(machine, 9), young(), &section, || true);
+    assert!(mapped.is_ok() && !room(AT + PAGE), "a block");
+    end(space, &graves);
+}
+
 #[test]
 fn a_table_is_not_unlinked_while_somebody_has_it_locked() {
     let machine = machine();
@@ -328,7 +383,7 @@ fn unlinking_a_table_flushes_walk_caches_of_all_that_it_translated() {
 type Batch = fn(&Space, &Graveyard);
 
 /// One window each, for 512 entries.
-const BATCHES: [(&str, Batch); 7] = [
+const BATCHES: [(&str, Batch); 8] = [
     ("map", |space, _| {
         install_folio(space, AT, folio(space.machine(), 9), 512, young())
     }),
@@ -337,12 +392,17 @@ const BATCHES: [(&str, Batch); 7] = [
     }),
     ("mark", |space, graves| {
         each_leaf(space, graves, (AT, AT + MIB2), |leaf, gather| {
-            leaf.mark_uffd_wp(true, gather)
+            leaf.mark_uffd_wp(Marking::Present, gather)
         })
     }),
     ("clear young", |space, graves| {
         each_leaf(space, graves, (AT, AT + MIB2), |leaf, gather| {
             leaf.clear_young(gather);
+        })
+    }),
+    ("clear marks", |space, graves| {
+        each_leaf(space, graves, (AT, AT + MIB2), |leaf, gather| {
+            leaf.mark_uffd_wp(Marking::Clear, gather)
         })
     }),
     ("collapse", |space, graves| {
@@ -360,7 +420,7 @@ const BATCHES: [(&str, Batch); 7] = [
     ("zap", |space, graves| {
         // Another page keeps the table: unlinking is another batch.
         each_leaf(space, graves, (AT, AT + MIB2), |leaf, gather| {
-            assert_eq!(leaf.zap(gather), AT + MIB2);
+            assert_eq!(leaf.zap(Zap::REGION_GONE, gather), AT + MIB2);
         })
     }),
 ];

@@ -5,7 +5,7 @@ use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{Geometry, Level};
 use arm64::pte::Format;
 use model::HostMachine;
-use pgtable::{Gather, Graveyard, Machine, PageTable, User, Walked};
+use pgtable::{Gather, Graveyard, Machine, PageTable, User, Walked, Zap};
 
 const VA: u64 = 0x14_0000_0000;
 const PAGE: u64 = 4096;
@@ -23,7 +23,7 @@ fn pages_of_a_special_block_own_no_reference() {
     for level in [Level::L1, Level::L2] {
         let attrs = Attrs::user(Prot::READ).with_young(true).with_special(true);
         let pa = PhysAddr::new(1 << 30);
-        let mapped = space.map_block(VA, level, pa, None, attrs, &section);
+        let mapped = space.map_special_block(VA, level, pa, attrs, &section, || true);
         assert_eq!(mapped, Ok(()));
         let odd = VA + 0x12_3000;
         let mut gather = Gather::new();
@@ -41,7 +41,7 @@ fn pages_of_a_special_block_own_no_reference() {
         ));
         let (mut at, end) = (VA, VA + level.size());
         while at < end {
-            at = space.zap(range(at, end), &mut gather, &section);
+            at = space.zap(range(at, end), Zap::REGION_GONE, &mut gather, &section);
             assert_eq!(gather.page_count(), 0, "a reference that nobody took");
             let flushed = gather.flush(&space);
             gather.release(machine, &graves, &flushed);

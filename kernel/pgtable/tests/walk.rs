@@ -166,7 +166,7 @@ fn absent_ranges_blocks_and_contiguous_spans_are_one_visit_each() {
     let section = machine.read_side(&stay);
     let large = folio(machine, 9);
     let pa = large.pfn().start();
-    let done = space.map_block(GIB + MIB2, Level::L2, pa, Some(large), young(), &section);
+    let done = space.map_block(GIB + MIB2, Level::L2, large, young(), &section, || true);
     done.expect("room");
     install_folio(&space, GIB + 2 * MIB2, folio(machine, 5), 32, young());
     let seen = visits(&space, 0, GIB + 2 * MIB2 + 2 * BLOCK);

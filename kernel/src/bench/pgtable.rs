@@ -6,7 +6,7 @@ use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Geometry;
 use frame::UserFrame;
-use pgtable::{Gather, Graveyard, Machine, PageTable, User, Visit, Walked};
+use pgtable::{Gather, Graveyard, Machine, PageTable, User, Visit, Walked, Zap};
 
 use super::{Cost, Failure, measure, row};
 use crate::arch::mmu::{HW, Hw};
@@ -222,7 +222,7 @@ fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<[Cost; 2], Failu
     while at != whole.end() {
         let rest = VaRange::new(at, whole.end()).ok_or("no range")?;
         let ((next, flushed), cost) = measure(|| {
-            let next = table.zap(rest, &mut gather, &section);
+            let next = table.zap(rest, Zap::REGION_GONE, &mut gather, &section);
             (next, gather.flush(table))
         });
         taken.add(cost);

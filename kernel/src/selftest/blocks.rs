@@ -3,7 +3,7 @@
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
-use pgtable::{Gather, Machine, PageTable, User, Walked};
+use pgtable::{Gather, Machine, PageTable, User, Walked, Zap};
 
 use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Failure, Outcome, check};
@@ -43,7 +43,7 @@ fn mapped() -> Result<Loaded, Failure> {
     let (pa, stay) = (frame.pfn().start(), ());
     let section = HW.read_side(&stay);
     let table = space.0.table();
-    let done = table.map_block(VA, Level::L2, pa, Some(frame), young(RW), &section);
+    let done = table.map_block(VA, Level::L2, frame, young(RW), &section, || true);
     check(done.is_ok(), "the block cannot be mapped", VA)?;
     for va in pages() {
         check(try_store_as_user(va, va), "not writable", va)?;
@@ -149,7 +149,7 @@ pub(super) fn no_access_through_a_block_that_is_gone() -> Outcome {
     let mut at = hole.start().raw();
     while at < hole.end().raw() {
         let rest = range(at, hole.end().raw() - at)?;
-        at = table.zap(rest, &mut gather, &section);
+        at = table.zap(rest, Zap::REGION_GONE, &mut gather, &section);
     }
     release(table, &mut gather);
     for va in pages() {
@@ -170,9 +170,9 @@ pub(super) fn a_gibibyte_is_cut_down_to_a_page() -> Outcome {
         let section = HW.read_side(&stay);
         let (va, pa) = (0x14_0000_0000, PhysAddr::new(1 << 30));
         let attrs = young(Prot::READ).with_special(true);
-        let done = table.map_block(va, Level::L1, pa, None, attrs, &section);
+        let done = table.map_special_block(va, Level::L1, pa, attrs, &section, || true);
         check(done.is_ok(), "the block cannot be mapped", va)?;
-        let twice = table.map_block(va, Level::L1, pa, None, attrs, &section);
+        let twice = table.map_special_block(va, Level::L1, pa, attrs, &section, || true);
         check(twice.is_err(), "mapped over a block", va)?;
         let deep = va + 0x123_4000;
         let found = translate(deep, As::UserRead).map(PhysAddr::raw);

@@ -4,7 +4,7 @@
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
-use pgtable::{Accessed, Gather, Leaf, Machine, Visit};
+use pgtable::{Accessed, Gather, Leaf, Machine, Visit, Zap};
 
 use super::loaded::{Loaded, PAGE};
 use super::{Failure, Outcome, check};
@@ -128,14 +128,17 @@ fn install(space: &Loaded, prot: Prot) -> Outcome {
 fn reinstall(space: &Loaded, prot: Prot) -> Outcome {
     let part = range(VA, PAGE)?;
     locked(space, |leaf, gather| {
-        let _to = leaf.zap(gather);
+        let _to = leaf.zap(Zap::REGION_GONE, gather);
         check(leaf.get(VA).is_none(), "cleared is none", VA)
     })??;
     check(space.raw(VA).is_none(), "memory is not none", VA)?;
     check(try_load_as_user(VA).is_none(), "law 12: a stale read", VA)?;
     let (stay, mut gather) = ((), Gather::new());
     let section = HW.read_side(&stay);
-    let _end = space.0.table().zap(part, &mut gather, &section);
+    let _end = space
+        .0
+        .table()
+        .zap(part, Zap::REGION_GONE, &mut gather, &section);
     let flushed = gather.flush(space.0.table());
     gather.release(&HW, graveyard(), &flushed);
     install(space, prot)
@@ -155,7 +158,7 @@ fn block_of(level: Level, prot: Prot) -> Outcome {
     let (table, stay) = (space.0.table(), ());
     let section = HW.read_side(&stay);
     let (pa, attrs) = (PhysAddr::new(1 << 30), Attrs::user(prot).with_special(true));
-    let done = table.map_block(VA, level, pa, None, attrs.with_young(true), &section);
+    let done = table.map_special_block(VA, level, pa, attrs.with_young(true), &section, || true);
     check(done.is_ok(), "set on an empty slot", level.size())?;
     let mut tables = 0;
     table.each_table(&section, |_, _| tables += 1);
@@ -175,8 +178,9 @@ fn block_of(level: Level, prot: Prot) -> Outcome {
             block.write_protect(&mut gather);
             let protected = !block.get().writable() && !block.get().dirty();
             block.protect(prot, &mut gather);
-            let same = block.get().prot() - Prot::USER == prot;
-            block.zap(&mut gather);
+            // What is special does not become writable.
+            let same = block.get().prot() - Prot::USER == prot - Prot::WRITE;
+            block.zap(Zap::REGION_GONE, &mut gather);
             (
                 block.level() == level && block.is_whole(),
                 leaf,

@@ -4,7 +4,7 @@ use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Geometry;
 use mm::Access;
-use pgtable::{Gather, Machine, PageTable, User, Walked};
+use pgtable::{Gather, Machine, PageTable, User, Walked, Zap};
 
 use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Failure, Outcome, check};
@@ -107,7 +107,7 @@ fn end(table: &mut PageTable<User, Hw>, va: u64) -> Outcome {
     let section = HW.read_side(&stay);
     let page = VaRange::from_len(VirtAddr::new(va), PAGE);
     if let Some(page) = page {
-        table.zap(page, &mut gather, &section);
+        table.zap(page, Zap::REGION_GONE, &mut gather, &section);
     }
     table.retire(&mut gather);
     let flushed = gather.flush(table);

@@ -105,6 +105,16 @@ faults! {
     LeaveTableWritable,
     /// A reader of a ring takes a record without a look whether it is being overwritten.
     ReadOverwritten,
+    /// An unmapping drops the userfaultfd mark whatever its reason.
+    DropMarkOnZap,
+    /// A change of rights makes marked and special entries writable.
+    WriteOverMark,
+    /// An entry is replaced by another frame's without a break.
+    ReplaceWithoutBreak,
+    /// An entry is replaced by break and make without an invalidation in between.
+    ReplaceWithoutFlush,
+    /// An entry is replaced without a look at whether it is the one that this was decided from.
+    ReplaceUnchecked,
 }
 
 impl Fault {

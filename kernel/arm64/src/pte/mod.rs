@@ -27,8 +27,9 @@ pub use entry::{EncodeError, Entry, Invalid, MAX_SWAP_KINDS, MarkerBits, SWAP_OF
 use crate::attrs::{Attrs, MemType, Prot};
 use crate::geometry::Level;
 use bits::{
-    AF, AP_EL0, AP_READ_ONLY, CONT, DBM, INDEX, INDEX_SHIFT, NG, NO_ACCESS, NO_TAGS, PXN, SPECIAL,
-    SW_DIRTY, TABLE_OR_PAGE, TYPE, UFFD_WP, UXN, VALID,
+    AF, AP_EL0, AP_READ_ONLY, CONT, DBM, INDEX, INDEX_SHIFT, KIND, KIND_MARKER, KIND_POISON,
+    MARKER_POISON, NG, NO_ACCESS, NO_TAGS, PXN, SPECIAL, SW_DIRTY, TABLE_OR_PAGE, TYPE, UFFD_WP,
+    UXN, VALID,
 };
 
 /// The value of a table entry, as loaded: a plain number without an address (law 2).
@@ -373,6 +374,37 @@ impl Pte {
     #[inline(always)]
     pub const fn with_uffd_wp(self, uffd_wp: bool) -> Self {
         Self(self.0 & !UFFD_WP | flag(uffd_wp, UFFD_WP))
+    }
+
+    /// What stays behind when the entry, which is no table, is unmapped: with `marks` the userfaultfd
+    /// mark of whatever carries one, with `poison` what answers an access with a bus error.
+    #[inline]
+    pub const fn remains(self, marks: bool, poison: bool) -> Self {
+        let mark = marks && self.uffd_wp();
+        let poisoned = poison
+            && match self.0 & KIND {
+                KIND_POISON => return self,
+                KIND_MARKER => self.has(MARKER_POISON),
+                _ => false,
+            };
+        match mark || poisoned {
+            true => Self(KIND_MARKER | flag(mark, UFFD_WP) | flag(poisoned, MARKER_POISON)),
+            false => Self::NONE,
+        }
+    }
+
+    /// With or without the userfaultfd mark, for an entry that refers to no frame. With `fill` an empty
+    /// one becomes a marker; a marker that has nothing else to remember becomes empty.
+    #[inline]
+    pub const fn mark_absent(self, on: bool, fill: bool) -> Self {
+        let marker = on && fill && self.is_none();
+        match self.0 & KIND | flag(marker, KIND_MARKER) {
+            0 | KIND_POISON => self,
+            kind => match Self(self.0 | kind).with_uffd_wp(on) {
+                Self(KIND_MARKER) => Self::NONE,
+                marked => marked,
+            },
+        }
     }
 
     /// The same, counted or not (*frame*).

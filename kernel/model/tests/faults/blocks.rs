@@ -164,10 +164,10 @@ fn fill_large(stage: &Stage) {
     let stay = ();
     let section = stage.machine.read_side(&stay);
     let folio = stage.folio(9);
-    let (pa, attrs) = (folio.pfn().start(), Attrs::user(Prot::RW));
+    let attrs = Attrs::user(Prot::RW);
     let mapped = stage.machine.operation(|| {
         let space = &stage.space;
-        space.map_block(BASE, Level::L2, pa, Some(folio), attrs, &section)
+        space.map_block(BASE, Level::L2, folio, attrs, &section, || true)
     });
     mapped.expect("a table");
 }

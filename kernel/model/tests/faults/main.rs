@@ -4,6 +4,8 @@
 mod blocks;
 mod flushes;
 mod hardware;
+mod marks;
+mod replace;
 mod roots;
 mod stage;
 mod tables;

@@ -7,7 +7,10 @@ use frame::UserFrame;
 use model::descriptor::Leaf;
 use model::{ModelMachine, Records, Setup};
 use pgtable::activation::Needs;
-use pgtable::{Gather, Graveyard, LockError, Machine, PageTable, Pause, ReadSide, User};
+use pgtable::{
+    Gather, Graveyard, LockError, Machine, Marking, PageTable, Pause, ReadSide, User, Value, Visit,
+    Zap,
+};
 
 pub const PAGE: u64 = 4096;
 /// Where most scripts play: the beginning of a leaf table.
@@ -97,8 +100,12 @@ impl Stage {
     }
 
     pub fn zap(&self, start: u64, pages: u64) {
+        self.zap_for(start, pages, Zap::REGION_GONE);
+    }
+
+    pub fn zap_for(&self, start: u64, pages: u64, zap: Zap) {
         self.in_steps(start, pages, |rest, gather, section| {
-            self.space.zap(rest, gather, section)
+            self.space.zap(rest, zap, gather, section)
         });
     }
 
@@ -124,6 +131,46 @@ impl Stage {
     pub fn protect(&self, start: u64, pages: u64, prot: Prot) {
         self.in_steps(start, pages, |rest, gather, section| {
             self.space.protect(rest, prot, gather, section)
+        });
+    }
+
+    /// The entry of `va` as the engine shows it.
+    pub fn look(&self, va: u64) -> Value {
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        self.space.look(va, &section).value
+    }
+
+    /// Does `act` to the leaf table of `va`, made if it is missing; then flushes.
+    pub fn with_leaf<R>(
+        &self,
+        va: u64,
+        act: impl FnOnce(&pgtable::Leaf<'_, User, ModelMachine>, &mut Gather) -> R,
+    ) -> R {
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        self.machine.operation(|| {
+            let mut gather = Gather::new();
+            let leaf = self.space.lock_leaf(va, &section, || true);
+            let result = act(&leaf.expect("a table"), &mut gather);
+            self.flush(&mut gather);
+            result
+        })
+    }
+
+    /// Marks the pages of a range.
+    pub fn mark(&self, start: u64, pages: u64, marking: Marking) {
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        self.machine.operation(|| {
+            let mut gather = Gather::new();
+            let mut cursor = self.space.cursor(range(start, pages), &section);
+            while let Some(visit) = cursor.visit() {
+                if let Visit::Table(leaf) = visit {
+                    leaf.mark_uffd_wp(marking, &mut gather);
+                }
+            }
+            self.flush(&mut gather);
         });
     }
 

@@ -34,7 +34,7 @@ impl World {
     fn check_references(&self) {
         let state = self.state();
         let mut expected = state.references.clone();
-        for pin in &state.pins {
+        for pin in state.pins.iter().chain(&state.zero) {
             *expected.entry(pin.block().raw()).or_default() += 1;
         }
         let frames = self.machine.frames();

@@ -3,8 +3,9 @@
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use frame::UserFrame;
+use model::descriptor::right;
 use model::ghost::Page;
-use pgtable::Machine;
+use pgtable::{Gather, Machine};
 
 use crate::cpus::rights;
 use crate::world::{PAGE, Range, World};
@@ -32,6 +33,7 @@ impl World {
             young,
             dirty,
             mark: false,
+            special: false,
         };
         (attrs, page)
     }
@@ -73,13 +75,79 @@ impl World {
                 return false;
             }
         };
-        if installed != self.state().ghosts[space].get(va).is_none() {
+        if installed != self.state().ghosts[space].is_none(va) {
             self.fail(&format!("installed at {va:#x}: {installed}"));
         }
         if installed {
             self.told_mapped(space, va, pfn, 1, page);
         }
         installed
+    }
+
+    /// Another page, or the first one, where the tables say what they said a moment ago.
+    pub fn replace(&self) {
+        self.with_range(1, |range| {
+            let Some(frame) = self.fresh(0) else { return };
+            let (attrs, page) = self.attrs();
+            let stay = ();
+            let section = self.machine.read_side(&stay);
+            let (space, va, pfn) = (range.space, range.start, frame.pfn().raw());
+            let table = &self.spaces[space].table;
+            let was = table.look(va, &section).value;
+            let mut gather = Gather::new();
+            let leaf = match table.lock_leaf(va, &section, || true) {
+                Ok(leaf) => leaf,
+                Err(error) => return self.locked_out(error),
+            };
+            if leaf.replace(va, was, frame, attrs, &mut gather).is_err() {
+                self.fail("another operation changed a page that was claimed");
+            }
+            drop(leaf);
+            self.gather(space, &mut gather);
+            self.told_replaced(space, va, pfn, page);
+        });
+    }
+
+    fn told_replaced(&self, space: usize, va: u64, pfn: u64, mut page: Page) {
+        let old = self.told_gone(space, va);
+        page.mark = old.is_some_and(|old| old.mark) || self.state().ghosts[space].has_marker(va);
+        if page.mark {
+            page.rights &= !right::WRITE;
+        }
+        self.state().ghosts[space].set_marker(va, false);
+        self.told_mapped(space, va, pfn, 1, page);
+    }
+
+    /// The shared page of zeros.
+    pub fn map_special(&self) {
+        self.with_range(1, |range| {
+            let (space, va) = (range.space, range.start);
+            let zero = self.state().zero.as_ref().map(|zero| zero.pfn());
+            let Some(pfn) = zero else { return };
+            let stay = ();
+            let section = self.machine.read_side(&stay);
+            let leaf = match self.spaces[space].table.lock_leaf(va, &section, || true) {
+                Ok(leaf) => leaf,
+                Err(error) => return self.locked_out(error),
+            };
+            let installed = leaf.install_special(va, pfn, Attrs::user(Prot::RW));
+            let mut state = self.state();
+            if installed.is_ok() != state.ghosts[space].is_none(va) {
+                drop(state);
+                self.fail(&format!("zeros at {va:#x}: {installed:?}"));
+            }
+            if installed.is_ok() {
+                let page = Page {
+                    pa: pfn.start().raw(),
+                    rights: rights(Prot::READ),
+                    young: false,
+                    dirty: false,
+                    mark: false,
+                    special: true,
+                };
+                state.ghosts[space].map(va, page);
+            }
+        });
     }
 
     pub fn map_folio(&self) {
@@ -159,11 +227,11 @@ impl World {
             let (attrs, page) = self.attrs();
             let stay = ();
             let section = self.machine.read_side(&stay);
-            let (pfn, pa) = (folio.pfn().raw(), folio.pfn().start());
+            let pfn = folio.pfn().raw();
             let table = &self.spaces[space].table;
-            match table.map_block(start, Level::L2, pa, Some(folio), attrs, &section) {
+            match table.map_block(start, Level::L2, folio, attrs, &section, || true) {
                 Ok(()) => self.told_mapped(space, start, pfn, 512, page),
-                Err(error) => self.locked_out(error),
+                Err((error, _)) => self.locked_out(error),
             }
         }
         self.finished(range);

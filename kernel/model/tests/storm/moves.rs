@@ -59,8 +59,13 @@ impl World {
                 Err(error) => self.fail(&format!("the target's table: {error:?}")),
             }
             let mut state = self.state();
-            if let Some(page) = state.ghosts[space].unmap(from) {
-                state.ghosts[space].map(to, page);
+            let ghost = &mut state.ghosts[space];
+            if let Some(page) = ghost.unmap(from) {
+                ghost.map(to, page);
+            }
+            if ghost.has_marker(from) {
+                ghost.set_marker(from, false);
+                ghost.set_marker(to, true);
             }
         }
         self.gather(space, &mut gather);

@@ -50,7 +50,7 @@ impl World {
     }
 
     pub fn random_operation(&self, nested: bool) {
-        let what = self.random(|rng| rng.below(if nested { 11 } else { 20 }));
+        let what = self.random(|rng| rng.below(if nested { 13 } else { 23 }));
         if !nested {
             self.state().last = format!("kind {what}");
         }
@@ -62,14 +62,16 @@ impl World {
             7..9 => self.with_range(40, |range| self.protect(range)),
             9 => self.with_range(24, |range| self.write_protect(range)),
             10 => self.pin(),
-            11 => self.with_range(24, |range| self.mark(range)),
-            12 => self.with_range(24, |range| self.clear_young(range)),
-            13 => self.touch(true),
-            14 => self.map_block(),
-            15 => self.collapse(),
-            16 => self.move_page(),
-            17 => self.move_block(),
-            18 => self.grow(),
+            11 => self.replace(),
+            12 => self.map_special(),
+            13..15 => self.with_range(24, |range| self.mark(range)),
+            15 => self.with_range(24, |range| self.clear_young(range)),
+            16 => self.touch(true),
+            17 => self.map_block(),
+            18 => self.collapse(),
+            19 => self.move_page(),
+            20 => self.move_block(),
+            21 => self.grow(),
             _ => self.unpin(),
         });
     }

@@ -10,7 +10,7 @@ use model::ModelMachine;
 use model::ghost::{Ghost, Page};
 use pgtable::activation::Step;
 use pgtable::asid::{Asids, SET_ASIDE};
-use pgtable::{Gather, Graveyard, Machine, PageTable, RootWord, TableError, User};
+use pgtable::{Gather, Graveyard, Machine, PageTable, RootWord, TableError, User, Zap};
 
 use crate::rng::Rng;
 
@@ -38,6 +38,8 @@ pub struct State {
     /// References by folio, to its first frame.
     pub references: BTreeMap<u64, u32>,
     pub pins: Vec<UserFrame>,
+    /// A page that is mapped in many places and counted in none.
+    pub zero: Option<UserFrame>,
     /// What each CPU has loaded.
     pub loaded: Vec<Option<(usize, RootWord)>>,
     /// Ranges that an operation under way answers for.
@@ -77,11 +79,14 @@ impl World {
             })
             .collect();
         let cpus = machine.cpus();
+        let zero = machine.frames().alloc_fresh(0, true);
+        let zero = zero.expect("memory");
         let state = State {
             rng,
             ghosts: spaces.iter().map(|_| Ghost::new()).collect(),
             references: BTreeMap::new(),
             pins: Vec::new(),
+            zero: Some(zero.into_user()),
             loaded: vec![None; cpus],
             busy: Vec::new(),
             done: 0,
@@ -203,10 +208,11 @@ impl World {
         for space in 0..world.spaces.len() {
             let bits = world.spaces[space].table.geometry().va_bits();
             let (start, end) = (0, 1 << bits);
-            world.zap(Range { space, start, end });
+            world.zap(Range { space, start, end }, Zap::REGION_GONE);
         }
         world.state().pins.clear();
         world.check();
+        world.state().zero = None;
         let Ok(mut world) = Arc::try_unwrap(world) else {
             panic!("the hook is gone, nobody else has the world");
         };

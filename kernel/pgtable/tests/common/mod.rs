@@ -13,7 +13,7 @@ use arm64::pte::{Format, Pte};
 use frame::UserFrame;
 use model::HostMachine;
 use model::host::Event;
-use pgtable::{Gather, Graveyard, Kind, Leaf, Machine, PageTable, User, Visit, Walked};
+use pgtable::{Gather, Graveyard, Kind, Leaf, Machine, PageTable, User, Visit, Walked, Zap};
 
 pub const PAGE: u64 = 4096;
 pub const BLOCK: u64 = 16 * PAGE;
@@ -98,7 +98,7 @@ pub fn zap(space: &Space, graves: &Graveyard, start: u64, end: u64) {
     let mut at = start;
     while at != end {
         let mut gather = Gather::new();
-        at = space.zap(range(at, end), &mut gather, &section);
+        at = space.zap(range(at, end), Zap::REGION_GONE, &mut gather, &section);
         release(space, graves, &mut gather);
     }
 }

@@ -1,7 +1,7 @@
 //! CTOR-08: an operation of user spaces is not done to a kernel space: zap.
 
 use arm64::addr::VaRange;
-use pgtable::{Gather, Kernel, Machine, PageTable, ReadSide, User};
+use pgtable::{Gather, Kernel, Machine, PageTable, ReadSide, User, Zap};
 
 fn case<M: Machine>(
     user: &PageTable<User, M>,
@@ -11,6 +11,6 @@ fn case<M: Machine>(
     section: &ReadSide<'_>,
 ) {
     let _ = (user, kernel);
-    //= let _ = user.zap(range, gather, section);
-    let _ = kernel.zap(range, gather, section); //~ E0599
+    //= let _ = user.zap(range, Zap::REGION_GONE, gather, section);
+    let _ = kernel.zap(range, Zap::REGION_GONE, gather, section); //~ E0599
 }

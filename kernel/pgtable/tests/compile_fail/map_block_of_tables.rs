@@ -1,6 +1,5 @@
 //! D17: nor does a block.
 
-use arm64::addr::PhysAddr;
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 use frame::{TableFrame, UserFrame};
@@ -12,8 +11,8 @@ fn case<M: Machine>(
     table: TableFrame,
     section: &ReadSide<'_>,
 ) {
-    let (pa, attrs) = (PhysAddr::new(0), Attrs::user(Prot::READ));
+    let attrs = Attrs::user(Prot::READ);
     let _ = (&user, &table);
-    //= let _ = space.map_block(0, Level::L2, pa, Some(user), attrs, section);
-    let _ = space.map_block(0, Level::L2, pa, Some(table), attrs, section); //~ E0308
+    //= let _ = space.map_block(0, Level::L2, user, attrs, section, || true);
+    let _ = space.map_block(0, Level::L2, table, attrs, section, || true); //~ E0308
 }

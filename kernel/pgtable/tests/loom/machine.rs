@@ -9,7 +9,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use pgtable::{
     Gather, Graveyard, Invalidation, Machine, PageTable, Pause, ReadSide, SpaceKind, TableDesc,
-    TableError, TableStats, User, Walked,
+    TableError, TableStats, User, Walked, Zap,
 };
 use sync::grace::Grace;
 
@@ -163,7 +163,7 @@ pub fn unmap(space: &Space, graves: &Graveyard, range: VaRange) {
     while at < end {
         let mut gather = Gather::new();
         let rest = VaRange::new(at, end).expect("a range");
-        at = VirtAddr::new(space.zap(rest, &mut gather, &section));
+        at = VirtAddr::new(space.zap(rest, Zap::REGION_GONE, &mut gather, &section));
         finish(space, graves, &mut gather);
     }
 }
