@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mm::trace::Categories;
 
 /// Builds, boots and checks Tessera.
 #[derive(Debug, Parser)]
@@ -70,10 +71,16 @@ pub struct Qemu {
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub timeout: Option<f64>,
     /// Show what the run cost when it ends: a table on standard error, or `--stats=json` for one
-    /// line of JSON as the last line of standard output
+    /// line of JSON as the last line of standard output, or `--stats=json:FILE` for that line in a
+    /// file (docs/counters.md says what the keys mean)
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true,
-          default_missing_value = "table")]
+          default_missing_value = "table", value_parser = stats)]
     pub stats: Option<Stats>,
+    /// Trace these categories of events, with commas between them, and show them on standard error
+    /// when the run has ended: fault, map, zap, fold, around, cow, object, flush, tables, sched,
+    /// syscall, or all
+    #[arg(long, value_name = "CATEGORIES", value_parser = categories)]
+    pub trace: Option<Categories>,
     /// Print the QEMU command, ready for pasting into a shell, and do not run it
     #[arg(long)]
     pub print: bool,
@@ -243,12 +250,14 @@ pub struct RecordLinux {
 }
 
 /// Forms of the cost report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stats {
     /// A table for people, on standard error.
     Table,
     /// One line of JSON, on standard output behind the program's own output.
     Json,
+    /// One line of JSON, in a file.
+    JsonFile(PathBuf),
 }
 
 /// Log levels of the kernel.
@@ -273,6 +282,19 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.0..=1e9).contains(&seconds) => Ok(seconds),
         _ => Err("expected a number of seconds".to_owned()),
     }
+}
+
+fn stats(text: &str) -> Result<Stats, String> {
+    match text.split_once(':') {
+        None if text == "table" => Ok(Stats::Table),
+        None if text == "json" => Ok(Stats::Json),
+        Some(("json", file)) if !file.is_empty() => Ok(Stats::JsonFile(file.into())),
+        _ => Err("expected table, json or json:FILE".to_owned()),
+    }
+}
+
+fn categories(text: &str) -> Result<Categories, String> {
+    xtask::trace::categories(text)
 }
 
 /// QEMU reads a bare number as mebibytes.
@@ -321,6 +343,9 @@ mod tests {
             &["qemu", "--env", "=x"],
             &["qemu", "--log", "loud"],
             &["qemu", "--stats=xml"],
+            &["qemu", "--stats=json:"],
+            &["qemu", "--trace", "folt"],
+            &["qemu", "--trace", ""],
             &["qemu", "--kernel", "k", "--checked"],
             &["qemu", "program"],
             &["qmeu"],
@@ -328,6 +353,17 @@ mod tests {
         ] {
             let error = Cli::try_parse_from([&["xtask"], words].concat()).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_category() {
+        let mut cli = Cli::command();
+        let qemu = cli.find_subcommand_mut("qemu").unwrap();
+        let trace = qemu.get_arguments().find(|arg| arg.get_id() == "trace");
+        let help = trace.and_then(clap::Arg::get_help).unwrap().to_string();
+        for (_, word) in mm::trace::Category::ALL {
+            assert!(help.contains(word), "{word}");
         }
     }
 

@@ -9,6 +9,7 @@ mod gdb;
 mod lints;
 mod miri;
 mod mutants;
+mod output;
 mod provision;
 mod record;
 mod run;

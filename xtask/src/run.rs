@@ -13,10 +13,12 @@ use xtask::ending::{Ending, Stop, status};
 use xtask::guest::{Guest, Limits, Piece, Run};
 use xtask::initrd::Initrd;
 use xtask::machine::Machine;
+use xtask::trace::Trace;
 
 use crate::artifacts::{self, Kernel};
 use crate::cli::{self, Level, Qemu, Stats};
 use crate::failure::failure;
+use crate::output::Output;
 use crate::terminal::Unbuffered;
 use crate::workspace::{Workspace, write_atomically};
 use crate::{provision, stats, symbolize, ui};
@@ -41,6 +43,9 @@ pub struct Payload {
 /// Anything that keeps the machine from being started.
 pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
     let interactive = stdin().is_terminal() && stdout().is_terminal();
+    if let Some(Stats::JsonFile(file)) = &options.stats {
+        Output::open(file)?;
+    }
     let payload = Payload::new(workspace, &options.command)?;
     let qemu = provision::ensure(workspace)?;
     let kernel = kernel(workspace, &options.machine)?;
@@ -51,6 +56,9 @@ pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
     }
     if let Some(port) = options.gdb {
         machine = machine.gdb(&format!("tcp:127.0.0.1:{port}"));
+    }
+    if let Some(categories) = options.trace {
+        machine = machine.bootarg(format!("tessera.trace={categories}"));
     }
     if let Some(file) = &options.snapshot {
         machine = machine.ram_file(std::path::absolute(file)?);
@@ -310,7 +318,10 @@ fn report(run: &Run, kernel: &Kernel, options: &Qemu) -> Result<u8> {
     if !options.command.is_empty() {
         show_unknown_calls(run);
     }
-    show_stats(run, options.stats)?;
+    if options.trace.is_some() {
+        show_trace(run);
+    }
+    show_stats(run, options.stats.as_ref())?;
     Ok(run.ending.status())
 }
 
@@ -369,7 +380,14 @@ fn show_unknown_calls(run: &Run) {
     }
 }
 
-fn show_stats(run: &Run, form: Option<Stats>) -> Result<()> {
+fn show_trace(run: &Run) {
+    match Trace::of(&run.lines) {
+        Ok(trace) => ui::say(&format!("what happened:\n{}", trace.table().trim_end())),
+        Err(why) => ui::say(&format!("the trace cannot be read: {why}")),
+    }
+}
+
+fn show_stats(run: &Run, form: Option<&Stats>) -> Result<()> {
     let Some(form) = form else { return Ok(()) };
     let Some(json) = run.line("stats").and_then(|line| line.get("json")) else {
         ui::say("the kernel gave no statistics");
@@ -385,6 +403,7 @@ fn show_stats(run: &Run, form: Option<Stats>) -> Result<()> {
             };
             writeln!(stdout(), "{lead}{json}")?;
         }
+        (Stats::JsonFile(file), _) => Output::open(file)?.write(format!("{json}\n").as_bytes())?,
         (Stats::Table, Ok(value)) => ui::say(&format!(
             "what it cost:\n{}",
             stats::table(&value).trim_end()
