@@ -8,6 +8,7 @@ use sync::MAX_CPUS;
 use sync::atomic::AtomicU32;
 
 use crate::object::Objects;
+use crate::stats::{Counter, Counters};
 use crate::trace::{Categories, Listener, Tracer};
 
 /// The number of `init_mm`.
@@ -23,6 +24,9 @@ pub struct MmContext<M: Machine> {
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
     pub(crate) tracer: Tracer,
+    /// Spaces that have ended, and what they counted.
+    pub(crate) spaces_ended: Counter,
+    pub(crate) ended: Counters,
 }
 
 impl<M: Machine> MmContext<M> {
@@ -47,6 +51,8 @@ impl<M: Machine> MmContext<M> {
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
             tracer: Tracer::new(|_| {}),
+            spaces_ended: Counter::default(),
+            ended: Counters::default(),
         }
     }
 
@@ -62,6 +68,11 @@ impl<M: Machine> MmContext<M> {
     #[inline(always)]
     pub fn tracer(&self) -> &Tracer {
         &self.tracer
+    }
+
+    /// How many spaces have ended, and what they counted together.
+    pub fn ended(&self) -> (u64, &Counters) {
+        (self.spaces_ended.get(), &self.ended)
     }
 
     /// What costs are measured with.

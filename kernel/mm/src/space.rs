@@ -287,6 +287,8 @@ impl<M: Machine> Drop for Space<M> {
         }
         self.table.retire(&mut gather);
         self.release(&mut gather);
+        self.context.spaces_ended.bump();
+        self.context.ended.absorb(&self.counters);
         // The identifier goes with its cell. Nobody is told: it is handed out again only in another
         // generation, which every CPU begins with a flush of its own. What this space had in a TLB
         // is gone already, by the flushes above, each before its frames were freed.

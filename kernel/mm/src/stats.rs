@@ -14,6 +14,11 @@ macro_rules! counters {
             pub fn each(&self, mut see: impl FnMut(&'static str, u64)) {
                 $(see(stringify!($name), self.$name.get());)+
             }
+
+            /// Adds what `other` has counted.
+            pub fn absorb(&self, other: &Self) {
+                $(self.$name.add(other.$name.get());)+
+            }
         }
     };
 }
@@ -101,6 +106,20 @@ counters! {
 }
 
 impl Counters {
+    /// Faults that mapped a single page.
+    pub fn faults_4k(&self) -> u64 {
+        let mapping = [
+            &self.faults_anon,
+            &self.faults_zero,
+            &self.faults_image,
+            &self.faults_shared,
+            &self.faults_cow,
+        ];
+        let larger = self.faults_64k.get() + self.faults_2m.get();
+        let all: u64 = mapping.iter().map(|counter| counter.get()).sum();
+        all.saturating_sub(larger)
+    }
+
     /// All faults that were taken and resolved, `ru_minflt`.
     pub fn minor_faults(&self) -> u64 {
         [
@@ -116,5 +135,34 @@ impl Counters {
         .iter()
         .map(|counter| counter.get())
         .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn counters_are_added_up_field_by_field() {
+        let (one, sum) = (Counters::default(), Counters::default());
+        one.faults_cow.add(3);
+        one.root_reloads.bump();
+        sum.absorb(&one);
+        sum.absorb(&one);
+        let mut seen = Vec::new();
+        sum.each(|name, value| seen.extend((value > 0).then_some((name, value))));
+        assert_eq!(seen, [("faults_cow", 6), ("root_reloads", 2)]);
+    }
+
+    #[test]
+    fn faults_that_map_are_of_one_size_each() {
+        let counters = Counters::default();
+        counters.faults_anon.add(10);
+        counters.faults_image.add(4);
+        counters.faults_access.add(100);
+        counters.faults_64k.add(3);
+        counters.faults_2m.add(1);
+        assert_eq!(counters.faults_4k(), 10);
     }
 }

@@ -45,6 +45,14 @@ macro_rules! events {
                 $(see(stringify!($name), self.$name.load(Ordering::Relaxed));)+
             }
 
+            /// As [`Self::each`], with what `more` has counted added.
+            pub fn each_with(&self, more: Option<&Self>, mut see: impl FnMut(&'static str, u64)) {
+                $(
+                    let further = more.map_or(0, |more| more.$name.load(Ordering::Relaxed));
+                    see(stringify!($name), self.$name.load(Ordering::Relaxed) + further);
+                )+
+            }
+
             /// Adds what `other` has counted.
             pub(crate) fn absorb(&self, other: &Self) {
                 $(self.$name.fetch_add(other.$name.load(Ordering::Relaxed), Ordering::Relaxed);)+

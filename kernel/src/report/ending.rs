@@ -153,6 +153,7 @@ fn finish(text: &str, status: u32) -> Progress {
     let leaked = i128::from(before) - i128::from(after);
     let mut end = Growing::default();
     let _short = stats::write_tables(&mut end);
+    let _short = stats::write_all_spaces(&mut end, None);
     let _short = write!(
         end,
         ",\"frames\":{{\"before\":{before},\"after\":{after}}},\"leaked_frames\":{leaked}}}"

@@ -8,6 +8,7 @@ use core::fmt::{self, Write};
 use arm64::geometry::Level;
 use sync::atomic::{AtomicU64, Ordering};
 
+use mm::Counters;
 use pgtable::Machine;
 
 use crate::arch::{self, table_window, time};
@@ -106,6 +107,7 @@ pub fn note_added(frames: u64) {
 pub fn write(out: &mut dyn Write, process: &Process) -> fmt::Result {
     write_open(out, process)?;
     write_tables(out)?;
+    write_all_spaces(out, Some(process))?;
     write!(
         out,
         ",\"frames\":{{\"before\":{},\"now\":{}}}}}",
@@ -139,6 +141,7 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
         separator = ",";
     };
     space.counters().each(&mut counter);
+    counter("faults_4k", space.counters().faults_4k());
     space.table_stats().events().each(&mut counter);
     failed?;
     write!(out, "}}")?;
@@ -175,11 +178,41 @@ pub fn write_tables(out: &mut dyn Write) -> fmt::Result {
             let number = level.number();
             write!(
                 out,
-                "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed}}}"
+                "{separator}\"level_{number}\":{{\"made\":{made},\"freed\":{freed},\"live\":{}}}",
+                made - freed
             )?;
             separator = ",";
         }
     }
+    write!(out, "}}")
+}
+
+/// Writes the counters of all spaces since reset: those that have ended, and the living one.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write_all_spaces(out: &mut dyn Write, living: Option<&Process>) -> fmt::Result {
+    let (ended, counters) = memory::context().ended();
+    let all = Counters::default();
+    all.absorb(counters);
+    let living = living.map(Process::space);
+    if let Some(space) = living {
+        all.absorb(space.counters());
+    }
+    let spaces = ended + u64::from(living.is_some());
+    write!(out, ",\"all_spaces\":{{\"spaces\":{spaces}")?;
+    let mut failed = Ok(());
+    let mut counter = |name, value| {
+        if failed.is_ok() {
+            failed = write!(out, ",\"{name}\":{value}");
+        }
+    };
+    all.each(&mut counter);
+    counter("faults_4k", all.faults_4k());
+    let living = living.map(|space| space.table_stats().events());
+    let ended = arch::mmu::HW.stats().events();
+    ended.each_with(living, &mut counter);
+    failed?;
     write!(out, "}}")
 }
 
