@@ -17,6 +17,8 @@ pub struct Cli {
 pub enum Task {
     /// Boot the kernel in QEMU and run a program, or the tour
     Qemu(Box<Qemu>),
+    /// Run a program with everything watched, and write a page of HTML about it
+    Report(Box<Report>),
     /// Run the tests: host, model checker, booted kernel
     Test(Test),
     /// Plant faults and see that tests notice each of them
@@ -40,7 +42,7 @@ pub enum Task {
 /// The program's output goes to standard output byte for byte, standard input is typed on the
 /// machine's console, and everything else is said on standard error. The exit status is the
 /// program's own, 128+n if signal n ended it, or one of those listed below.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(
     override_usage = "cargo xtask qemu [OPTIONS] [-- PROGRAM [ARGS]...]",
     after_long_help = "\
@@ -94,6 +96,25 @@ pub struct Qemu {
     /// Without a program the tour runs, counting instructions, with one CPU
     #[arg(last = true, value_name = "PROGRAM")]
     pub command: Vec<String>,
+}
+
+/// Run a program with everything watched, and write a page of HTML about it.
+///
+/// The page needs no network and no script: the address space drawn, faults over time, contiguous
+/// blocks, what faults cost, tables, all counters. Instructions are counted, on one CPU, unless
+/// --smp says otherwise. Output and exit status are the program's, as with `cargo xtask qemu`.
+#[derive(Args, Debug)]
+#[command(override_usage = "cargo xtask report [--out FILE] [QEMU OPTIONS] -- PROGRAM [ARGS]...")]
+pub struct Report {
+    /// Where to write the page
+    #[arg(long, value_name = "FILE", default_value = "tessera-report.html")]
+    pub out: PathBuf,
+    /// Events that each CPU keeps: older ones are overwritten
+    #[arg(long, value_name = "N", default_value_t = 32768,
+          value_parser = clap::value_parser!(u32).range(16..=1 << 20))]
+    pub events: u32,
+    #[command(flatten)]
+    pub qemu: Qemu,
 }
 
 /// The machine to boot.

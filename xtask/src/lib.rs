@@ -6,6 +6,7 @@
 //! - [`initrd`]: the cpio archive that carries the program, its arguments and its environment;
 //! - [`machine`]: the QEMU command line as a value;
 //! - [`guest`]: a running QEMU that is always stopped again, as a stream of pieces;
+//! - [`page`]: the report of a run as one page of HTML;
 //! - [`trace`]: what the kernel traced, read back;
 //! - [`ending`]: the one place that says how a run ended, judged from the control lines.
 //!
@@ -28,5 +29,6 @@ pub mod guest;
 pub mod image;
 pub mod initrd;
 pub mod machine;
+pub mod page;
 pub mod shell;
 pub mod trace;

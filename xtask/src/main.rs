@@ -12,6 +12,7 @@ mod mutants;
 mod output;
 mod provision;
 mod record;
+mod report;
 mod run;
 mod setup;
 mod stats;
@@ -46,6 +47,7 @@ fn dispatch(task: Task) -> Result<u8> {
     let workspace = Workspace::find()?;
     match task {
         Task::Qemu(options) => run::run(&workspace, &options),
+        Task::Report(options) => report::run(&workspace, &options),
         Task::Test(options) => test::run(&workspace, &options),
         Task::Mutants(options) => mutants::run(&workspace, &options),
         Task::Miri(options) => miri::run(&workspace, &options),

@@ -27,7 +27,7 @@ use crate::{provision, stats, symbolize, ui};
 /// machines under load.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// CPUs by default where they run side by side.
-const CPUS: u32 = 4;
+pub const CPUS: u32 = 4;
 
 /// A program with its arguments; the tour is one with further programs for the prompt.
 pub struct Payload {
@@ -37,11 +37,30 @@ pub struct Payload {
     is_tour: bool,
 }
 
+/// A run that is over, and the kernel that ran.
+pub struct Done {
+    /// How it went.
+    pub run: Run,
+    kernel: Kernel,
+}
+
 /// Runs the command and returns the exit status.
 ///
 /// # Errors
 /// Anything that keeps the machine from being started.
 pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
+    match boot(workspace, options)? {
+        Some(done) => tell(&done, options),
+        None => Ok(0),
+    }
+}
+
+/// Boots the machine that the options describe and follows it to its end. None if the command was
+/// only to be printed.
+///
+/// # Errors
+/// Anything that keeps the machine from being started.
+pub fn boot(workspace: &Workspace, options: &Qemu) -> Result<Option<Done>> {
     let interactive = stdin().is_terminal() && stdout().is_terminal();
     if let Some(Stats::JsonFile(file)) = &options.stats {
         Output::open(file)?;
@@ -74,7 +93,7 @@ pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
             "{}",
             xtask::shell::line(&machine.initrd(file).command(&qemu.path))
         );
-        return Ok(0);
+        return Ok(None);
     }
     let dir = tempfile::Builder::new()
         .prefix("run-")
@@ -86,7 +105,7 @@ pub fn run(workspace: &Workspace, options: &Qemu) -> Result<u8> {
     let terminal = prompt.then(Unbuffered::new).flatten();
     let run = follow(&machine, &qemu.path, &limits(options, interactive))?;
     drop(terminal);
-    report(&run, &kernel, options)
+    Ok(Some(Done { run, kernel }))
 }
 
 /// The kernel that the options ask for, built if need be.
@@ -305,7 +324,10 @@ fn forward_input(mut input: ChildStdin) {
 }
 
 /// Says how it ended and returns the exit status.
-fn report(run: &Run, kernel: &Kernel, options: &Qemu) -> Result<u8> {
+///
+/// # Errors
+/// What was asked for cannot be written.
+pub fn tell(Done { run, kernel }: &Done, options: &Qemu) -> Result<u8> {
     if !run.ending.is_ordinary() {
         // Our message must not begin in the middle of the program's line on a terminal.
         if stdout().is_terminal() && !matches!(run.tail.last(), None | Some(b'\n')) {
