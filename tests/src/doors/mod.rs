@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use crate::make::elf::{DYN, Elf, INTERP, R, Segment};
 use crate::scenarios::big_output;
 use crate::{env, liars, trial};
-use say::{Said, children, command, is_running, qemu, say, wait};
+use say::{Said, children, command, is_running, qemu, say, wait, xtask_command};
 
 /// Name and test.
 type Door = (&'static str, fn(&str) -> Result<()>);
@@ -48,6 +48,7 @@ const DOORS: &[Door] = &[
     ("ends_on_interrupt", interrupt),
     ("ends_when_nobody_reads", closed_pipe),
     ("lists_its_options", help),
+    ("says_where_instructions_go", profile),
 ];
 
 /// The tests of this kind.
@@ -398,4 +399,31 @@ fn help(name: &str) -> Result<()> {
         said.ensure(text.contains(option), &format!("{option} is not described"))?;
     }
     Ok(())
+}
+
+/// The parts of a profile add up to what was measured, and every instruction is in the listing.
+fn profile(name: &str) -> Result<()> {
+    let row = "mprotect_ro_64k";
+    let said = say(name, xtask_command(&["bench", "mm", "--profile", row])?)?;
+    said.status(0)?;
+    let text = said.text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let figure = |at: usize| words.get(at).and_then(|word| word.parse::<f64>().ok());
+    // FIGURE instructions per page were measured, FIGURE of them in the kernel
+    let (measured, counted) = figure(0).zip(figure(6)).context(text.clone())?;
+    said.ensure(
+        counted > 1.0 && (measured - counted).abs() < 0.1 * measured,
+        "the profile is not of what was measured",
+    )?;
+    said.ensure(
+        text.contains("mm::") && text.contains("pgtable::"),
+        "no names",
+    )?;
+    let listing = said.err.lines().find_map(|line| line.split_once(": /"));
+    let (_, listing) = listing.context("no listing is named")?;
+    let listing = fs::read_to_string(format!("/{listing}"))?;
+    said.ensure(
+        listing.contains("  eret"),
+        "the listing does not reach the way out",
+    )
 }

@@ -64,8 +64,13 @@ fn tail(text: &str) -> String {
 
 /// `xtask qemu WORDS` as it was given to us, with the QEMU of the other tests.
 pub(super) fn command(words: &[&str]) -> Result<Command> {
+    xtask_command(&[&["qemu"], words].concat())
+}
+
+/// `xtask WORDS`, as above.
+pub(super) fn xtask_command(words: &[&str]) -> Result<Command> {
     let mut command = Command::new(env::xtask()?);
-    command.arg("qemu").args(words).env("QEMU", env::qemu()?);
+    command.args(words).env("QEMU", env::qemu()?);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
