@@ -10,7 +10,7 @@ impl Frames {
     /// Allocates 2^`order` contiguous frames for user memory, cleared if `zeroed`.
     ///
     /// Clearing is one go: for a large block inside a bounded stay (D3), ask for it uncleared and
-    /// use [`FreshFrame::zero_page`] step by step.
+    /// use [`FreshFrame::zero_pages`] step by step.
     ///
     /// # Errors
     /// [`OutOfMemory`].
@@ -23,7 +23,7 @@ impl Frames {
             order,
         };
         if zeroed {
-            (0..1 << order).for_each(|page| frame.zero_page(page));
+            frame.zero_pages(0, 1 << order);
         }
         Ok(frame)
     }
@@ -69,6 +69,22 @@ impl FreshFrame {
         let to = self.page(page);
         // SAFETY: a whole page of ours, as in `bytes_mut`.
         unsafe { (self.frames.page_ops().zero_page)(to) }
+    }
+
+    /// Clears `pages` frames of the block from `first` on: in one go, which is cheaper than one by
+    /// one.
+    ///
+    /// # Panics
+    /// If the block has not so many.
+    #[inline]
+    pub fn zero_pages(&mut self, first: usize, pages: usize) {
+        if pages == 0 {
+            return;
+        }
+        self.page(first + pages - 1);
+        let to = self.page(first);
+        // SAFETY: whole pages of ours, as in `bytes_mut`; the last is the block's, as was checked.
+        unsafe { (self.frames.page_ops().zero_pages)(to, pages) }
     }
 
     /// Copies a user page into frame `page` of the block: the copy of copy-on-write.

@@ -73,11 +73,9 @@ impl KernelFrame {
 
     /// Clears the block.
     pub fn zero(&mut self) {
-        for page in 0..1 << self.order {
-            let at = self.frames.window().virt(self.pfn.add(page).start());
-            // SAFETY: a page of ours; `self` is borrowed exclusively.
-            unsafe { (self.frames.page_ops().zero_page)(at.as_ptr()) }
-        }
+        let at = self.frames.window().virt(self.pfn.start());
+        // SAFETY: all pages are ours, in one piece in the window; `self` is borrowed exclusively.
+        unsafe { (self.frames.page_ops().zero_pages)(at.as_ptr(), 1 << self.order) }
     }
 
     /// Keeps the block for good; its number is all that is left.

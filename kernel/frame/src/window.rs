@@ -43,6 +43,8 @@ impl Window {
 pub struct PageOps {
     /// Clears the page at this page-aligned address. The page is the caller's alone.
     pub zero_page: unsafe fn(*mut u8),
+    /// As `zero_page`, for so many pages from this address on.
+    pub zero_pages: unsafe fn(*mut u8, usize),
     /// Copies a page (to, from); without it, pages are copied like any other range. The addresses
     /// are 8-byte aligned and do not overlap; either page may be written by EL0 meanwhile, so
     /// nothing may be assumed about reading a byte twice.
@@ -53,6 +55,7 @@ impl PageOps {
     /// In portable Rust.
     pub const PORTABLE: Self = Self {
         zero_page,
+        zero_pages,
         copy_page: None,
     };
 }
@@ -62,4 +65,11 @@ impl PageOps {
 unsafe fn zero_page(page: *mut u8) {
     // SAFETY: as the caller promises.
     unsafe { page.write_bytes(0, PAGE_SIZE as usize) }
+}
+
+/// # Safety
+/// As [`zero_page`], for `pages` of them.
+unsafe fn zero_pages(first: *mut u8, pages: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { first.write_bytes(0, PAGE_SIZE as usize * pages) }
 }

@@ -216,7 +216,7 @@ impl EarlyMap {
                 .map_err(|_| Refusal::TooFragmented)?;
             let start = core::ptr::with_exposed_provenance_mut(va as usize);
             // SAFETY: just mapped, page-aligned, and nobody else's.
-            unsafe { memory_ops::zero(start, range.len() as usize) };
+            unsafe { memory_ops::zero_pages(start, (range.len() / PAGE_SIZE) as usize) };
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub fn install(info: &BootInfo) {
     };
     let ops = PageOps {
         zero_page: memory_ops::zero_page,
+        zero_pages: memory_ops::zero_pages,
         copy_page: Some(memory_ops::copy_page),
     };
     // SAFETY: boot mapped all RAM of the banks at DIRECT_MAP and its metadata at VMEMMAP, both

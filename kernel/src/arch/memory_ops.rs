@@ -18,60 +18,65 @@ pub fn init() {
     ZVA_BLOCK.store(block, Ordering::Relaxed);
 }
 
+/// The block of every CPU there is so far, and the one that clearing is fastest for, in bytes.
+const USUAL_BLOCK: usize = 64;
+
 /// Clears the page that begins at `page`.
 ///
 /// # Safety
 /// `page` is page-aligned, Normal memory, mapped writable, and nobody else's.
 pub unsafe fn zero_page(page: *mut u8) {
     // SAFETY: passed on from this function's contract.
-    unsafe { zero(page, PAGE_SIZE as usize) }
+    unsafe { zero_pages(page, 1) }
 }
 
-/// Clears `len` bytes from `start`, both multiples of the page size.
+/// Clears `pages` pages, at least one, from `first` on.
 ///
 /// # Safety
-/// As for [`zero_page`], for the whole range.
-pub unsafe fn zero(start: *mut u8, len: usize) {
+/// As for [`zero_page`], for all of them.
+pub unsafe fn zero_pages(first: *mut u8, pages: usize) {
     let block = ZVA_BLOCK.load(Ordering::Relaxed) as usize;
-    if block == 0 || block > PAGE_SIZE as usize {
-        // SAFETY: the caller owns the range, which is mapped writable.
-        return unsafe { start.write_bytes(0, len) };
-    }
-    // SAFETY: as above; the range is a multiple of sixteen blocks or of one (blocks are powers of two
-    // not above a page, and a page has at least one), and Normal memory, as `dc zva` requires.
+    let end = first.wrapping_add(pages * PAGE_SIZE as usize);
+    // SAFETY: the caller owns the pages, which are Normal memory and mapped writable, as `dc zva`
+    // requires; they are a multiple of blocks, which are powers of two, if those are no larger than
+    // a page.
     unsafe {
-        if block * 16 <= PAGE_SIZE as usize {
-            zero_by_sixteen(start, len, block);
-        } else {
-            zero_by_one(start, len, block);
+        match block {
+            USUAL_BLOCK => zero_by_page(first, end),
+            1..=MAX_BLOCK => zero_by_block(first, end, block),
+            _ => first.write_bytes(0, pages * PAGE_SIZE as usize),
         }
     }
 }
 
+/// The largest block that a page is a multiple of.
+const MAX_BLOCK: usize = PAGE_SIZE as usize;
+
 /// # Safety
-/// As [`zero`], with a length that is a multiple of sixteen blocks of `block` bytes.
-unsafe fn zero_by_sixteen(start: *mut u8, len: usize, block: usize) {
+/// As [`zero_pages`], on a CPU that clears [`USUAL_BLOCK`] bytes at a time; not empty.
+unsafe fn zero_by_page(start: *mut u8, end: *mut u8) {
     // SAFETY: passed on from the only caller.
     unsafe {
         asm!(
             "2:",
-            ".rept 16",
+            ".rept {blocks}",
             "dc zva, {at}",
-            "add {at}, {at}, {block}",
+            "add {at}, {at}, #{block}",
             ".endr",
             "cmp {at}, {end}",
             "b.lo 2b",
             at = inout(reg) start => _,
-            end = in(reg) start.wrapping_add(len),
-            block = in(reg) block,
+            end = in(reg) end,
+            block = const USUAL_BLOCK,
+            blocks = const PAGE_SIZE as usize / USUAL_BLOCK,
             options(nostack),
         );
     }
 }
 
 /// # Safety
-/// As [`zero`], with a length that is a multiple of `block` bytes.
-unsafe fn zero_by_one(start: *mut u8, len: usize, block: usize) {
+/// As [`zero_pages`], on a CPU that clears `block` bytes at a time; not empty.
+unsafe fn zero_by_block(start: *mut u8, end: *mut u8, block: usize) {
     // SAFETY: passed on from the only caller.
     unsafe {
         asm!(
@@ -81,12 +86,15 @@ unsafe fn zero_by_one(start: *mut u8, len: usize, block: usize) {
             "cmp {at}, {end}",
             "b.lo 2b",
             at = inout(reg) start => _,
-            end = in(reg) start.wrapping_add(len),
+            end = in(reg) end,
             block = in(reg) block,
             options(nostack),
         );
     }
 }
+
+/// Bytes that copying a page copies between two tests for the end, 64 at a time.
+const COPY_UNROLLED: usize = 512;
 
 /// Copies the page at `from` to the page at `to`. EL0 may write to either meanwhile.
 ///
@@ -98,6 +106,7 @@ pub unsafe fn copy_page(to: *mut u8, from: *const u8) {
     unsafe {
         asm!(
             "2:",
+            ".rept {pieces}",
             "ldp {a}, {b}, [{from}], #16",
             "ldp {c}, {d}, [{from}], #16",
             "ldp {e}, {f}, [{from}], #16",
@@ -106,8 +115,10 @@ pub unsafe fn copy_page(to: *mut u8, from: *const u8) {
             "stp {c}, {d}, [{to}], #16",
             "stp {e}, {f}, [{to}], #16",
             "stp {g}, {h}, [{to}], #16",
+            ".endr",
             "cmp {to}, {end}",
             "b.lo 2b",
+            pieces = const COPY_UNROLLED / 64,
             from = inout(reg) from => _,
             to = inout(reg) to => _,
             end = in(reg) to.wrapping_add(PAGE_SIZE as usize),
