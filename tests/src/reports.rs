@@ -3,9 +3,12 @@
 
 use anyhow::{Context, Result};
 use libtest_mimic::Trial;
+use mm::trace::Kind;
+use serde_json::Value;
+use xtask::trace::Trace;
 
 use crate::make::elf::{Elf, SVC, movk16, movz};
-use crate::matrix::{Cell, ONE, SINGLE};
+use crate::matrix::{Cell, FOUR, ONE, SINGLE};
 use crate::outcome::Ending::{Exit, Killed};
 use crate::runner::Booted;
 use crate::stage::Stage;
@@ -20,6 +23,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("t5::figures".into(), figures),
     ];
+    for &cell in [ONE, FOUR].into_iter().flatten() {
+        let name = format!("t5::a_trace_has_what_was_counted[{}]", cell.name());
+        trials.push(trial(name.clone(), move || traced(&name, cell)));
+    }
     for &cell in SINGLE {
         let name = format!("t5::faults[{}]", cell.name());
         trials.push(trial(name.clone(), move || faults(&name, cell)));
@@ -122,6 +129,62 @@ fn hunger(name: &str, cell: Cell) -> Result<()> {
     stage.run()?.expect(Killed(9), |booted| {
         report::no_leak(&report::stats(&booted.ended)?)
     })
+}
+
+/// The trace of a program has every fault that its counters claim, each kind as often, and every
+/// page that was unmapped; and a ring that is too short says how much it lost.
+fn traced(name: &str, cell: Cell) -> Result<()> {
+    for (events, whole) in [(1 << 16, true), (16, false)] {
+        let name = format!("{name}_{events}");
+        let stage = Stage::program(&name, cell, &["folios"])?.machine(|machine| {
+            machine
+                .bootarg("tessera.trace=fault,fold,zap")
+                .bootarg(format!("tessera.trace_events={events}"))
+        });
+        stage.run()?.expect(Exit(0), |booted| {
+            let stats = report::stats(&booted.ended)?;
+            let trace = Trace::of(&booted.ended.lines)?;
+            if whole {
+                return agrees(&trace, &stats["memory"]);
+            }
+            let most = 16 * cell.cpus as usize;
+            match (trace.events.len(), trace.lost) {
+                (kept, 1..) if kept <= most => Ok(()),
+                (kept, lost) => Err(format!("{kept} events kept, {lost} lost, of {most} places")),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// What is traced is what was counted.
+fn agrees(trace: &Trace, memory: &Value) -> Result<(), String> {
+    if trace.lost != 0 {
+        return Err(format!("{} events were lost", trace.lost));
+    }
+    let traced = trace.faults();
+    let counted = |name: &str| memory[name].as_u64().unwrap_or(u64::MAX);
+    for kind in Kind::ALL {
+        let Some(kind) = kind.word().strip_prefix("fault_") else {
+            continue;
+        };
+        let (traced, counted) = (
+            traced.get(kind).copied().unwrap_or(0),
+            counted(&format!("faults_{kind}")),
+        );
+        if traced != counted {
+            return Err(format!(
+                "{counted} faults `{kind}` were counted, {traced} traced"
+            ));
+        }
+    }
+    let of = |kind: &'static str| trace.events.iter().filter(move |event| event.kind == kind);
+    let zapped: u64 = of("zap").map(|event| event.arg).sum();
+    let unmapped = counted("pages_unmapped");
+    if zapped != unmapped || zapped == 0 {
+        return Err(format!("{unmapped} pages were unmapped, {zapped} traced"));
+    }
+    Ok(())
 }
 
 /// The figures that must not be exceeded, in instructions on one neoverse-n2.

@@ -246,6 +246,47 @@ mod tests {
         }
     }
 
+    const DOCUMENT: &str = include_str!("../../docs/counters.md");
+
+    /// The words in the first cell of a row.
+    fn first_cells() -> impl Iterator<Item = &'static str> {
+        let rows = DOCUMENT.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split_once('`').map(|(cell, _)| cell))
+    }
+
+    #[test]
+    fn the_document_and_the_code_name_the_same_counters() {
+        let mut counters = vec!["faults_4k"];
+        mm::Counters::default().each(|name, _| counters.push(name));
+        pgtable::TableStats::new()
+            .events()
+            .each(|name, _| counters.push(name));
+        let documented = first_cells().filter_map(|cell| cell.strip_prefix("memory."));
+        let mut documented: Vec<_> = documented.collect();
+        counters.sort_unstable();
+        documented.sort_unstable();
+        assert_eq!(documented, counters);
+    }
+
+    #[test]
+    fn the_document_and_the_code_name_the_same_events() {
+        for (category, word) in Category::ALL {
+            let row = DOCUMENT
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{word}` |")));
+            let events = row.expect(word).split('|').nth(2).unwrap();
+            let mut named: Vec<_> = events.split('`').skip(1).step_by(2).collect();
+            named.retain(|name| *name != "faults_…");
+            let kinds = Kind::ALL.iter();
+            let kinds = kinds.filter(|kind| kind.categories().meets(Categories::of(*category)));
+            assert_eq!(
+                named,
+                kinds.map(|kind| kind.word()).collect::<Vec<_>>(),
+                "{word}"
+            );
+        }
+    }
+
     #[test]
     fn every_kind_can_be_shown() {
         for kind in Kind::ALL {

@@ -1,6 +1,7 @@
 //! What the README promises of `cargo xtask qemu`, through the real binary and nothing else.
 
 mod say;
+mod seeing;
 
 use std::fs;
 use std::io::Read;
@@ -37,7 +38,6 @@ const DOORS: &[Door] = &[
     ("reports_a_kernel_bug_with_its_backtrace", kernel_bug),
     ("reports_a_store_to_a_page_table", stray_store),
     ("prints_a_command_that_can_be_pasted", print),
-    ("prints_statistics_as_json", json),
     ("prints_statistics_as_a_table", table),
     ("keeps_the_output_byte_exact", exact),
     ("believes_no_liar", liar),
@@ -53,8 +53,8 @@ const DOORS: &[Door] = &[
 
 /// The tests of this kind.
 pub fn trials() -> Vec<Trial> {
-    DOORS
-        .iter()
+    let doors = DOORS.iter().chain(seeing::DOORS);
+    doors
         .map(|&(door, test)| {
             let name = format!("doors::{door}");
             trial(name.clone(), move || {
@@ -224,22 +224,6 @@ fn print(name: &str) -> Result<()> {
     )
 }
 
-fn json(name: &str) -> Result<()> {
-    let said = qemu(name, &["--stats=json", "--", "hello"])?;
-    said.status(0)?;
-    let text = said.text();
-    let last = text.lines().last().unwrap_or_default();
-    let parsed: serde_json::Result<serde_json::Value> = serde_json::from_str(last);
-    said.ensure(
-        parsed.is_ok_and(|value| value.is_object()),
-        "the last line is no JSON object",
-    )?;
-    said.ensure(
-        text.starts_with("Hello from EL0.\n"),
-        "the output is not the program's",
-    )
-}
-
 fn table(name: &str) -> Result<()> {
     let said = qemu(name, &["--stats", "--", "hello"])?;
     said.status(0)?;
@@ -394,6 +378,7 @@ fn help(name: &str) -> Result<()> {
         "--log",
         "--bootarg",
         "--stats",
+        "--trace",
         "--print",
     ] {
         said.ensure(text.contains(option), &format!("{option} is not described"))?;
