@@ -73,15 +73,26 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ("meminfo", &["RAM", "frames: ", "tables by level"]),
     ("stats", &["leaked_frames"]),
     ("maps", &["r-xp"]),
+    ("maps program", &["r-xp"]),
+    ("maps hello", &["hello is none of the last 3 programs"]),
+    ("trace 2", &[" us  cpu ", "zap "]),
+    ("trace folt", &["folt: no such category", "fault,map,zap"]),
+    ("trace none", &["traced from now on: \n"]),
     (
         "run hello one two",
         &["Hello from EL0.", "arg 1: one", "arg 2: two"],
     ),
+    ("maps hello", &["r-xp", "[stack]"]),
+    ("stats hello", &["leaked_frames"]),
+    ("maps program", &["r-xp"]),
+    ("trace table,fault", &["table: no such category"]),
+    ("trace fault", &["traced from now on: fault\n"]),
     ("run no-such-program", &["no-such-program: "]),
     ("run", &["run what?"]),
     ("online", &["65536 KiB brought online"]),
     ("online", &["no RAM is held back"]),
     ("run hello again", &["arg 1: again"]),
+    ("trace 9999", &["fault_image", "cost"]),
     ("ptdump", &["ffff8000", "writable and executable: 0"]),
     ("ptdump user", &["4 KiB pages", "r-xu", "contiguous"]),
     ("ptdump nobody", &["ptdump nobody: ptdump, or ptdump user"]),
@@ -102,6 +113,7 @@ fn commands(name: &str, cell: Cell) -> Result<()> {
             machine
                 .bootarg("tessera.prompt=1")
                 .bootarg("tessera.hold=64M")
+                .bootarg("tessera.trace=zap")
         })
         .initrd(|initrd| initrd.bin("hello", hello.clone()))
         .run_with(&mut typist)?;

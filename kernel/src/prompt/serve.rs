@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use mm::trace::Categories;
 use pgtable::Machine;
 use sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use sync::{SpinLock, rank};
@@ -22,15 +23,17 @@ use crate::report::{self, stats};
 use crate::sched::{self, stay};
 use crate::syscall::native::Growing;
 use crate::syscall::random;
-use crate::{control, print, process, selftest, thread};
+use crate::{control, print, process, selftest, thread, trace};
 
 const HELP: &str = "\
 help              this list
 run NAME [ARGS]   run a program of the boot archive
 programs          what can be run
 meminfo           memory: RAM, reservations, frames, tables
-maps              map of the last program, as it was at its end
-stats             what the last program cost, as JSON
+maps [NAME]       map of the last program (of that name), as it was at its end
+stats [NAME]      what it cost, as JSON
+trace [N]         the newest N events, 40 if not said
+trace CATEGORIES  trace these from now on: fault,zap,… or all, or none
 online            bring RAM online that was held back
 ptdump [user]     mappings of the kernel, or of the last program at its end: merged ranges,
                   contiguous runs, levels
@@ -43,17 +46,33 @@ const FOLDER: &str = "bin/";
 static SERVING: AtomicBool = AtomicBool::new(false);
 static LINE: SpinLock<Line, rank::Leaf> = SpinLock::new(Line::new());
 static LAST_STATUS: AtomicU32 = AtomicU32::new(0);
-static LAST: SpinLock<Last, rank::Leaf> = SpinLock::new(Last {
-    maps: String::new(),
-    tables: String::new(),
-    stats: String::new(),
-});
+/// The last programs, newest first.
+static LAST: SpinLock<[Last; KEPT], rank::Leaf> = SpinLock::new([const { Last::new() }; KEPT]);
+/// The name of the program that runs.
+static NAME: SpinLock<String, rank::Leaf> = SpinLock::new(String::new());
 
-/// Texts about the last program.
+/// Programs whose texts are kept.
+const KEPT: usize = 3;
+/// Events that `trace` shows.
+const EVENTS: usize = 40;
+
+/// Texts about a program that has ended.
 struct Last {
+    name: String,
     maps: String,
     tables: String,
     stats: String,
+}
+
+impl Last {
+    const fn new() -> Self {
+        Self {
+            name: String::new(),
+            maps: String::new(),
+            tables: String::new(),
+            stats: String::new(),
+        }
+    }
 }
 
 /// The boot CPU's way into the scheduler: the first program, the self-tests, or the prompt.
@@ -86,6 +105,7 @@ pub fn secondary_cpu() -> ! {
 
 fn first_program() {
     stats::begin();
+    set_name("program");
     let loaded = Program::find(b"program").and_then(|program| start(&program, None));
     if let Err(error) = loaded {
         report::exec_fail(&error);
@@ -115,11 +135,18 @@ pub fn remember(process: &Process) {
         let stay = ();
         let table = process.space().table();
         let _short = table.dump(&mut tables, &table.machine().read_side(&stay));
-        let mut last = LAST.lock();
-        let old_maps = core::mem::replace(&mut last.maps, maps.0);
-        let old_tables = core::mem::replace(&mut last.tables, tables.0);
-        drop(last);
-        drop((old_maps, old_tables));
+        let name = core::mem::take(&mut *NAME.lock());
+        let (maps, tables) = (maps.0, tables.0);
+        let mut newest = Last {
+            name,
+            maps,
+            tables,
+            stats: String::new(),
+        };
+        for place in LAST.lock().iter_mut() {
+            core::mem::swap(place, &mut newest);
+        }
+        // The oldest is dropped here, with nothing locked.
     }
 }
 
@@ -128,9 +155,17 @@ pub fn remember_stats(text: &str, end: &str) {
     if bootargs::get().prompt {
         let mut all = Growing::default();
         let _short = write!(all, "{text}{end}");
-        let old = core::mem::replace(&mut LAST.lock().stats, all.0);
+        let old = core::mem::replace(&mut LAST.lock()[0].stats, all.0);
         drop(old);
     }
+}
+
+/// The program that is started next has this name; as much of it as there is memory for.
+fn set_name(name: &str) {
+    let mut copy = Growing::default();
+    let _short = copy.write_str(name);
+    let old = core::mem::replace(&mut *NAME.lock(), copy.0);
+    drop(old);
 }
 
 /// A program has ended, or could not be started: the prompt, or the end of the machine.
@@ -195,12 +230,13 @@ fn command(line: &str) {
         Some("run") => return run(words.next(), line),
         Some("programs") => programs(),
         Some("meminfo") => show(memory::report),
-        Some("maps") => show_last(|last| &last.maps),
-        Some("stats") => show_last(|last| &last.stats),
+        Some("maps") => show_last(words.next(), |last| &last.maps),
+        Some("stats") => show_last(words.next(), |last| &last.stats),
+        Some("trace") => trace(words.next()),
         Some("online") => online(),
         Some("ptdump") => match words.next() {
             None => show(memory::dump_kernel),
-            Some("user") => show_last(|last| &last.tables),
+            Some("user") => show_last(None, |last| &last.tables),
             Some(word) => print!("ptdump {word}: ptdump, or ptdump user\n"),
         },
         Some("quit" | "exit") => power::exit(LAST_STATUS.load(Ordering::Relaxed)),
@@ -222,15 +258,46 @@ fn show(write: fn(&mut dyn Write) -> core::fmt::Result) {
     let _printed = write(&mut Console);
 }
 
-fn show_last(which: fn(&Last) -> &String) {
+/// Prints a text about the last program, or the last one of that name.
+fn show_last(name: Option<&str>, which: fn(&Last) -> &String) {
+    let index = {
+        let last = LAST.lock();
+        let mut kept = last.iter();
+        kept.position(|last| name.is_none_or(|name| last.name == name))
+    };
+    let Some(index) = index else {
+        let name = name.unwrap_or_default();
+        return print!("{name} is none of the last {KEPT} programs\n");
+    };
     let mut copy = Growing::default();
-    let length = which(&LAST.lock()).len();
+    let length = which(&LAST.lock()[index]).len();
     if copy.0.try_reserve(length).is_ok() {
-        copy.0.push_str(which(&LAST.lock()));
+        copy.0.push_str(which(&LAST.lock()[index]));
     }
     match copy.0.is_empty() {
         true => print!("nothing has run yet\n"),
         false => print!("{}\n", copy.0.trim_end()),
+    }
+}
+
+/// `trace`: shows the newest events, or chooses what is traced from now on.
+fn trace(word: Option<&str>) {
+    let count = word.map_or(Some(EVENTS), |word| word.parse().ok());
+    if let Some(count) = count {
+        let mut text = Growing::default();
+        return match trace::write_newest(&mut text, count) {
+            Ok(()) => print!("{}", text.0),
+            Err(_) => print!("no memory for so many events\n"),
+        };
+    }
+    let word = word.filter(|word| *word != "none").unwrap_or_default();
+    match Categories::parse(word) {
+        Err(word) => print!(
+            "trace {word}: no such category; known are {}\n",
+            Categories::ALL
+        ),
+        Ok(categories) if trace::choose(categories) => print!("traced from now on: {categories}\n"),
+        Ok(_) => print!("nothing can be traced (boot argument tessera.trace)\n"),
     }
 }
 
@@ -273,6 +340,7 @@ fn run_file(name: &str, line: &str) -> Result<(), ExecFail> {
         _ => &path[..FOLDER.len() + name.len()],
     };
     let mut args = Vec::new();
+    set_name(name);
     let no_room = ExecFail::Stack(loader::stack::StackError::NoMemory);
     args.try_reserve_exact(line.len() + 1)
         .map_err(|_| no_room)?;
