@@ -2,11 +2,15 @@
 
 use serde_json::Value;
 
-/// Renders any JSON object: one row per number or word, one heading per inner object.
+/// Renders any JSON object: one row per number or word, but none for the counters in inner objects
+/// that are zero, which are many, nor for sums over a single space.
 pub fn table(stats: &Value) -> String {
     let mut out = String::new();
     let mut rows = Vec::new();
     collect("", stats, &mut rows);
+    let all = rows.len();
+    rows.retain(|(name, value)| !(value == "0" && name.starts_with("memory, ")));
+    let zero = all - rows.len();
     let width = rows
         .iter()
         .map(|(name, _)| name.chars().count())
@@ -21,6 +25,11 @@ pub fn table(stats: &Value) -> String {
     for (name, value) in rows {
         out.push_str(&format!("  {name:<width$}  {value:>value_width$}\n"));
     }
+    if zero > 0 {
+        out.push_str(&format!(
+            "  ({zero} counters of memory that are zero are not shown)\n"
+        ));
+    }
     out
 }
 
@@ -34,6 +43,7 @@ fn collect(prefix: &str, value: &Value, rows: &mut Vec<(String, String)>) {
         }
     };
     match value {
+        Value::Object(map) if map.get("spaces") == Some(&Value::from(1)) => {}
         Value::Object(map) => map
             .iter()
             .for_each(|(key, value)| collect(&name(key), value, rows)),
@@ -88,6 +98,22 @@ mod tests {
         assert!(table.contains(" 1 234 567\n"), "{table}");
         assert!(table.contains("longest stay, in"), "{table}");
         assert!(table.contains("1 2\n"), "{table}");
+    }
+
+    #[test]
+    fn what_says_nothing_is_left_out() {
+        let stats = serde_json::json!({
+            "steals": 0, "memory": {"folds": 0, "unfolds": 7, "splits": 0},
+            "all_spaces": {"spaces": 1, "unfolds": 7},
+        });
+        let one = table(&stats);
+        assert_eq!(one.lines().count(), 3, "{one}");
+        assert!(
+            one.contains("steals") && one.contains("2 counters"),
+            "{one}"
+        );
+        let stats = serde_json::json!({"all_spaces": {"spaces": 2, "unfolds": 9}});
+        assert_eq!(table(&stats).lines().count(), 2);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::arch::{power, probe};
 use crate::control::OneLine;
 use crate::memory::protect;
 use crate::percpu::{self, SAVED_WORDS};
-use crate::{console, control};
+use crate::{console, control, trace};
 
 /// Exit status of a kernel bug.
 pub const STATUS: u32 = 70;
@@ -47,6 +47,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     enter(format_args!("{info}"));
     headline(format_args!("{info}"));
     backtrace(0, frame);
+    trace::dump_in_bug();
     power::exit(STATUS)
 }
 
@@ -74,6 +75,7 @@ pub(crate) extern "C" fn el1_exception(vector: u64) -> u64 {
     headline(format_args!("{what} at pc {:#x}", registers[PC]));
     print_registers(&registers);
     backtrace(registers[PC], registers[X29]);
+    trace::dump_in_bug();
     power::exit(STATUS)
 }
 

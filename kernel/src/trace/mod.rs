@@ -11,6 +11,6 @@ mod rings;
 mod watch;
 
 #[cfg(target_os = "none")]
-pub use rings::{begin, choose, dump, init, keep, tell, wants, write_newest};
+pub use rings::{begin, choose, dump, dump_in_bug, init, keep, tell, wants, write_newest};
 #[cfg(target_os = "none")]
 pub use watch::Watch;

@@ -15,6 +15,8 @@ use crate::{control, memory};
 
 /// Events on one control line.
 const PER_LINE: usize = 24;
+/// Events of each CPU in the report of a kernel bug.
+const IN_BUG: u64 = 64;
 
 type Slots = Box<[[AtomicU64; WORDS]]>;
 
@@ -122,6 +124,25 @@ pub fn dump() {
         flush(&mut text);
         let lost = end - began - kept;
         control::line(format_args!("traced cpu={cpu} kept={kept} lost={lost}"));
+    }
+}
+
+/// The same for the kernel-bug report, which may neither allocate nor take a lock: the newest
+/// events of each CPU, one on a line.
+pub fn dump_in_bug() {
+    for (cpu, (ring, began)) in RINGS.get().into_iter().flatten().zip(&BEGAN).enumerate() {
+        let (began, end) = (began.load(Ordering::Relaxed), ring.written());
+        let mut kept = 0;
+        for record in records(ring, began.max(end.saturating_sub(IN_BUG)), end) {
+            let ns = time::ticks_to_ns(record.at);
+            control::line_in_bug(format_args!(
+                "trace cpu={cpu} text={}",
+                Wire(ns, record.event)
+            ));
+            kept += 1;
+        }
+        let lost = end - began - kept;
+        control::line_in_bug(format_args!("traced cpu={cpu} kept={kept} lost={lost}"));
     }
 }
 

@@ -174,6 +174,14 @@ fn page_of_death(name: &str) -> Result<()> {
     for part in ["SIGSEGV", "segv 1", "[stack]"] {
         said.ensure(page.contains(part), &format!("the page lacks {part}"))?;
     }
+    // A kernel that dies tells the newest events with its report.
+    let bug = ["--bootarg", "tessera.panic=1", "--out", out, "--", "hello"];
+    let said = report(&format!("{name}_kernel"), &bug)?;
+    said.status(70)?;
+    let page = fs::read_to_string(&file)?;
+    for part in ["kernel bug: ", "table_made", "described no space"] {
+        said.ensure(page.contains(part), &format!("the page lacks {part}"))?;
+    }
     Ok(())
 }
 
