@@ -13,4 +13,5 @@ mod grow;
 mod machine;
 mod pin;
 mod race;
+mod replace;
 mod unlink;

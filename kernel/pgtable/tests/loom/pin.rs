@@ -16,18 +16,22 @@ use crate::run::{explore, explore_bounded};
 const FRAMES: u64 = 4;
 
 /// What is in the frames: 0 while they are mapped, 1 after somebody else has got them.
-struct Contents(BTreeMap<u64, UnsafeCell<u32>>);
+pub struct Contents(BTreeMap<u64, UnsafeCell<u32>>);
 
 impl Contents {
-    fn new(pfn: Pfn, count: u64) -> Self {
+    pub fn new(pfn: Pfn, count: u64) -> Self {
         let numbers = pfn.raw()..pfn.raw() + count;
         Self(numbers.map(|n| (n, UnsafeCell::new(0))).collect())
     }
 
     /// By a holder of a reference.
     fn read(&self, pfn: Pfn) {
+        // Another frame than these is never given to anybody else.
+        let Some(cell) = self.0.get(&pfn.raw()) else {
+            return;
+        };
         // SAFETY: loom checks that no write is concurrent.
-        let value = self.0[&pfn.raw()].with(|value| unsafe { *value });
+        let value = cell.with(|value| unsafe { *value });
         assert_eq!(value, 0, "pinned after it was somebody else's");
     }
 
@@ -40,7 +44,7 @@ impl Contents {
     }
 }
 
-fn pin(space: &Space, page: u64, contents: &Contents) {
+pub fn pin(space: &Space, page: u64, contents: &Contents) {
     let stay = ();
     let section = space.machine().read_side(&stay);
     if let Ok(frame) = space.pin(page * PAGE, &section) {
@@ -50,7 +54,7 @@ fn pin(space: &Space, page: u64, contents: &Contents) {
 }
 
 /// Gives every free frame to another owner, who writes before he lets anybody have it.
-fn reuse(machine: &'static LoomMachine, order: u8, contents: &Contents) {
+pub fn reuse(machine: &'static LoomMachine, order: u8, contents: &Contents) {
     if let Ok(fresh) = machine.frames().alloc_fresh(order, false) {
         (0..1 << order).for_each(|page| contents.overwrite(fresh.pfn().add(page)));
         drop(fresh.into_user());
