@@ -119,7 +119,8 @@ impl<M: Machine> Change<'_, '_, M> {
         unsafe { self.table.words(self.writer) }
     }
 
-    fn block(&self) -> usize {
+    #[inline(always)]
+    pub(crate) fn block(&self) -> usize {
         self.table.shape().cont_entries()
     }
 
@@ -134,23 +135,25 @@ impl<M: Machine> Change<'_, '_, M> {
 
     /// Folds the block whose last entry, at `index`, has just been written, if it fits: aligned
     /// address and frame, one folio, sixteen valid entries that differ by accessed and dirty only.
+    /// Whether it did.
     #[inline(always)]
-    pub(crate) fn try_fold(&self, index: usize, va: u64) {
+    pub(crate) fn try_fold(&self, index: usize, va: u64) -> bool {
         let cells = self.words();
         let (last, pte) = (self.block() - 1, cells.raw(index));
         // The address bits of the frame that count within a block are those of its number.
         let ends = (pte.raw() >> self.table.level().shift()) as usize & last == last;
-        if index & last == last && ends || planted::is(Fault::FoldMisaligned) {
-            self.try_fold_block(index, va);
-        }
+        (index & last == last && ends || planted::is(Fault::FoldMisaligned))
+            && self.try_fold_block(index, va)
     }
 
     #[inline(never)]
-    fn try_fold_block(&self, index: usize, va: u64) {
-        if self.fits(index) {
+    fn try_fold_block(&self, index: usize, va: u64) -> bool {
+        let fits = self.fits(index);
+        if fits {
             self.convert(index, va, true);
             self.stats.count_fold();
         }
+        fits
     }
 
     fn fits(&self, index: usize) -> bool {
@@ -181,7 +184,7 @@ impl<M: Machine> Change<'_, '_, M> {
     }
 
     /// Whether the frames from `pfn` on belong to one folio: a reference to one keeps all.
-    fn is_one_folio(&self, pfn: u64, block: usize) -> bool {
+    pub(crate) fn is_one_folio(&self, pfn: u64, block: usize) -> bool {
         let meta = self.table.frames().meta(arm64::addr::Pfn::new(pfn));
         planted::is(Fault::FoldAcrossFolios)
             || meta.is_some_and(|meta| {

@@ -23,7 +23,7 @@ use crate::writer::Writer;
 
 pub(crate) const PAGE: u64 = Level::L3.size();
 /// Entries of a contiguous block on hardware: what loops are laid out for.
-const BLOCK: usize = CONT_ENTRIES as usize;
+pub(crate) const BLOCK: usize = CONT_ENTRIES as usize;
 
 /// Why a kernel access through a user address has to take the fault path first (D4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod activation;
+mod around;
 pub mod asid;
 mod block;
 mod cells;
@@ -40,6 +41,7 @@ pub mod walk;
 mod writer;
 mod zap;
 
+pub use around::Around;
 pub use asid::AsidCell;
 pub use block::Block;
 pub use cursor::{Absent, Cursor, LockError, Visit};

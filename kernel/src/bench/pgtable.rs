@@ -27,6 +27,7 @@ type Table = PageTable<User, Hw>;
 pub(super) fn run() -> Result<(), Failure> {
     single_pages()?;
     folded_blocks()?;
+    windows()?;
     conversions()?;
     tables::run()
 }
@@ -85,6 +86,41 @@ fn folded_blocks() -> Result<(), Failure> {
     age("clear_young_folded_one", &table)?;
     idle("clear_young_folded_idle", &table)?;
     unmap("unmap_folded", &mut table)
+}
+
+/// Fault-around: windows of 64 KiB of resident folios, each found and locked on its own.
+fn windows() -> Result<(), Failure> {
+    let mut pages = [const { None }; ENTRIES as usize];
+    for window in pages.chunks_exact_mut(BLOCK as usize) {
+        let folio = new_folio()?;
+        for (page, number) in window.iter_mut().zip(0..) {
+            *page = Some(folio.page(number));
+        }
+    }
+    let mut table = table_with_leaf()?;
+    let (mapped, cost) = measure(|| map_around(&table, &mut pages));
+    row("map_around", "page", ENTRIES, cost);
+    (mapped == ENTRIES as usize)
+        .then_some(())
+        .ok_or("a page is missing")?;
+    let graves = Graveyard::new();
+    zap(&table, ENTRIES, &graves)?;
+    end(&mut table, &graves)
+}
+
+fn map_around(table: &Table, pages: &mut [Option<UserFrame>]) -> usize {
+    let stay = ();
+    let section = HW.read_side(&stay);
+    let (mut at, mut mapped) = (VA, 0);
+    for window in pages.chunks_exact_mut(BLOCK as usize) {
+        let (to, mut rest) = (at + BLOCK * PAGE, window.iter_mut());
+        if let Some(leaf) = table.lock_existing(at, &section) {
+            let next = |_| rest.next()?.take();
+            mapped += leaf.install_around((at, to), attrs(), at, next).mapped;
+        }
+        at = to;
+    }
+    mapped
 }
 
 fn new_folio() -> Result<UserFrame, Failure> {

@@ -118,6 +118,63 @@ impl World {
         self.told_mapped(space, va, pfn, 1, page);
     }
 
+    /// The resident neighbours of a page: some of a folio, where nothing is.
+    pub fn map_around(&self) {
+        let Some(range) = self.claim(48) else { return };
+        self.describe(&format!("around {range:x?}"));
+        if let Some(folio) = self.fresh(6) {
+            self.install_around(range, &folio);
+        }
+        self.finished(range);
+    }
+
+    fn install_around(&self, range: Range, folio: &UserFrame) {
+        let (attrs, page) = self.attrs();
+        let (holes, touched) = self.random(|rng| {
+            let holes = if rng.once_in(2) {
+                rng.next() & rng.next()
+            } else {
+                0
+            };
+            (holes, range.start + rng.below(48) * PAGE)
+        });
+        let resident = |va: u64| (holes >> (va / PAGE % 64) & 1 == 0).then_some(va / PAGE % 64);
+        let stay = ();
+        let section = self.machine.read_side(&stay);
+        let table = &self.spaces[range.space].table;
+        let (leaf, to) = match table.lock_leaf(range.start, &section, || true) {
+            Ok(leaf) => {
+                let to = range.end.min(leaf.to());
+                (leaf, to)
+            }
+            Err(error) => return self.locked_out(error),
+        };
+        let ghost = self.state().ghosts[range.space].clone();
+        let window = (range.start, range.end);
+        let next = |va| resident(va).map(|number| folio.page(number));
+        let done = leaf.install_around(window, attrs, touched, next);
+        drop(leaf);
+        let mut mapped = 0;
+        for va in (range.start..to).step_by(PAGE as usize) {
+            let Some(number) = resident(va).filter(|_| ghost.is_none(va)) else {
+                continue;
+            };
+            let page = match va == touched {
+                true => page,
+                false => Page {
+                    young: page.young && !self.machine.records_access(),
+                    dirty: false,
+                    ..page
+                },
+            };
+            self.told_mapped(range.space, va, folio.pfn().raw() + number, 1, page);
+            mapped += 1;
+        }
+        if done.mapped != mapped {
+            self.fail(&format!("{done:?}, expected {mapped}"));
+        }
+    }
+
     /// The shared page of zeros.
     pub fn map_special(&self) {
         self.with_range(1, |range| {

@@ -50,7 +50,7 @@ impl World {
     }
 
     pub fn random_operation(&self, nested: bool) {
-        let what = self.random(|rng| rng.below(if nested { 13 } else { 23 }));
+        let what = self.random(|rng| rng.below(if nested { 14 } else { 25 }));
         if !nested {
             self.state().last = format!("kind {what}");
         }
@@ -64,14 +64,15 @@ impl World {
             10 => self.pin(),
             11 => self.replace(),
             12 => self.map_special(),
-            13..15 => self.with_range(24, |range| self.mark(range)),
-            15 => self.with_range(24, |range| self.clear_young(range)),
-            16 => self.touch(true),
-            17 => self.map_block(),
-            18 => self.collapse(),
-            19 => self.move_page(),
-            20 => self.move_block(),
-            21 => self.grow(),
+            13..15 => self.map_around(),
+            15..17 => self.with_range(24, |range| self.mark(range)),
+            17 => self.with_range(24, |range| self.clear_young(range)),
+            18 => self.touch(true),
+            19 => self.map_block(),
+            20 => self.collapse(),
+            21 => self.move_page(),
+            22 => self.move_block(),
+            23 => self.grow(),
             _ => self.unpin(),
         });
     }
