@@ -8,7 +8,7 @@ use arm64::geometry::Level;
 use arm64::pte::Pte;
 use frame::UserFrame;
 
-use crate::contpte::{Change, page};
+use crate::contpte::{Change, each_of_block, page};
 use crate::leaf::{BLOCK, Leaf, PAGE};
 use crate::machine::Machine;
 use crate::space::{SpaceKind, User};
@@ -22,10 +22,36 @@ pub struct Around {
     pub folded: usize,
 }
 
-/// The new entries of a group, before any of them is written.
-struct Group {
-    entries: [Pte; BLOCK],
+/// The new entries of a group, before any of them is written; none where there is no new one.
+type Entries = [Pte; BLOCK];
+
+/// What is known of the new entries of a group.
+#[derive(Clone, Copy)]
+struct Found {
+    /// How many there are.
     count: usize,
+    /// What the words have in common, and what any of them has, each taken back to where its block
+    /// would begin: equal, they follow each other.
+    common: u64,
+    any: u64,
+}
+
+impl Found {
+    const NOTHING: Self = Self {
+        count: 0,
+        common: !0,
+        any: 0,
+    };
+
+    #[inline(always)]
+    fn with(self, place: usize, pte: Pte) -> Self {
+        let start = pte.raw().wrapping_sub(place as u64 * PAGE);
+        Self {
+            count: self.count + 1,
+            common: self.common & start,
+            any: self.any | start,
+        }
+    }
 }
 
 /// How pages are born.
@@ -64,14 +90,20 @@ impl<M: Machine> Leaf<'_, User, M> {
         let end = first + ((to - from) / PAGE) as usize;
         let touched = first.wrapping_add((touched.wrapping_sub(from) / PAGE) as usize);
         self.write(|change| {
-            let mut i = first;
+            let (mut i, mut entries) = (first, [Pte::NONE; BLOCK]);
             while i < end {
                 let behind = change.group_end(i, end).min(i + BLOCK);
                 let va = from + (i - first) as u64 * PAGE;
-                let group = change.look_around(i..behind, va, born.neighbour, &mut next);
-                if group.count != 0 {
-                    done.mapped += group.count;
-                    done.folded += change.fill(i..behind, va, group, (touched, born.attrs));
+                let template = born.neighbour;
+                let found = change.look_around(i..behind, va, template, &mut entries, &mut next);
+                if found.count != 0 {
+                    touch(
+                        &mut entries[..behind - i],
+                        touched.wrapping_sub(i),
+                        born.attrs,
+                    );
+                    done.mapped += found.count;
+                    done.folded += change.fill(i..behind, va, &entries, found);
                 }
                 i = behind;
             }
@@ -90,71 +122,62 @@ impl<M: Machine> Change<'_, '_, M> {
         indices: Range<usize>,
         va: u64,
         template: Pte,
+        entries: &mut Entries,
         next: &mut impl FnMut(u64) -> Option<UserFrame>,
-    ) -> Group {
+    ) -> Found {
         let (cells, format) = (self.words(), self.writer.machine().format());
-        let mut group = Group {
-            entries: [Pte::NONE; BLOCK],
-            count: 0,
-        };
-        let mut at = va;
-        for (i, new) in indices.zip(&mut group.entries) {
-            if cells.raw(i).is_none()
-                && let Some(frame) = next(at)
+        let (first, mut found) = (indices.start, Found::NOTHING);
+        for (place, new) in entries[..indices.len()].iter_mut().enumerate() {
+            *new = Pte::NONE;
+            if cells.raw(first + place).is_none()
+                && let Some(frame) = next(va + place as u64 * PAGE)
             {
                 let pa = frame.into_entry().start();
                 *new = format.with_pa(template, pa, Level::L3);
-                group.count += 1;
+                found = found.with(place, *new);
             }
-            at += PAGE;
         }
-        group
+        found
     }
 
     /// Writes the new entries of a group; how many contiguous blocks that made.
     #[inline(always)]
-    fn fill(
-        &self,
-        indices: Range<usize>,
-        va: u64,
-        mut group: Group,
-        (touched, attrs): (usize, Attrs),
-    ) -> usize {
-        let (cells, first) = (self.words(), indices.start);
-        let whole = group.count == self.block() && self.is_block(&group.entries);
-        if let Some(pte) = group.entries.get_mut(touched.wrapping_sub(first))
-            && !pte.is_none()
-        {
-            *pte = if attrs.young { pte.mkyoung() } else { *pte };
-            *pte = if attrs.dirty { pte.mkdirty() } else { *pte };
-        }
-        for (i, pte) in indices.zip(group.entries) {
-            if !pte.is_none() {
-                cells.put_new(i, pte.with_contiguous(whole));
-            }
-        }
-        if whole {
+    fn fill(&self, indices: Range<usize>, va: u64, entries: &Entries, found: Found) -> usize {
+        let (cells, first, block) = (self.words(), indices.start, self.block());
+        let run = found.count == block && found.common == found.any;
+        if run && self.is_block(Pte::from_raw(found.any)) {
+            each_of_block(block, |i| {
+                cells.put_new(first + i, entries[i].with_contiguous(true));
+            });
             self.stats.count_fold();
             return 1;
+        }
+        for (i, &pte) in indices.zip(entries) {
+            if !pte.is_none() {
+                cells.put_new(i, pte);
+            }
         }
         let last = self.group_end(first, self.table.entries()) - 1;
         usize::from(self.try_fold(last, va + (last - first) as u64 * PAGE))
     }
 
-    /// Whether the entries of a whole group, not accessed yet, map one aligned part of a folio.
+    /// Whether entries that follow each other from `start` on map one aligned part of a folio.
     #[inline(always)]
-    fn is_block(&self, entries: &[Pte; BLOCK]) -> bool {
-        let (start, size) = (entries[0], Level::L3.size());
+    fn is_block(&self, start: Pte) -> bool {
         let pa = self.writer.machine().format().pa(start, Level::L3);
-        let mut expected = start;
-        let mut differ = 0;
-        for pte in &entries[..self.block().min(BLOCK)] {
-            differ |= pte.raw() ^ expected.raw();
-            expected = expected.further(size);
-        }
-        differ == 0
-            && start.is_valid()
-            && pa.is_aligned(size * self.block() as u64)
+        start.is_valid()
+            && pa.is_aligned(Level::L3.size() * self.block() as u64)
             && self.is_one_folio(pa.pfn().raw(), self.block())
+    }
+}
+
+/// The entry at `place`, if it is a new one, is of the page that was touched.
+#[inline(always)]
+fn touch(entries: &mut [Pte], place: usize, attrs: Attrs) {
+    if let Some(pte) = entries.get_mut(place)
+        && !pte.is_none()
+    {
+        *pte = if attrs.young { pte.mkyoung() } else { *pte };
+        *pte = if attrs.dirty { pte.mkdirty() } else { *pte };
     }
 }

@@ -88,7 +88,7 @@ fn folded_blocks() -> Result<(), Failure> {
     unmap("unmap_folded", &mut table)
 }
 
-/// Fault-around: windows of 64 KiB of resident folios, each found and locked on its own.
+/// Fault-around: windows of 64 KiB of resident folios, a call for each.
 fn windows() -> Result<(), Failure> {
     let mut pages = [const { None }; ENTRIES as usize];
     for window in pages.chunks_exact_mut(BLOCK as usize) {
@@ -111,13 +111,14 @@ fn windows() -> Result<(), Failure> {
 fn map_around(table: &Table, pages: &mut [Option<UserFrame>]) -> usize {
     let stay = ();
     let section = HW.read_side(&stay);
+    let Some(leaf) = table.lock_existing(VA, &section) else {
+        return 0;
+    };
     let (mut at, mut mapped) = (VA, 0);
     for window in pages.chunks_exact_mut(BLOCK as usize) {
         let (to, mut rest) = (at + BLOCK * PAGE, window.iter_mut());
-        if let Some(leaf) = table.lock_existing(at, &section) {
-            let next = |_| rest.next()?.take();
-            mapped += leaf.install_around((at, to), attrs(), at, next).mapped;
-        }
+        let next = |_| rest.next()?.take();
+        mapped += leaf.install_around((at, to), attrs(), at, next).mapped;
         at = to;
     }
     mapped
