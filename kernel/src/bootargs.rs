@@ -5,6 +5,8 @@
 //! typing mistake does not go unseen.
 
 use log::LevelFilter;
+use mm::layout::MAX_MAP_COUNT;
+use mm::policy::{FAULT_AROUND_DEFAULT, Sizes, UffdAround};
 use mm::trace::Categories;
 use pgtable::asid::MIN_BITS;
 use sync::Once;
@@ -120,6 +122,18 @@ pub struct BootArgs<'a> {
     pub panic: Bug,
     /// `tessera.protect_pgtables=off` clears it: page tables can be written like any memory.
     pub protect_pgtables: bool,
+    /// `tessera.thp_anon=64K:MODE;2M:MODE`, modes `always`, `madvise` and `never`: the sizes of
+    /// folios that faults on anonymous memory try for. Default `64K:always;2M:madvise`.
+    pub thp_anon: Sizes,
+    /// `tessera.thp_shmem=…`: the same for shared memory. Default `64K:madvise;2M:never`.
+    pub thp_shmem: Sizes,
+    /// `tessera.fault_around_bytes=SIZE[K|M]`: how far a read fault maps around; default 64K.
+    pub fault_around: u64,
+    /// `tessera.uffd_fault_around=missing|never`: whether a read fault maps around in a range where a
+    /// userfaultfd watches missing pages.
+    pub uffd_around: UffdAround,
+    /// `tessera.max_map_count=N`: most areas of one space.
+    pub max_map_count: usize,
     /// `tessera.trace=CATEGORY,…|all`: what is traced.
     pub trace: Categories,
     /// `tessera.trace_events=N`: events that each CPU keeps, 16 to 1048576.
@@ -149,6 +163,11 @@ impl<'a> BootArgs<'a> {
             asid_bits: None,
             panic: Bug::None,
             protect_pgtables: true,
+            thp_anon: Sizes::ANON,
+            thp_shmem: Sizes::SHMEM,
+            fault_around: FAULT_AROUND_DEFAULT,
+            uffd_around: UffdAround::Missing,
+            max_map_count: MAX_MAP_COUNT,
             trace: Categories::NONE,
             trace_events: 4096,
             describe: false,
@@ -188,6 +207,11 @@ impl<'a> BootArgs<'a> {
             "bbm" => self.bbm = bbm(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = bug(value)?,
+            "thp_anon" => self.thp_anon = Sizes::ANON.parse(value)?,
+            "thp_shmem" => self.thp_shmem = Sizes::SHMEM.parse(value)?,
+            "fault_around_bytes" => self.fault_around = size(value).filter(|&size| size > 0)?,
+            "uffd_fault_around" => self.uffd_around = uffd_around(value)?,
+            "max_map_count" => self.max_map_count = value.parse().ok()?,
             "trace" => self.trace = Categories::parse(value).ok()?,
             "trace_events" => self.trace_events = trace_events(value)?,
             "describe" => self.describe = switch(value)?,
@@ -221,6 +245,14 @@ fn bbm(value: &str) -> Option<Bbm> {
         "auto" => Some(Bbm::Auto),
         "0" => Some(Bbm::Flush),
         "2" => Some(Bbm::Level2),
+        _ => None,
+    }
+}
+
+fn uffd_around(value: &str) -> Option<UffdAround> {
+    match value {
+        "missing" => Some(UffdAround::Missing),
+        "never" => Some(UffdAround::Never),
         _ => None,
     }
 }
@@ -340,6 +372,22 @@ mod tests {
         let there = cfg!(feature = "bench");
         assert_eq!(args.bench, there.then_some("pgtable"));
         assert_eq!(args.unknown().count(), usize::from(!there));
+    }
+
+    #[test]
+    fn the_policy_of_folios_is_read_with_linux_names() {
+        let line = "tessera.thp_anon=2M:always tessera.thp_shmem=64K:never;2M:never \
+                    tessera.fault_around_bytes=16K tessera.uffd_fault_around=never \
+                    tessera.max_map_count=200000";
+        let args = BootArgs::parse(line);
+        assert_eq!(args.unknown().count(), 0);
+        assert_eq!(Some(args.thp_anon), Sizes::ANON.parse("2M:always"));
+        assert_eq!(args.thp_shmem.kib64, mm::policy::SizeMode::Never);
+        assert_eq!((args.fault_around, args.max_map_count), (16 << 10, 200_000));
+        assert_eq!(args.uffd_around, UffdAround::Never);
+        let wrong = "tessera.thp_anon=64K tessera.thp_shmem=4K:always tessera.fault_around_bytes=0 \
+                     tessera.uffd_fault_around=wp tessera.max_map_count=many";
+        assert_eq!(BootArgs::parse(wrong).unknown().count(), 5);
     }
 
     #[test]

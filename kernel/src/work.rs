@@ -18,6 +18,8 @@ use crate::sched::cpu::Cpu;
 const QUEUE: usize = 8;
 /// Tables that one pass destructs.
 const REAP: usize = 16;
+/// Pages of objects that have ended that one run frees.
+const REAP_PAGES: u32 = 128;
 
 /// What a step of an item came to.
 #[derive(Debug)]
@@ -126,16 +128,22 @@ fn take(index: usize) -> Option<Work> {
     Some(item)
 }
 
-/// Whether this CPU has work or tables wait for their grace period, so that a timer has to stay
+/// Whether this CPU has work, tables wait for their grace period, or objects for their end, so that a timer has to stay
 /// armed.
 pub fn is_pending() -> bool {
-    mine().count.load(Ordering::Relaxed) != 0 || !memory::graveyard().is_empty()
+    mine().count.load(Ordering::Relaxed) != 0
+        || !memory::graveyard().is_empty()
+        || !memory::context().objects().is_reaped()
 }
 
-/// Runs one step of each of this CPU's items, and frees tables whose grace period is over.
+/// Runs one step of each of this CPU's items, and frees tables whose grace period is over and pages
+/// of objects that have ended.
 pub fn run(cpu: &'static Cpu) {
     memory::frames().answer_drain();
     if !memory::graveyard().is_empty() && memory::graveyard().reap(&HW, REAP) == REAP {
+        cpu.attend();
+    }
+    if memory::context().objects().reap(REAP_PAGES) {
         cpu.attend();
     }
     if mine().count.load(Ordering::Relaxed) == 0 {

@@ -166,6 +166,11 @@ impl UserFrame {
         self.head().references() == 1
     }
 
+    /// How many references there are at this moment.
+    pub fn references(&self) -> u32 {
+        self.head().references()
+    }
+
     /// The reference becomes the table entry's that the caller writes.
     #[inline(always)]
     pub fn into_entry(self) -> Pfn {

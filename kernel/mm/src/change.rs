@@ -1,20 +1,28 @@
 //! Changes of a map as stepped operations (D3): begun with everything checked and allocated,
 //! carried on a bounded piece at a time, and over only when all is zapped and flushed.
+//!
+//! The areas that a change is about are busy until then: a fault on one waits, faults elsewhere go
+//! on (D5). One change at a time owns the map of a space.
+
+use core::mem;
 
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide, Zap, ZapReason};
 
 use crate::error::MmError;
-use crate::space::Space;
+use crate::object::Room;
+use crate::space::{Map, Space};
 use crate::trace::Kind;
+use crate::verbs::advise::Advice;
+use crate::verbs::collapse::Collapse;
 use crate::verbs::map::MapRequest;
 use crate::verbs::remap::{Move, RemapFlags};
-use crate::verbs::{brk, dontneed, map, protect, remap, unmap};
-use crate::vma::{Backing, Vma};
+use crate::verbs::{advise, brk, collapse, discard, map, protect, remap, unmap};
+use crate::vma::Vma;
 
 /// What a program (or the loader) asks of a map.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Verb {
     /// `mmap`.
     Map(MapRequest),
@@ -59,10 +67,28 @@ pub enum Verb {
         /// Bytes.
         len: u64,
     },
+    /// `madvise` of a kind that is remembered with the areas.
+    Advise {
+        /// First byte.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// What.
+        advice: Advice,
+    },
+    /// `madvise(MADV_COLLAPSE)`.
+    Collapse {
+        /// First byte.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+    },
 }
 
 /// What moving a page costs, in pages of other work: it finds and locks two tables.
 const MOVE_COST: u32 = 4;
+/// What one look at a table costs in that measure.
+const VISIT_COST: u32 = 64;
 
 /// What is left to do of a change. The map is owned until it is done.
 #[derive(Debug)]
@@ -70,16 +96,24 @@ const MOVE_COST: u32 = 4;
 pub struct Change {
     work: Work,
     result: Result<u64, MmError>,
+    /// The ranges whose areas are busy.
+    busy: [(u64, u64); 2],
+    /// A range whose blocks are split at its ends although its areas are not busy.
+    cuts: (u64, u64),
+    /// Places in the reverse maps of the objects that a removal may cut in two.
+    rooms: [Option<Room>; 2],
 }
 
 /// The pieces that changes are made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum Work {
     /// Nothing is left but to let the map go.
     Finish,
     /// Take `[at, end)` out of the tables, then do `then`.
     Zap { at: u64, end: u64, then: After },
-    /// Give `[at, end)` of the tables the rights, then publish them.
+    /// Drop the pages of the areas in `[at, end)`, which stay.
+    Discard { at: u64, end: u64 },
+    /// Give `[at, end)` of the tables the rights of their areas to be, then publish these.
     Protect {
         start: u64,
         at: u64,
@@ -88,17 +122,17 @@ pub(crate) enum Work {
     },
     /// Move entries.
     Move(Move),
+    /// Put pages together.
+    Collapse(Collapse),
 }
 
 /// What to publish when a range has been zapped and flushed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum After {
-    /// The areas stay (DONTNEED).
-    Keep,
     /// The areas of the range go.
     Remove { start: u64 },
     /// The areas of the range go, and this one comes.
-    Insert(Vma),
+    Insert(Vma, Option<Room>),
     /// The areas of the range go, then entries are moved into it.
     Move(Move),
     /// Everything goes, and nothing may come again.
@@ -110,7 +144,21 @@ impl Change {
         Self {
             work,
             result: Ok(result),
+            busy: [(0, 0); 2],
+            cuts: (0, 0),
+            rooms: [None, None],
         }
+    }
+
+    /// A change about the areas in `[start, end)`, and those of a second range if there is one.
+    pub(crate) fn busy(self, busy: [(u64, u64); 2]) -> Self {
+        Self { busy, ..self }
+    }
+
+    /// A change that leaves the areas in `[start, end)` alone but takes pages out of them.
+    pub(crate) fn cuts(self, start: u64, end: u64) -> Self {
+        let cuts = (start, end);
+        Self { cuts, ..self }
     }
 
     /// A change whose rest is done but which still answers `error`.
@@ -119,6 +167,10 @@ impl Change {
             result: Err(error),
             ..self
         }
+    }
+
+    fn busy_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.busy.into_iter().filter(|(start, end)| start < end)
     }
 
     /// Does a piece: at most about `budget` pages. None: there is more to do. The result comes
@@ -133,14 +185,21 @@ impl Change {
         let mut left = budget.max(1);
         while left > 0 {
             left -= 1;
-            self.work = match self.work {
+            self.work = match mem::replace(&mut self.work, Work::Finish) {
                 Work::Finish => {
                     space.let_go();
                     return Some(self.result);
                 }
                 Work::Zap { at, end, then } => {
-                    left = left.saturating_sub(64);
-                    self.zap(space, at, end, then, &section)
+                    left = left.saturating_sub(VISIT_COST);
+                    zap(space, at, end, then, &section)
+                }
+                Work::Discard { at, end } => {
+                    left = left.saturating_sub(VISIT_COST);
+                    match discard::step(space, at, end, &section) {
+                        Ok(work) => work,
+                        Err(error) => self.give_up(space, error),
+                    }
                 }
                 Work::Protect {
                     start,
@@ -148,17 +207,21 @@ impl Change {
                     end,
                     prot,
                 } => {
-                    left = left.saturating_sub(64);
+                    left = left.saturating_sub(VISIT_COST);
                     protect::step(space, start, at, end, prot, &section)
                 }
                 Work::Move(state) => {
                     left = left.saturating_sub(MOVE_COST - 1);
                     match remap::step(space, state, &section) {
                         Ok(work) => work,
-                        Err(error) => {
-                            self.result = Err(error);
-                            Work::Finish
-                        }
+                        Err(error) => self.give_up(space, error),
+                    }
+                }
+                Work::Collapse(state) => {
+                    left = left.saturating_sub(VISIT_COST);
+                    match collapse::step(space, state, &section) {
+                        Ok(work) => work,
+                        Err(error) => self.give_up(space, error),
                     }
                 }
             };
@@ -166,52 +229,42 @@ impl Change {
         None
     }
 
-    fn zap<M: Machine>(
-        &self,
-        space: &Space<M>,
-        at: u64,
-        end: u64,
-        then: After,
-        section: &ReadSide<'_>,
-    ) -> Work {
-        // Nothing is mapped above what the tables reach.
-        let stop = end.min(space.end());
-        let (zap, piece) = why(space, at, stop, then);
-        let Some(range) = range(at, piece) else {
-            return after(space, end, then);
-        };
-        let mut gather = Gather::new();
-        let from = at;
-        let at = space.table().zap(range, zap, &mut gather, section);
-        space.tell(Kind::Zap, from, gather.page_count());
-        space.release(&mut gather);
-        match at < stop {
-            true => Work::Zap { at, end, then },
-            false => after(space, end, then),
+    /// What was begun cannot go on, and nothing was changed yet: the areas are as they were.
+    fn give_up<M: Machine>(&mut self, space: &Space<M>, error: MmError) -> Work {
+        self.result = Err(error);
+        let mut map = space.map().lock();
+        for (start, end) in self.busy_ranges() {
+            map.areas.change(start, end, |_| {});
         }
+        Work::Finish
     }
 }
 
-/// Why the range is zapped (law 9), and up to where that is so of areas of one kind.
-fn why<M: Machine>(space: &Space<M>, at: u64, stop: u64, then: After) -> (Zap, u64) {
-    match then {
-        After::Keep => {}
-        After::Remove { .. } | After::Insert(_) | After::Move(_) => {
-            return (Zap::REGION_GONE, stop);
-        }
-        After::Teardown => return (Zap::anonymous(ZapReason::Exit), stop),
+fn zap<M: Machine>(
+    space: &Space<M>,
+    at: u64,
+    end: u64,
+    then: After,
+    section: &ReadSide<'_>,
+) -> Work {
+    // Nothing is mapped above what the tables reach.
+    let stop = end.min(space.end());
+    let Some(range) = range(at, stop) else {
+        return after(space, end, then);
+    };
+    let why = Zap::anonymous(match then {
+        After::Teardown => ZapReason::Exit,
+        _ => ZapReason::RegionGone,
+    });
+    let mut gather = Gather::new();
+    let from = at;
+    let at = space.table().zap(range, why, &mut gather, section);
+    space.tell(Kind::Zap, from, gather.page_count());
+    space.release(&mut gather);
+    match at < stop {
+        true => Work::Zap { at, end, then },
+        false => after(space, end, then),
     }
-    let map = space.map().lock();
-    let (object_backed, end) = match map.areas.overlapping(at, stop).first() {
-        Some(area) if area.start <= at => (!matches!(area.backing, Backing::Anon), area.end),
-        Some(area) => (false, area.start),
-        None => (false, stop),
-    };
-    let zap = Zap {
-        reason: ZapReason::DontNeed,
-        object_backed,
-    };
-    (zap, end.min(stop))
 }
 
 /// `[at, end)`, unless it is empty.
@@ -223,23 +276,23 @@ pub(crate) fn range(at: u64, end: u64) -> Option<VaRange> {
 fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
     let mut map = space.map().lock();
     match then {
-        After::Keep => {}
-        After::Remove { start } => map.areas.remove(start, end),
-        After::Insert(area) => {
-            map.areas.remove(area.start, area.end);
-            map.areas.insert(area);
+        After::Remove { start } => map.remove(start, end),
+        After::Insert(area, room) => {
+            map.remove(area.start, area.end);
+            map.insert(area, room);
         }
         After::Move(state) => {
-            map.areas.remove(state.to, end);
+            map.remove(state.to, end);
             return Work::Move(state);
         }
-        After::Teardown => map.areas.remove(0, end),
+        After::Teardown => map.remove(0, end),
     }
     Work::Finish
 }
 
 impl<M: Machine> Space<M> {
-    /// Begins a change: checks it, allocates what may fail, and takes the map.
+    /// Begins a change: checks it, allocates what may fail, takes the map, and makes the areas that
+    /// it is about busy.
     ///
     /// # Errors
     /// [`MmError::Busy`] while another change owns the map; else Linux's answer to the request.
@@ -250,36 +303,66 @@ impl<M: Machine> Space<M> {
             return Err(MmError::Busy);
         }
         map.areas.reserve()?;
+        let mut change = self.plan_change(&mut map, verb)?;
+        self.occupy(&mut map, &mut change)?;
+        map.owned = true;
+        self.counters().map_changes.bump();
+        Ok(change)
+    }
+
+    fn plan_change(&self, map: &mut Map, verb: Verb) -> Result<Change, MmError> {
         let reach = |end| self.reach(end);
         let limit = self.context().promise_limit();
-        let change = match verb {
-            Verb::Map(request) => map::begin(&mut map, request, limit, reach),
-            Verb::Unmap { addr, len } => unmap::begin(&mut map, addr, len),
-            Verb::Protect { addr, len, prot } => protect::begin(&mut map, addr, len, prot),
-            Verb::Brk { new } => brk::begin(&mut map, new, limit, reach),
+        match verb {
+            Verb::Map(request) => map::begin(map, request, limit, reach),
+            Verb::Unmap { addr, len } => unmap::begin(map, addr, len),
+            Verb::Protect { addr, len, prot } => protect::begin(map, addr, len, prot),
+            Verb::Brk { new } => brk::begin(map, new, limit, reach),
             Verb::Remap {
                 old,
                 old_len,
                 new_len,
                 flags,
                 new,
-            } => remap::begin(
-                &mut map,
-                remap::Request {
+            } => {
+                let request = remap::Request {
                     old,
                     old_len,
                     new_len,
                     flags,
                     new,
-                },
-                reach,
-            ),
-            Verb::DontNeed { addr, len } => dontneed::begin(&mut map, addr, len),
-        }?;
-        map.owned = true;
-        self.retire_plans();
-        self.counters().map_changes.bump();
-        Ok(change)
+                };
+                remap::begin(map, request, reach)
+            }
+            Verb::DontNeed { addr, len } => discard::begin(map, addr, len),
+            Verb::Advise { addr, len, advice } => advise::begin(map, addr, len, advice),
+            Verb::Collapse { addr, len } => collapse::begin(map, addr, len),
+        }
+    }
+
+    /// Makes the areas of a change busy, retires what faults were planned from them, and splits the
+    /// blocks that it would cut: all before its first lock of a visit (D5).
+    fn occupy(&self, map: &mut Map, change: &mut Change) -> Result<(), MmError> {
+        for (room, (start, _)) in change.rooms.iter_mut().zip(change.busy) {
+            *room = map.room_at(start)?;
+        }
+        for (start, end) in change.busy_ranges() {
+            map.areas.make_busy(start, end);
+            self.epochs().retire(start, end);
+        }
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        for (start, end) in change.busy_ranges().chain([change.cuts]) {
+            let reached = range(start, end.min(self.end()));
+            let split = reached.map_or(Ok(()), |range| self.table().split_ends(range, &section));
+            if let Err(error) = split {
+                for (start, end) in change.busy_ranges() {
+                    map.areas.change(start, end, |_| {});
+                }
+                return Err(error.into());
+            }
+        }
+        Ok(())
     }
 
     /// Begins the end of the space: everything is unmapped, all tables but the root are freed.
@@ -293,11 +376,15 @@ impl<M: Machine> Space<M> {
         }
         // Splitting at the ends of the space cuts nothing, so this needs no reservation.
         map.owned = true;
-        self.retire_plans();
+        let end = map.task_size;
+        map.areas.make_busy(0, end);
+        self.epochs().retire(0, end);
+        drop(map);
+        self.drop_pending();
         Ok(Change::new(
             Work::Zap {
                 at: 0,
-                end: map.task_size,
+                end,
                 then: After::Teardown,
             },
             0,

@@ -2,12 +2,15 @@
 
 use core::sync::atomic::Ordering;
 
+use arm64::addr::Pfn;
 use pgtable::asid::{Asids, SET_ASIDE};
 use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
-use sync::atomic::AtomicU32;
+use sync::atomic::{AtomicU32, AtomicUsize};
 
+use crate::layout::MAX_MAP_COUNT;
 use crate::object::Objects;
+use crate::policy::Policy;
 use crate::stats::{Counter, Counters};
 use crate::trace::{Categories, Listener, Tracer};
 
@@ -20,6 +23,9 @@ pub struct MmContext<M: Machine> {
     pub(crate) graveyard: &'static Graveyard,
     asids: Asids<MAX_CPUS>,
     objects: Objects,
+    policy: Policy,
+    max_map_count: AtomicUsize,
+    zero_page: Pfn,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
@@ -48,6 +54,9 @@ impl<M: Machine> MmContext<M> {
             graveyard,
             asids: asids.expect("an identifier for every CPU and one more"),
             objects: Objects::new(machine.frames()),
+            policy: Policy::new(),
+            max_map_count: AtomicUsize::new(MAX_MAP_COUNT),
+            zero_page: zero_page(machine),
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
             tracer: Tracer::new(|_| {}),
@@ -87,6 +96,28 @@ impl<M: Machine> MmContext<M> {
         &self.asids
     }
 
+    /// Which folios faults try for.
+    #[inline(always)]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Most areas of one space (`vm.max_map_count`), for spaces made from now on.
+    pub fn max_map_count(&self) -> usize {
+        self.max_map_count.load(Ordering::Relaxed)
+    }
+
+    /// Sets that limit.
+    pub fn set_max_map_count(&self, limit: usize) {
+        self.max_map_count.store(limit, Ordering::Relaxed);
+    }
+
+    /// The page of zeros that all share. It is never written and never freed.
+    #[inline(always)]
+    pub fn zero_page(&self) -> Pfn {
+        self.zero_page
+    }
+
     /// Where memory objects come from.
     #[inline]
     pub fn objects(&self) -> &Objects {
@@ -101,5 +132,19 @@ impl<M: Machine> MmContext<M> {
     pub(crate) fn promise_limit(&self) -> u64 {
         let banks = self.machine.frames().banks();
         banks.map(|bank| bank.end.raw() - bank.start.raw()).sum()
+    }
+}
+
+/// Takes a frame for good and clears it.
+///
+/// # Panics
+/// If there is none: nothing can run on such a machine.
+fn zero_page<M: Machine>(machine: &M) -> Pfn {
+    match machine.frames().alloc_fresh(0, true) {
+        Ok(frame) => {
+            machine.sync_instructions(frame.pfn().start());
+            frame.into_user().into_entry()
+        }
+        Err(_) => panic!("no memory for the page of zeros"),
     }
 }

@@ -3,6 +3,8 @@
 use linux_raw_sys::errno;
 use pgtable::{LockError, TableError};
 
+use crate::object::ObjectError;
+
 /// Why a change of a map was refused. Every case but [`MmError::Busy`] is the caller's to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MmError {
@@ -16,6 +18,10 @@ pub enum MmError {
     BadAddress,
     /// The lowest addresses cannot be mapped.
     NotPermitted,
+    /// The mapping must not get these rights.
+    Access,
+    /// The object ends beyond what an offset can say.
+    Overflow,
     /// Another change owns the map: park and begin again. Never seen by a program.
     Busy,
 }
@@ -29,6 +35,8 @@ impl MmError {
             Self::Exists => errno::EEXIST,
             Self::BadAddress => errno::EFAULT,
             Self::NotPermitted => errno::EPERM,
+            Self::Access => errno::EACCES,
+            Self::Overflow => errno::EOVERFLOW,
             Self::Busy => errno::EAGAIN,
         }) as i32
     }
@@ -48,6 +56,17 @@ impl From<LockError> for MmError {
         match error {
             LockError::Table(error) => error.into(),
             LockError::Retired => Self::Busy,
+        }
+    }
+}
+
+impl From<ObjectError> for MmError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::NoMemory => Self::NoMemory,
+            ObjectError::TooLarge => Self::Overflow,
+            ObjectError::Sealed => Self::NotPermitted,
+            ObjectError::Mapped | ObjectError::Busy => Self::Busy,
         }
     }
 }

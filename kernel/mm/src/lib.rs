@@ -6,11 +6,16 @@
 extern crate alloc;
 
 pub mod change;
+
 pub mod context;
+mod epochs;
 pub mod error;
 pub mod fault;
 pub mod layout;
+mod maps;
 pub mod object;
+pub mod policy;
+mod rmap;
 pub mod space;
 pub mod stats;
 pub mod trace;
@@ -31,11 +36,13 @@ pub use change::{Change, Verb};
 pub use context::MmContext;
 pub use error::MmError;
 pub use fault::facts::Access;
-pub use fault::{FaultInput, FaultOutcome, SegvCode};
-pub use object::ImageObject;
+pub use fault::{FaultInput, FaultOutcome, Mode, SegvCode};
+pub use object::{ImageObject, MemObject};
+pub use policy::Policy;
 pub use space::Space;
 pub use stats::Counters;
 pub use uaccess::CopyStop;
+pub use verbs::advise::{Advice, Only};
 pub use verbs::map::{MapFlags, MapRequest};
 pub use verbs::remap::RemapFlags;
-pub use vma::{Backing, Vma, VmaFlags};
+pub use vma::{AnonOrigin, Backing, Vma, VmaFlags};

@@ -3,34 +3,85 @@
 use core::fmt;
 use core::sync::atomic::Ordering;
 
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use arm64::attrs::Prot;
+use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Geometry;
 use frame::FreshFrame;
 use pgtable::{
     AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User, Zap, ZapReason,
 };
 use sync::SpinLock;
-use sync::atomic::{AtomicBool, AtomicU64};
+use sync::atomic::AtomicBool;
 use sync::rank;
 
 use crate::change::range;
 use crate::context::MmContext;
+use crate::epochs::Epochs;
 use crate::error::MmError;
-use crate::fault::{FirstFault, Trace};
+use crate::fault::{FirstFault, Pendings, Trace};
 use crate::layout::{VA_BITS, task_size};
+use crate::object::{Mapper, Room};
 use crate::stats::Counters;
-use crate::vma::{Backing, VmaFlags, VmaIndex};
+use crate::vma::{Backing, Vma, VmaIndex};
 
 /// The map of a space: what may be where.
 pub struct Map {
     pub(crate) areas: VmaIndex,
-    /// A change is under way: faults and other changes wait.
+    /// A change is under way: other changes wait, and faults on the areas that it is about.
     pub(crate) owned: bool,
+    /// The space, as objects know it: number and reference.
+    mapper: (u32, Weak<dyn Mapper>),
+    /// Anonymous objects so far (D14).
+    pub(crate) origins: u32,
     pub(crate) brk_start: u64,
     pub(crate) brk: u64,
     /// First address behind the largest that the space can become.
     pub(crate) task_size: u64,
+}
+
+impl Map {
+    /// A page of the area at `va` is about to be written for the first time.
+    #[cold]
+    pub(crate) fn name_origin(&mut self, va: u64) {
+        self.origins = self.origins.wrapping_add(1).max(1);
+        self.areas.set_origin(va, self.origins);
+    }
+
+    /// Adds an area where there is none; one over an object is listed there first, in `room`.
+    pub(crate) fn insert(&mut self, area: Vma, room: Option<Room>) {
+        if let (Backing::Object { offset, .. }, Some(mut room)) = (&area.backing, room) {
+            let (id, space) = &self.mapper;
+            room.link(
+                (*id, space),
+                (area.start, area.end),
+                offset / PAGE_SIZE,
+                area.flags.may_write_shared(),
+            );
+        }
+        self.areas.insert(area);
+    }
+
+    /// Removes `[start, end)` from all areas, and from the lists of their objects. What is cut in
+    /// two by that has a [`Self::room_at`] its start.
+    pub(crate) fn remove(&mut self, start: u64, end: u64) {
+        for area in self.areas.overlapping(start, end) {
+            if let Backing::Object { object, .. } = &area.backing {
+                let (from, to) = (area.start.max(start), area.end.min(end));
+                object.forget(self.mapper.0, from, to);
+            }
+        }
+        self.areas.remove(start, end);
+    }
+
+    /// A place in the reverse map of the object at `va`, if there is one: a removal that begins
+    /// there may cut its mapping in two.
+    pub(crate) fn room_at(&self, va: u64) -> Result<Option<Room>, MmError> {
+        match self.areas.find(va).map(|area| &area.backing) {
+            Some(Backing::Object { object, .. }) => Ok(Some(Room::reserve(object, 1, false)?)),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// An address space. Dropping it takes out what is left in it.
@@ -38,9 +89,11 @@ pub struct Space<M: Machine> {
     context: &'static MmContext<M>,
     table: PageTable<User, M>,
     map: SpinLock<Map, rank::MapOwner>,
-    /// Counts changes begun: what a fault was planned from is retired when it moves on. It moves
-    /// before the first lock of a visit, and a fault reads it under the lock of its table (D5).
-    changes: AtomicU64,
+    epochs: Epochs,
+    /// 2 MiB folios that faults have begun to clear.
+    pending: SpinLock<Pendings, rank::Leaf>,
+    /// `PR_SET_THP_DISABLE`.
+    small_pages_only: AtomicBool,
     counters: Counters,
     first_fault_open: AtomicBool,
     first_fault: SpinLock<Option<FirstFault>, rank::Leaf>,
@@ -51,25 +104,36 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`MmError::NoMemory`]: no frame for the root.
-    pub fn new(context: &'static MmContext<M>) -> Result<Self, MmError> {
+    pub fn new(context: &'static MmContext<M>) -> Result<Arc<Self>, MmError> {
         let geometry = Geometry::for_va_bits(VA_BITS);
         let table = PageTable::new(context.machine, context.new_id(), geometry)?;
-        let map = Map {
-            areas: VmaIndex::new(),
-            owned: false,
-            brk_start: 0,
-            brk: 0,
-            task_size: task_size(context.machine.format()),
-        };
-        Ok(Self {
-            context,
-            table,
-            map: SpinLock::new(map),
-            changes: AtomicU64::new(0),
-            counters: Counters::default(),
-            first_fault_open: AtomicBool::new(true),
-            first_fault: SpinLock::new(None),
-        })
+        // `Arc` has no way to be refused memory: ask for it first.
+        let bytes = size_of::<Self>() + 2 * size_of::<usize>();
+        let room: Result<(), _> = Vec::<u8>::new().try_reserve_exact(bytes);
+        room.map_err(|_| MmError::NoMemory)?;
+        Ok(Arc::new_cyclic(|this: &Weak<Self>| {
+            let mapper: Weak<dyn Mapper> = this.clone();
+            let map = Map {
+                areas: VmaIndex::new(context.max_map_count()),
+                owned: false,
+                mapper: (table.owner().id, mapper),
+                origins: 0,
+                brk_start: 0,
+                brk: 0,
+                task_size: task_size(context.machine.format()),
+            };
+            Self {
+                context,
+                table,
+                map: SpinLock::new(map),
+                epochs: Epochs::new(),
+                pending: SpinLock::new(Pendings::default()),
+                small_pages_only: AtomicBool::new(false),
+                counters: Counters::default(),
+                first_fault_open: AtomicBool::new(true),
+                first_fault: SpinLock::new(None),
+            }
+        }))
     }
 
     /// Number of the space, the owner in its tables' descriptors.
@@ -174,26 +238,44 @@ impl<M: Machine> Space<M> {
         &self.map
     }
 
-    /// A zeroed frame; before giving up, frees the tables whose grace period is over.
-    pub(crate) fn fresh_frame(&self) -> Result<FreshFrame, TableError> {
+    /// A frame, cleared if `zeroed`; before giving up, frees what waits to be freed.
+    pub(crate) fn fresh_frame(&self, zeroed: bool) -> Result<FreshFrame, TableError> {
         let frames = self.machine().frames();
-        if let Ok(frame) = frames.alloc_fresh(0, true) {
+        if let Ok(frame) = frames.alloc_fresh(0, zeroed) {
             return Ok(frame);
         }
         self.context.graveyard.reap(self.machine(), 64);
+        self.context.objects().reap(256);
+        self.drop_pending();
         frames
-            .alloc_fresh(0, true)
+            .alloc_fresh(0, zeroed)
             .map_err(|_| TableError::NoMemory)
     }
 
-    /// How many changes have begun.
-    pub(crate) fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.epochs
     }
 
-    /// Retires what faults were planned from; the caller owns the map.
-    pub(crate) fn retire_plans(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn pending(&self) -> &SpinLock<Pendings, rank::Leaf> {
+        &self.pending
+    }
+
+    /// Frees the folios that faults have begun to clear: whoever faults again begins again.
+    pub(crate) fn drop_pending(&self) {
+        let pending = core::mem::take(&mut *self.pending.lock());
+        drop(pending);
+    }
+
+    /// Lets no fault of the space map more than a page at once, or lets it again
+    /// (`PR_SET_THP_DISABLE`).
+    pub fn set_small_pages_only(&self, on: bool) {
+        self.small_pages_only.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether [`Self::set_small_pages_only`] is on.
+    #[inline(always)]
+    pub fn small_pages_only(&self) -> bool {
+        self.small_pages_only.load(Ordering::Relaxed)
     }
 
     /// Flushes what was changed and frees what was torn out, if anything was.
@@ -234,55 +316,19 @@ impl<M: Machine> Space<M> {
         });
         trace
     }
-
-    /// Writes the areas in the form of `/proc/PID/maps`.
-    ///
-    /// # Errors
-    /// Those of `out`. The areas are copied first, so `out` may be slow; when there is no memory
-    /// for the copy, a line says so.
-    pub fn maps(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        let mut areas = Vec::new();
-        {
-            let map = self.map.lock();
-            if areas.try_reserve_exact(map.areas.len()).is_err() {
-                return writeln!(out, "(no memory for a copy of {} areas)", map.areas.len());
-            }
-            areas.extend(map.areas.iter().copied());
-        }
-        for area in areas {
-            let has = |bit, sign| if area.prot.contains(bit) { sign } else { '-' };
-            let (offset, name) = match area.backing {
-                _ if area.flags.contains(VmaFlags::STACK) => (0, "[stack]"),
-                _ if area.flags.contains(VmaFlags::HEAP) => (0, "[heap]"),
-                Backing::Anon => (0, ""),
-                Backing::Image { offset, .. } => (offset, "program"),
-            };
-            let shared = if area.flags.contains(VmaFlags::SHARED) {
-                's'
-            } else {
-                'p'
-            };
-            write!(out, "{:08x}-{:08x} ", area.start, area.end)?;
-            write!(out, "{}{}", has(Prot::READ, 'r'), has(Prot::WRITE, 'w'))?;
-            write!(out, "{}{shared} {offset:08x} 00:00 0", has(Prot::EXEC, 'x'))?;
-            writeln!(
-                out,
-                "{}{name}",
-                if name.is_empty() { "" } else { "          " }
-            )?;
-        }
-        Ok(())
-    }
 }
 
 impl<M: Machine> Drop for Space<M> {
     fn drop(&mut self) {
         let stay = ();
         let section = self.context.machine.read_side(&stay);
-        let (mut gather, exit) = (Gather::new(), Zap::anonymous(ZapReason::Exit));
+        let mut gather = Gather::new();
+        let why = Zap::anonymous(ZapReason::Exit);
+        let end = self.map.lock().task_size;
+        self.map.lock().remove(0, end);
         let mut at = 0;
         while let Some(range) = range(at, self.end()) {
-            at = self.table.zap(range, exit, &mut gather, &section);
+            at = self.table.zap(range, why, &mut gather, &section);
             self.release(&mut gather);
         }
         self.table.retire(&mut gather);

@@ -69,6 +69,8 @@ counters! {
     faults_segv,
     /// Faults refused: beyond the end of the object.
     faults_bus,
+    /// Faults that a userfaultfd decides about.
+    faults_asked,
     /// Faults refused: no memory.
     faults_oom,
     /// Faults met while another change owned their part of the map.

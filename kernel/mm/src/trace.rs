@@ -13,8 +13,8 @@ use sync::{MAX_CPUS, cpu_index};
 
 use pgtable::Machine;
 
-use crate::fault::FaultInput;
 use crate::fault::facts::Access;
+use crate::fault::{FaultInput, Mode};
 use crate::space::Space;
 
 macro_rules! categories {
@@ -179,6 +179,8 @@ kinds! {
     FaultSegv = "fault_segv" in Fault,
     /// A fault refused: beyond the end of the object.
     FaultBus = "fault_bus" in Fault,
+    /// A fault that a userfaultfd decides about.
+    FaultAsked = "fault_asked" in Fault,
     /// A fault refused: no memory.
     FaultOom = "fault_oom" in Fault,
     /// A fault met while a change owned its part of the map.
@@ -376,7 +378,7 @@ impl<M: Machine> Space<M> {
     fn tell_wanted_fault(&self, kind: Kind, input: FaultInput, bytes: u64) {
         let tracer = self.context().tracer();
         tracer.tell(kind, || Event {
-            detail: fault_detail(input.access, input.kernel),
+            detail: fault_detail(input.access, input.mode != Mode::User),
             cost: tracer.since(self.context().clock()),
             ..Event::new(kind, self.id(), input.va, bytes)
         });
@@ -489,6 +491,6 @@ mod tests {
             .iter()
             .filter(|kind| kind.word().starts_with("fault_"));
         assert!(all.clone().all(|kind| kind.categories().meets(FAULTS)));
-        assert_eq!(all.count(), 13);
+        assert_eq!(all.count(), 14);
     }
 }

@@ -5,7 +5,7 @@ use arm64::addr::PAGE_SIZE;
 use pgtable::{Machine, NotAllowed};
 
 use crate::fault::facts::Access;
-use crate::fault::{FaultInput, FaultOutcome};
+use crate::fault::{FaultInput, FaultOutcome, Mode};
 use crate::space::Space;
 
 /// Why a copy stopped.
@@ -94,9 +94,9 @@ impl<M: Machine> Space<M> {
         match self.fault(FaultInput {
             va,
             access,
-            kernel: true,
+            mode: Mode::Kernel,
         }) {
-            FaultOutcome::Done => Ok(()),
+            FaultOutcome::Done | FaultOutcome::Again => Ok(()),
             FaultOutcome::Busy => Err(CopyStop::Busy),
             FaultOutcome::OutOfMemory => Err(CopyStop::OutOfMemory),
             FaultOutcome::Segv { .. } | FaultOutcome::Bus => Err(CopyStop::Fault),

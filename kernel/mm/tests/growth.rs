@@ -7,7 +7,8 @@ use arm64::pte::Format;
 use common::{Space, World};
 use mm::layout::{DEFAULT_END, FRESH_END, MMAP_BASE, task_size};
 use mm::{
-    Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, RemapFlags, Verb,
+    Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Mode, RemapFlags,
+    Verb,
 };
 
 const PAGE: u64 = 4096;
@@ -18,7 +19,7 @@ const WIDE: Format = Format { lpa2: true };
 const LARGEST: u64 = task_size(WIDE);
 
 fn run(space: &Space, verb: Verb) -> Result<u64, MmError> {
-    let mut change = space.begin(verb)?;
+    let mut change = space.begin(verb.clone())?;
     for _ in 0..1_000_000 {
         if let Some(result) = change.step(space, 4096) {
             return result;
@@ -33,7 +34,7 @@ fn map(space: &Space, addr: u64, len: u64, flags: MapFlags) -> Result<u64, MmErr
         len,
         prot: RW,
         flags: flags | MapFlags::NORESERVE,
-        backing: Backing::Anon,
+        backing: Backing::ANON,
     };
     run(space, Verb::Map(request))
 }
@@ -60,7 +61,7 @@ fn touch(space: &Space, va: u64) -> FaultOutcome {
     space.fault(FaultInput {
         va,
         access: Access::Read,
-        kernel: false,
+        mode: Mode::User,
     })
 }
 

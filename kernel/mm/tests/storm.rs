@@ -7,12 +7,12 @@ use arm64::attrs::Prot;
 use arm64::pte::Format;
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, MapFlags, MapRequest, MmContext, MmError,
-    Verb,
+    Mode, Verb,
 };
 use model::HostMachine;
 use pgtable::{Graveyard, Machine};
 
-type Space = mm::Space<HostMachine>;
+type Space = std::sync::Arc<mm::Space<HostMachine>>;
 
 const PAGE: u64 = 4096;
 const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -23,7 +23,7 @@ const CPUS: usize = 4;
 
 fn run(space: &Space, machine: &HostMachine, verb: Verb) -> Result<u64, MmError> {
     loop {
-        let mut change = match space.begin(verb) {
+        let mut change = match space.begin(verb.clone()) {
             Err(MmError::Busy) => {
                 machine.grace().quiescent(sync::cpu_index());
                 thread::yield_now();
@@ -63,7 +63,7 @@ fn toucher(space: &Space, machine: &HostMachine, cpu: u64, stop: &AtomicBool) ->
             let input = FaultInput {
                 va,
                 access: Access::Read,
-                kernel: false,
+                mode: Mode::User,
             };
             assert_ne!(space.fault(input), FaultOutcome::OutOfMemory);
         }
@@ -82,7 +82,7 @@ fn changer(space: &Space, machine: &HostMachine, graves: &Graveyard, rounds: u64
             len,
             prot: RW,
             flags: MapFlags::FIXED,
-            backing: Backing::Anon,
+            backing: Backing::ANON,
         };
         let done = match round % 4 {
             0 => run(space, machine, Verb::Unmap { addr, len }),
@@ -110,7 +110,7 @@ fn nobody_sees_a_page_that_was_dropped_and_nothing_is_lost() {
     let graves: &'static Graveyard = Box::leak(Box::default());
     let context = Box::leak(Box::new(MmContext::new(machine, graves, 16, CPUS, || 0)));
     let free = machine.free_frames();
-    let space = Space::new(context).expect("a space");
+    let space = mm::Space::new(context).expect("a space");
     let stop = AtomicBool::new(false);
     let writes: u64 = thread::scope(|scope| {
         let touchers: Vec<_> = (1..CPUS as u64)

@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use arm64::attrs::Prot;
 use arm64::pte::Format;
 use mm::trace::{Categories, Event, Kind};
-use mm::{Access, FaultInput, MapFlags, MapRequest, MmContext, Verb};
+use mm::{Access, FaultInput, MapFlags, MapRequest, MmContext, Mode, Verb};
 use mm::{Backing, FaultOutcome};
 use model::HostMachine;
 use pgtable::Graveyard;
 
-type Space = mm::Space<HostMachine>;
+type Space = std::sync::Arc<mm::Space<HostMachine>>;
 
 std::thread_local! {
     static HEARD: RefCell<Vec<Event>> = const { RefCell::new(Vec::new()) };
@@ -34,7 +34,7 @@ fn space(categories: &str) -> Space {
         |event| HEARD.with_borrow_mut(|heard| heard.push(*event)),
         categories,
     );
-    let space = Space::new(Box::leak(Box::new(context))).expect("a space");
+    let space = mm::Space::new(Box::leak(Box::new(context))).expect("a space");
     let switched = space.context().asids().switch_to(space.asid_cell(), 0);
     assert_eq!(switched.asid, space.asid_cell().current());
     space
@@ -61,7 +61,7 @@ fn map(space: &Space, len: u64, prot: Prot) -> u64 {
             len,
             prot,
             flags: MapFlags::FIXED,
-            backing: Backing::Anon,
+            backing: Backing::ANON,
         }),
     )
 }
@@ -71,7 +71,7 @@ fn fault(space: &Space, va: u64, access: Access) -> FaultOutcome {
     space.fault(FaultInput {
         va,
         access,
-        kernel: false,
+        mode: Mode::User,
     })
 }
 

@@ -14,7 +14,7 @@ use sync::planted::{self, Fault};
 use crate::TableError;
 use crate::cursor::{LockError, Visit};
 use crate::gather::Gather;
-use crate::leaf::{BlockLevel, Moved};
+use crate::leaf::{Accessed, BlockLevel, Moved};
 use crate::lock::Guard;
 use crate::machine::{Machine, Pause};
 use crate::part::Part;
@@ -114,6 +114,31 @@ impl<M: Machine> Block<'_, User, M> {
     pub fn write_protect(&self, gather: &mut Gather) {
         if self.change(Pte::wrprotect) {
             gather.changed(self.from, self.to, self.level());
+        }
+    }
+
+    /// Sets access flag, and dirty state for a write, of the whole block if it allows that, as
+    /// [`crate::Leaf::mark_accessed`] does for a page.
+    pub fn mark_accessed(&self, write: bool) -> Accessed {
+        let raw = self.slot().raw();
+        if !raw.is_leaf(self.level()) || !raw.user() || write && !raw.writable() {
+            return Accessed::NotAllowed;
+        }
+        let wanted = |pte: Pte| match write {
+            true => pte.mkyoung().mkdirty(),
+            false => pte.mkyoung(),
+        };
+        if wanted(raw) == raw {
+            return Accessed::Already;
+        }
+        let writer = Writer::open(self.space.machine());
+        self.slot()
+            .update(&writer, |pte| Some(wanted(pte)).filter(|new| *new != pte));
+        let size = self.level().size();
+        let start = self.from & !(size - 1);
+        Accessed::Recorded {
+            start,
+            end: start + size,
         }
     }
 

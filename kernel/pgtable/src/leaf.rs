@@ -66,6 +66,20 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         Self(part)
     }
 
+    /// Makes the part smaller: only `[from, to)`, which lies in the same table.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn narrow(&mut self, from: u64, to: u64) {
+        let table = Level::L3.size() * self.table.entries() as u64;
+        let home = self.0.from / table;
+        assert!(
+            from < to && from / table == home && (to - 1) / table == home,
+            "{from:#x}..{to:#x} is in another table"
+        );
+        (self.0.from, self.0.to) = (from, to);
+    }
+
     /// The slot of `va`, for [`ptep_get`] with [`Part::guard`].
     #[inline(always)]
     pub fn slot(&self, va: u64) -> LockedSlot<'_> {

@@ -7,7 +7,8 @@ use core::fmt;
 
 use arm64::attrs::Prot;
 use frame::slab::Ref;
-use mm::{Backing, ImageObject, MapFlags, MapRequest, Verb, layout};
+use mm::object::Name;
+use mm::{Backing, ImageObject, MapFlags, MapRequest, MemObject, Verb, layout};
 
 use super::cpio::{Archive, CpioError};
 use super::plan::{Plan, PlanError, Segment};
@@ -149,9 +150,12 @@ pub fn load(program: &Program, args: Option<&[u8]>) -> Result<Ref<Thread>, ExecF
     }
     let process = Process::new().map_err(|_| no_memory)?;
     let space = process.space();
-    let object = ImageObject::new(program.file);
+    let image = ImageObject::new(program.file);
+    let objects = memory::context().objects();
+    let object = objects.create_image(image, Name::PROGRAM);
+    let object = object.map_err(|_| no_memory)?;
     for segment in plan.segments() {
-        map_segment(space, segment, object).map_err(|()| no_memory)?;
+        map_segment(space, segment, &object).map_err(|()| no_memory)?;
     }
     space.set_brk(plan.brk);
     let sp = make_stack(
@@ -167,16 +171,22 @@ pub fn load(program: &Program, args: Option<&[u8]>) -> Result<Ref<Thread>, ExecF
     Ok(thread)
 }
 
-fn map_segment(space: &Space, segment: &Segment, object: ImageObject) -> Result<(), ()> {
+fn map_segment(space: &Space, segment: &Segment, object: &Ref<MemObject>) -> Result<(), ()> {
     let mut prot = Prot::empty();
     prot.set(Prot::READ, segment.read || segment.write || segment.exec);
     prot.set(Prot::WRITE, segment.write);
     prot.set(Prot::EXEC, segment.exec);
     if let Some((start, end, offset)) = segment.file_pages() {
-        map(space, start, end, prot, Backing::Image { object, offset })?;
+        map(
+            space,
+            start,
+            end,
+            prot,
+            Backing::object(object.clone(), offset),
+        )?;
     }
     if let Some((start, end)) = segment.zero_pages() {
-        map(space, start, end, prot, Backing::Anon)?;
+        map(space, start, end, prot, Backing::ANON)?;
     }
     match segment.partial_zero().filter(|_| segment.write) {
         Some((start, end)) => {
@@ -234,7 +244,7 @@ fn make_stack(
         len: STACK_FIRST,
         prot: Prot::READ | Prot::WRITE,
         flags: MapFlags::FIXED | MapFlags::GROWSDOWN | MapFlags::STACK,
-        backing: Backing::Anon,
+        backing: Backing::ANON,
     };
     change(space, Verb::Map(request)).map_err(|()| no_memory)?;
     user::write(space, image.sp, &image.bytes).map_err(|_| no_memory)?;

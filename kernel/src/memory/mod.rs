@@ -120,10 +120,16 @@ pub fn init(info: &BootInfo, cpus: usize) {
     }
     let args = bootargs::get();
     let traced = trace::init(args.trace, cpus, args.trace_events as usize);
-    CONTEXT.call_once(|| {
+    let context = CONTEXT.call_once(|| {
         MmContext::new(&HW, &GRAVEYARD, asid_bits, cpus, time::instructions)
             .traced_by(trace::keep, traced)
     });
+    let policy = context.policy();
+    policy.set_anon(args.thp_anon);
+    policy.set_shmem(args.thp_shmem);
+    policy.set_fault_around(args.fault_around);
+    policy.set_uffd_around(args.uffd_around);
+    context.set_max_map_count(args.max_map_count);
     log::debug!(
         "memory: {} KiB of RAM, heap {:?}",
         total >> 10,

@@ -1,5 +1,6 @@
 //! The record of a process.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use frame::slab::{Cache, Ref};
@@ -28,7 +29,7 @@ type Parked = Queue<Ref<Thread>>;
 /// One process.
 pub struct Process {
     pid: AtomicU32,
-    space: Space,
+    space: Arc<Space>,
     handles: SpinLock<HandleTable, rank::Leaf>,
     threads: SpinLock<Vec<Ref<Thread>>, rank::Endpoint>,
     parked: SpinLock<Parked, rank::Endpoint>,

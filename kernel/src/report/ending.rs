@@ -142,7 +142,7 @@ fn leave(process: Ref<Process>) -> Stage {
 
 /// Whether all that can come back has come back.
 fn is_settled(left: u32) -> bool {
-    let buried = !memory::graveyard().is_empty();
+    let buried = !memory::graveyard().is_empty() || !memory::context().objects().is_reaped();
     let missing = stats::free_frames() < stats::free_before();
     !(buried || missing) || left == 0
 }

@@ -1,8 +1,10 @@
 //! A user space for self-tests, loaded on this CPU, and what the tests do with it.
 
+use alloc::sync::Arc;
+
 use arm64::attrs::Prot;
 use arm64::pte::Pte;
-use mm::{Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Verb};
+use mm::{Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Mode, Verb};
 use pgtable::{Machine, Walked};
 
 use super::{Failure, Outcome, check};
@@ -15,7 +17,7 @@ pub(super) const PAGE: u64 = 4096;
 pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
 
 /// A space loaded on this CPU until it is dropped.
-pub(super) struct Loaded(pub(super) Space);
+pub(super) struct Loaded(pub(super) Arc<Space>);
 
 impl Loaded {
     pub(super) fn new() -> Result<Self, Failure> {
@@ -50,7 +52,7 @@ impl Loaded {
             len,
             prot,
             flags,
-            backing: Backing::Anon,
+            backing: Backing::ANON,
         };
         check(self.run(Verb::Map(request)) == Ok(addr), "cannot map", addr)
     }
@@ -59,7 +61,7 @@ impl Loaded {
         self.0.fault(FaultInput {
             va,
             access,
-            kernel: false,
+            mode: Mode::User,
         })
     }
 

@@ -1,13 +1,18 @@
-//! The memory calls: mmap, munmap, mprotect, mremap, brk, madvise, and what goes with them.
+//! The memory calls: mmap, munmap, mprotect, mremap, brk, madvise, mincore, and what goes with them.
 
 use arm64::attrs::Prot;
+use frame::slab::Ref;
 use linux_raw_sys::general as linux;
-use mm::{Backing, MapFlags, MapRequest, RemapFlags, Verb};
+use mm::object::MAX_SIZE;
+use mm::{
+    Access, Advice, Backing, CopyStop, MapFlags, MapRequest, Only, RemapFlags, Verb, VmaFlags,
+};
 
-use super::{Answer, Call, Handler, done};
+use super::{Answer, Call, Handler};
 use crate::errno::Errno;
-use crate::thread::Resume;
-use crate::thread::resume::step_change;
+use crate::memory;
+use crate::thread::resume::{Populate, step_change};
+use crate::thread::{Resume, Step, Thread};
 
 /// The family.
 pub const CALLS: &[(u32, Handler)] = &[
@@ -17,6 +22,7 @@ pub const CALLS: &[(u32, Handler)] = &[
     (linux::__NR_mmap, mmap),
     (linux::__NR_mprotect, mprotect),
     (linux::__NR_madvise, madvise),
+    (linux::__NR_mincore, mincore),
 ];
 
 const PAGE: u64 = 4096;
@@ -72,11 +78,26 @@ fn mmap(call: &Call<'_>) -> Answer {
         len,
         prot,
         flags: map_flags(flags),
-        backing: Backing::Anon,
+        backing: anonymous(kind, len)?,
     };
     let populate =
         flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
     change(call, Verb::Map(request), if populate { len } else { 0 })
+}
+
+/// What fills anonymous memory: shared, it is an object of its own.
+fn anonymous(kind: u32, len: u64) -> Result<Backing, Errno> {
+    if kind == linux::MAP_PRIVATE {
+        return Ok(Backing::ANON);
+    }
+    let size = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    if size > MAX_SIZE {
+        return Err(Errno::ENOMEM);
+    }
+    let object = memory::context().objects().create(size);
+    object
+        .map(|object| Backing::object(object, 0))
+        .map_err(|_| Errno::ENOMEM)
 }
 
 fn map_flags(flags: u32) -> MapFlags {
@@ -135,36 +156,100 @@ fn brk(call: &Call<'_>) -> Answer {
 fn madvise(call: &Call<'_>) -> Answer {
     let (addr, len, advice) = (call.arg(0), call.arg(1), call.uint(2));
     match advice {
-        linux::MADV_DONTNEED => return change(call, Verb::DontNeed { addr, len }, 0),
-        // Hints without an effect that a program could see. MADV_FREE may keep the contents.
-        linux::MADV_NORMAL
-        | linux::MADV_RANDOM
-        | linux::MADV_SEQUENTIAL
-        | linux::MADV_WILLNEED
-        | linux::MADV_FREE
-        | linux::MADV_COLD
-        | linux::MADV_DONTDUMP
-        | linux::MADV_DODUMP
-        | linux::MADV_DONTFORK
-        | linux::MADV_DOFORK
-        | linux::MADV_HUGEPAGE
-        | linux::MADV_NOHUGEPAGE
-        | linux::MADV_MERGEABLE
-        | linux::MADV_UNMERGEABLE => {}
-        _ => return Err(Errno::EINVAL.into()),
+        linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => {
+            return change(call, Verb::DontNeed { addr, len }, 0);
+        }
+        linux::MADV_COLLAPSE => return change(call, Verb::Collapse { addr, len }, 0),
+        linux::MADV_POPULATE_READ => return populate(call, Access::Read),
+        linux::MADV_POPULATE_WRITE => return populate(call, Access::Write),
+        _ => {}
     }
-    check_range(call, addr, len)
+    let advice = remembered(advice).ok_or(Errno::EINVAL)?;
+    change(call, Verb::Advise { addr, len, advice }, 0)
 }
 
-/// What `madvise` finds wrong with a range, whatever the advice.
-fn check_range(call: &Call<'_>, addr: u64, len: u64) -> Answer {
+/// Advice of the kinds that are remembered with the areas, and of those that nothing comes of: there
+/// is no swap and no reclaim, and the contents of what `MADV_FREE` gives up may stay.
+fn remembered(advice: u32) -> Option<Advice> {
+    let set = |flags| Advice::new(flags, VmaFlags::empty());
+    let clear = |flags| Advice::new(VmaFlags::empty(), flags);
+    let reads = VmaFlags::RAND_READ.union(VmaFlags::SEQ_READ);
+    Some(match advice {
+        linux::MADV_NORMAL => clear(reads),
+        linux::MADV_RANDOM => Advice::new(VmaFlags::RAND_READ, reads),
+        linux::MADV_SEQUENTIAL => Advice::new(VmaFlags::SEQ_READ, reads),
+        linux::MADV_HUGEPAGE => Advice::new(VmaFlags::HUGEPAGE, VmaFlags::NOHUGEPAGE),
+        linux::MADV_NOHUGEPAGE => Advice::new(VmaFlags::NOHUGEPAGE, VmaFlags::HUGEPAGE),
+        linux::MADV_DONTFORK => set(VmaFlags::DONTCOPY),
+        linux::MADV_DOFORK => clear(VmaFlags::DONTCOPY),
+        linux::MADV_DONTDUMP => set(VmaFlags::DONTDUMP),
+        linux::MADV_DODUMP => clear(VmaFlags::DONTDUMP),
+        linux::MADV_WIPEONFORK => set(VmaFlags::WIPEONFORK).only(Only::Anonymous),
+        linux::MADV_KEEPONFORK => clear(VmaFlags::WIPEONFORK),
+        linux::MADV_MERGEABLE => set(VmaFlags::MERGEABLE).only(Only::Private),
+        linux::MADV_UNMERGEABLE => clear(VmaFlags::MERGEABLE),
+        linux::MADV_FREE => Advice::NOTHING.only(Only::Anonymous),
+        linux::MADV_WILLNEED | linux::MADV_COLD | linux::MADV_PAGEOUT => Advice::NOTHING,
+        _ => return None,
+    })
+}
+
+fn populate(call: &Call<'_>, access: Access) -> Answer {
+    let (addr, len) = (call.arg(0), call.arg(1));
     let rounded = len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
     let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    match call.thread.process().space().is_covered(addr, end) {
-        true => done(0),
-        false => Err(Errno::ENOMEM.into()),
+    Ok(Populate::advised(addr, end, access).step(call.thread))
+}
+
+fn mincore(call: &Call<'_>) -> Answer {
+    let (addr, len, vec) = (call.arg(0), call.arg(1), call.arg(2));
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let end = addr.checked_add(len);
+    let end = end.filter(|&end| end <= call.thread.process().space().task_size());
+    if end.is_none() {
+        return Err(Errno::ENOMEM.into());
+    }
+    let pages = len.div_ceil(PAGE);
+    Ok(Mincore { addr, pages, vec }.step(call.thread))
+}
+
+/// What is left of a `mincore`.
+#[derive(Clone, Copy, Debug)]
+pub struct Mincore {
+    addr: u64,
+    pages: u64,
+    vec: u64,
+}
+
+impl Mincore {
+    /// Looks at some pages.
+    pub fn step(mut self, thread: &Ref<Thread>) -> Step {
+        let mut bytes = [0; 256];
+        let count = self.pages.min(bytes.len() as u64) as usize;
+        if count == 0 {
+            return Step::Done(Ok(0));
+        }
+        let space = thread.process().space();
+        match space.mincore(self.addr, &mut bytes[..count]) {
+            Ok(()) => {}
+            Err(mm::MmError::Busy) => return thread.busy(Resume::Mincore(self)),
+            Err(error) => return Step::Done(Err(error.into())),
+        }
+        match space.copy_out(self.vec, &bytes[..count]) {
+            Ok(count) => {
+                self.addr += count as u64 * PAGE;
+                self.vec += count as u64;
+                self.pages -= count as u64;
+                thread.more(Resume::Mincore(self))
+            }
+            Err(CopyStop::Busy) => thread.busy(Resume::Mincore(self)),
+            Err(CopyStop::OutOfMemory) => Step::Done(Err(Errno::ENOMEM)),
+            Err(_) => Step::Done(Err(Errno::EFAULT)),
+        }
     }
 }

@@ -430,9 +430,28 @@ fn getrusage(call: &Call<'_>) -> Answer {
 
 fn prctl_call(call: &Call<'_>) -> Answer {
     match call.uint(0) {
+        prctl::PR_SET_THP_DISABLE => set_thp_disable(call),
+        prctl::PR_GET_THP_DISABLE => get_thp_disable(call),
         prctl::PR_GET_DUMPABLE | prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS => done(0),
         _ => Err(Errno::EINVAL.into()),
     }
+}
+
+/// The arguments behind the one that counts have to be zero.
+fn set_thp_disable(call: &Call<'_>) -> Answer {
+    if (2..5).any(|n| call.arg(n) != 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let space = call.thread.process().space();
+    space.set_small_pages_only(call.arg(1) != 0);
+    done(0)
+}
+
+fn get_thp_disable(call: &Call<'_>) -> Answer {
+    if (1..5).any(|n| call.arg(n) != 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    done(call.thread.process().space().small_pages_only().into())
 }
 
 fn getrandom(call: &Call<'_>) -> Answer {

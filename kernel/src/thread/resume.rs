@@ -5,7 +5,8 @@
 //! progress; nothing else survives between two steps, no lock, no reference to a page, no walk.
 
 use frame::slab::Ref;
-use mm::{Access, Change, CopyStop};
+use mm::SegvCode::MapErr;
+use mm::{Access, Change, CopyStop, FaultOutcome};
 
 use super::Thread;
 use super::exit::Leaving;
@@ -14,6 +15,7 @@ use crate::futex;
 use crate::handle::transfer::Transfer;
 use crate::process::Process;
 use crate::syscall;
+use crate::syscall::memory::Mincore;
 use crate::syscall::native::Text;
 use crate::syscall::personality::poll::Poll;
 use crate::trace::Watch;
@@ -130,14 +132,9 @@ pub enum Resume {
         populate: u64,
     },
     /// Fault in pages.
-    Populate {
-        /// The next page.
-        at: u64,
-        /// Where to stop.
-        end: u64,
-        /// What the call returns.
-        result: u64,
-    },
+    Populate(Populate),
+    /// Say which pages are in memory.
+    Mincore(Mincore),
     /// Move bytes between user memory and an object.
     Transfer(Transfer),
     /// Look at files, or wait until there is something to see.
@@ -185,9 +182,8 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Change { change, populate } => {
             watched(thread, || step_change(thread, change, populate))
         }
-        Resume::Populate { at, end, result } => {
-            watched(thread, || step_populate(thread, at, end, result))
-        }
+        Resume::Populate(populate) => watched(thread, || populate.step(thread)),
+        Resume::Mincore(mincore) => watched(thread, || mincore.step(thread)),
         Resume::Transfer(transfer) => transfer.step(thread),
         Resume::Poll(poll) => poll.step(thread),
         Resume::Wake(waking) => waking.step(thread),
@@ -224,34 +220,79 @@ pub fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> S
                 Ok(start) if populate == 0 => Step::Done(Ok(start)),
                 Ok(start) => {
                     let end = start.saturating_add(populate);
-                    thread.more(Resume::Populate {
-                        at: start,
-                        end,
-                        result: start,
-                    })
+                    thread.more(Resume::Populate(Populate::after_mmap(start, end)))
                 }
             }
         }
     }
 }
 
-/// Faults pages in as the program's own writes, else reads, would; like Linux it stops quietly
-/// where that is not possible.
-fn step_populate(thread: &Ref<Thread>, mut at: u64, end: u64, result: u64) -> Step {
-    let space = thread.process().space();
-    for _ in 0..POPULATE_BUDGET {
-        if at >= end {
-            return Step::Done(Ok(result));
-        }
-        let touched = match space.touch(at, Access::Write) {
-            Err(CopyStop::Fault) => space.touch(at, Access::Read),
-            other => other,
-        };
-        match touched {
-            Ok(()) => at += 4096,
-            Err(CopyStop::Busy) => return thread.busy(Resume::Populate { at, end, result }),
-            Err(_) => return Step::Done(Ok(result)),
+/// Pages to fault in.
+#[derive(Clone, Copy, Debug)]
+pub struct Populate {
+    at: u64,
+    end: u64,
+    access: Option<Access>,
+    result: u64,
+}
+
+impl Populate {
+    /// The rest of `MAP_POPULATE`: as the program's own writes, else reads, would; like Linux it stops
+    /// quietly where that is not possible.
+    pub const fn after_mmap(start: u64, end: u64) -> Self {
+        Self {
+            at: start,
+            end,
+            access: None,
+            result: start,
         }
     }
-    thread.more(Resume::Populate { at, end, result })
+
+    /// `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`: what is not possible is an error.
+    pub const fn advised(start: u64, end: u64, access: Access) -> Self {
+        Self {
+            at: start,
+            end,
+            access: Some(access),
+            result: 0,
+        }
+    }
+
+    /// Faults in some pages.
+    pub fn step(mut self, thread: &Ref<Thread>) -> Step {
+        for _ in 0..POPULATE_BUDGET {
+            if self.at >= self.end {
+                return Step::Done(Ok(self.result));
+            }
+            match (self.one(thread), self.access) {
+                (Ok(next), _) => {
+                    let part = next == self.at;
+                    self.at = next;
+                    if part {
+                        break;
+                    }
+                }
+                (Err(FaultOutcome::Busy), _) => return thread.busy(Resume::Populate(self)),
+                (Err(_), None) => return Step::Done(Ok(self.result)),
+                (Err(FaultOutcome::OutOfMemory), _) => return Step::Done(Err(Errno::ENOMEM)),
+                (Err(FaultOutcome::Segv { code: MapErr }), _) => {
+                    return Step::Done(Err(Errno::ENOMEM));
+                }
+                (Err(FaultOutcome::Segv { .. }), _) => return Step::Done(Err(Errno::EINVAL)),
+                (Err(_), _) => return Step::Done(Err(Errno::EFAULT)),
+            }
+        }
+        thread.more(Resume::Populate(self))
+    }
+
+    fn one(&self, thread: &Thread) -> Result<u64, FaultOutcome> {
+        let space = thread.process().space();
+        match self.access {
+            Some(access) => space.populate(self.at, access),
+            None => match space.populate(self.at, Access::Write) {
+                Err(FaultOutcome::Segv { .. }) => space.populate(self.at, Access::Read),
+                other => other,
+            },
+        }
+    }
 }

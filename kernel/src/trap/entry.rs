@@ -2,7 +2,7 @@
 
 use arm64::esr::{self, Class, Esr, Fault, FaultStatus};
 use frame::slab::Ref;
-use mm::{FaultInput, FaultOutcome, SegvCode};
+use mm::{FaultInput, FaultOutcome, Mode, SegvCode};
 use sync::atomic::Ordering;
 
 use super::idregs;
@@ -112,9 +112,9 @@ fn page_fault(access: esr::Access, va: u64) {
     match process.space().fault(FaultInput {
         va,
         access,
-        kernel: false,
+        mode: Mode::User,
     }) {
-        FaultOutcome::Done => {}
+        FaultOutcome::Done | FaultOutcome::Again => {}
         // Woken, it returns to EL0 and faults again.
         FaultOutcome::Busy => {
             settle(&thread, Step::Busy);

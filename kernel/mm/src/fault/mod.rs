@@ -1,29 +1,31 @@
 //! The fault path: facts, plan, prepare, apply (DESIGN §4).
 //!
-//! In this form a change of the map owns the whole space: a fault is turned away (parked by the
-//! caller) while one is under way. A change that begins between the plan of a fault and its
-//! application retires the plan: the application finds that out under the lock of the table that it
-//! links or installs in, which the change visits afterwards (D5).
+//! A fault looks at its area and at the tables with no lock kept, decides, prepares what it needs,
+//! and carries the plan out under the lock of one table, after it has found there that the table is
+//! still linked, the area still current, the entry the one it decided from, and the page still the
+//! object's at that index (D5). Otherwise it drops what it prepared and begins again.
 
+mod apply;
+mod around;
+mod blocks;
 pub mod facts;
+mod look;
 pub mod plan;
+mod prepare;
 
-use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
-use arm64::attrs::{Attrs, Prot};
+use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Level;
-use arm64::pte::{Entry, Invalid, Pte};
-use frame::FreshFrame;
-use pgtable::{
-    Accessed, Gather, Invalidation, LockError, Look, Machine, ReadSide, TableError, Visit,
-};
+use arm64::pte::Pte;
+use pgtable::{Invalidation, LockError, Machine, ReadSide};
 
-use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
-use crate::object::ImageObject;
-use crate::space::{Map, Space};
+pub(crate) use blocks::{BLOCK_ORDER_2M, Pendings};
+
+use crate::policy::{FOLIO_2M, FOLIO_64K};
+use crate::space::Space;
 use crate::stats::Counter;
 use crate::trace::Kind;
-use crate::vma::{Backing, Vma, VmaFlags};
-use facts::{Access, AreaFacts, Content, EntryFacts, FaultFacts};
+use facts::{Access, Size};
+use look::{Found, Sight};
 use plan::{Plan, Refusal, plan};
 
 /// A fault as it arrives.
@@ -33,8 +35,20 @@ pub struct FaultInput {
     pub va: u64,
     /// What was wanted.
     pub access: Access,
-    /// Whether the kernel wanted it on the program's behalf.
-    pub kernel: bool,
+    /// Who wanted it.
+    pub mode: Mode,
+}
+
+/// On whose behalf a fault is resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The program's own access.
+    User,
+    /// The kernel's access to memory of the program (D4): no more is made than fits into a part of
+    /// one stay.
+    Kernel,
+    /// The program asked for the page ahead of its use.
+    Populate,
 }
 
 /// `si_code` of a refused access.
@@ -51,7 +65,9 @@ pub enum SegvCode {
 pub enum FaultOutcome {
     /// Resolved: the access can be tried again.
     Done,
-    /// A change owns the map: park until it is over, then try again.
+    /// A part of the work is done; the access, tried again, faults and goes on with it.
+    Again,
+    /// A change is about the area: park until it is over, then try again.
     Busy,
     /// SIGSEGV, or EFAULT for the kernel.
     Segv {
@@ -82,91 +98,57 @@ pub struct FirstFault {
     pub cost: u64,
 }
 
-/// Pages of the folio that a fault tries for, and bytes.
-const BLOCK_PAGES: usize = 16;
-const BLOCK_ORDER: u8 = 4;
-const BLOCK_SIZE: u64 = PAGE_SIZE * BLOCK_PAGES as u64;
-
 /// Why a plan was not carried out.
-enum Undone {
-    /// The map changed: look again.
+pub(crate) enum Undone {
+    /// The map, the entry or the object changed: look again.
     Retired,
-    /// There is no folio, or no room for one any more: plan again without.
+    /// There is no folio of the size, or no room for one any more: plan again with a smaller one.
     NoFolio,
+    /// No memory.
+    NoMemory,
 }
 
-/// What the first half of the fault learned under the map's lock.
-struct Found {
-    area: AreaFacts,
-    /// Where the page's bytes come from, for an area over an image.
-    image: Option<(ImageObject, u64)>,
-    /// The aligned block around the address lies in the area, which is anonymous.
-    block: bool,
-    /// What [`Space::changes`] was.
-    changes: u64,
+impl From<LockError> for Undone {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Retired => Self::Retired,
+            LockError::Table(_) => Self::NoMemory,
+        }
+    }
 }
 
-impl Found {
-    #[inline(always)]
-    fn at(area: &Vma, va: u64, changes: u64) -> Self {
-        let prot = area.prot;
-        let block_start = va & !(BLOCK_SIZE - 1);
-        let Backing::Image { object, offset } = area.backing else {
-            let content = Content::Zero;
-            return Self {
-                area: AreaFacts::Area { prot, content },
-                image: None,
-                block: area.start <= block_start && block_start + BLOCK_SIZE <= area.end,
-                changes,
-            };
-        };
-        let offset = offset + (va & !(PAGE_SIZE - 1)) - area.start;
-        let content = match object.covers(offset) {
-            true => Content::Image,
-            false => Content::BeyondEnd,
-        };
-        Self {
-            area: AreaFacts::Area { prot, content },
-            image: Some((object, offset)),
-            block: false,
-            changes,
-        }
-    }
-
-    fn prot(&self) -> Option<Prot> {
-        match self.area {
-            AreaFacts::Area { prot, .. } => Some(prot),
-            AreaFacts::Hole => None,
-        }
-    }
+/// What carrying a plan out came to.
+pub(crate) enum Applied {
+    /// As planned; so many bytes are mapped now.
+    Mapped(u64),
+    /// Somebody else had done it.
+    Already,
+    /// A part is done.
+    Part,
 }
 
 impl<M: Machine> Space<M> {
-    /// Resolves a fault or says why not. Bounded: one page.
+    /// Resolves a fault or says why not. Bounded.
     pub fn fault(&self, input: FaultInput) -> FaultOutcome {
-        match self.first_fault_is_open() && !input.kernel {
+        match self.first_fault_is_open() && input.mode == Mode::User {
             false => self.resolve(input),
             true => self.fault_with_report(input),
         }
     }
 
     fn resolve(&self, input: FaultInput) -> FaultOutcome {
-        if input.kernel {
+        self.begin_fault();
+        if input.mode != Mode::User {
             self.counters().faults_kernel.bump();
         }
         let stay = ();
         let section = self.machine().read_side(&stay);
-        // A change may begin between the look and the application; the look is then repeated.
-        // It cannot go on for ever: each repetition is a change completed by somebody else.
+        // A change may come between the look and the application; the look is then repeated. It
+        // cannot go on for ever: each repetition is something completed by somebody else.
         loop {
-            let found = {
-                let mut map = self.map().lock();
-                if map.owned {
-                    self.counters().faults_parked.bump();
-                    self.tell_fault(Kind::FaultParked, input, 0);
-                    return FaultOutcome::Busy;
-                }
-                self.find(&mut map, input)
+            let found = match self.find(input) {
+                Ok(found) => found,
+                Err(outcome) => return outcome,
             };
             if let Some(outcome) = self.attempt(input, &found, &section) {
                 return outcome;
@@ -194,68 +176,30 @@ impl<M: Machine> Space<M> {
         outcome
     }
 
-    /// The area of the fault; a stack below which it falls is grown first.
-    #[inline(always)]
-    fn find(&self, map: &mut Map, input: FaultInput) -> Found {
-        let changes = self.changes();
-        if let Some(area) = map.areas.find(input.va) {
-            return Found::at(area, input.va, changes);
-        }
-        match self.grow_stack(map, input.va) {
-            Some(area) => Found::at(&area, input.va, changes),
-            None => Found {
-                area: AreaFacts::Hole,
-                image: None,
-                block: false,
-                changes,
-            },
-        }
-    }
-
-    #[cold]
-    fn grow_stack(&self, map: &mut Map, va: u64) -> Option<Vma> {
-        if va >= map.task_size {
-            return None;
-        }
-        let (before, above) = map.areas.find_above(va);
-        let area = above?;
-        let start = va & !(PAGE_SIZE - 1);
-        let reach = match area.flags.contains(VmaFlags::STACK) {
-            true => STACK_TOP,
-            false => area.end,
-        };
-        let grows = area.flags.contains(VmaFlags::GROWSDOWN) && reach - start <= STACK_LIMIT;
-        let apart = before.is_none_or(|below| {
-            below.prot.is_empty() && below.end <= start || below.end + STACK_GAP <= start
-        });
-        if !(grows && apart) {
-            return None;
-        }
-        area.start = start;
-        self.counters().stack_growths.bump();
-        Some(*area)
-    }
-
-    /// One look and one application. None: the map changed in between.
+    /// One look and one application. None: something changed in between.
     fn attempt<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
         section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
-        let look = self.table().look(input.va, section);
-        let mut facts = FaultFacts {
-            area: found.area,
-            entry: self.entry_facts(&look),
-            access: input.access,
-            block: found.block && look.is_empty_around(input.va, BLOCK_PAGES),
-            kernel: input.kernel,
-        };
+        let (sight, mut facts) = self.look_at(input, found, section);
         loop {
-            match self.carry_out(plan(&facts), input, found, &look, section) {
+            match self.carry_out(plan(&facts), input, found, &sight, section) {
                 Ok(outcome) => return Some(outcome),
                 Err(Undone::Retired) => return None,
-                Err(Undone::NoFolio) => facts.block = false,
+                Err(Undone::NoFolio) => {
+                    self.counters().folios_missed.bump();
+                    facts.size = match facts.size {
+                        Size::Block if found.folio_fits(input.va) => Size::Folio,
+                        _ => Size::Page,
+                    };
+                }
+                Err(Undone::NoMemory) => {
+                    self.counters().faults_oom.bump();
+                    self.tell_fault(Kind::FaultOom, input, 0);
+                    return Some(FaultOutcome::OutOfMemory);
+                }
             }
         }
     }
@@ -265,88 +209,114 @@ impl<M: Machine> Space<M> {
         plan: Plan,
         input: FaultInput,
         found: &Found,
-        look: &Look<'g>,
+        sight: &Sight<'g>,
         section: &ReadSide<'g>,
     ) -> Result<FaultOutcome, Undone> {
-        let counters = self.counters();
-        let (done, counter): (Result<bool, LockError>, &Counter) = match plan {
+        let applied = match plan {
             Plan::Refuse(refusal) => return Ok(self.refuse(refusal, input)),
+            Plan::Ask(_) => return Ok(self.ask(input)),
             Plan::Spurious => {
-                let page = input.va & !(PAGE_SIZE - 1);
-                self.drop_stale(page, page + PAGE_SIZE);
-                (Ok(true), &counters.faults_spurious)
+                self.drop_stale_page(input.va);
+                Applied::Already
             }
-            Plan::SetAccess { dirty } => (
-                self.apply_access(input.va, dirty, found, section),
-                &counters.faults_access,
-            ),
-            Plan::Reprotect => (
-                self.apply_reprotect(input.va, found, section),
-                &counters.faults_reprotect,
-            ),
-            Plan::Fill { image } => {
-                let counter = if image {
-                    &counters.faults_image
-                } else {
-                    &counters.faults_anon
+            Plan::SetAccess { dirty } => self.apply_access(input.va, dirty, found, section)?,
+            Plan::Reprotect => self.apply_reprotect(input.va, found, sight, section)?,
+            Plan::Reuse => self.apply_reuse(input.va, found, sight, section)?,
+            Plan::Fill(Size::Page) => self.fill_page(input, found, sight, section)?,
+            Plan::Fill(Size::Folio) => self.fill_folio(input, found, sight, section)?,
+            Plan::Fill(Size::Block) => self.fill_block(input, found, section)?,
+            Plan::Zero { mark } => self.map_zero(input, found, sight, mark, section)?,
+            Plan::Map {
+                supply,
+                around,
+                private,
+                mark,
+            } => {
+                let how = around::How {
+                    around,
+                    private,
+                    mark,
                 };
-                (self.fill(input, found, look, section), counter)
+                self.map_object(input, found, sight, supply, how, section)?
             }
-            Plan::FillBlock => (
-                self.fill_block(input, found, look, section)?,
-                &counters.faults_anon,
-            ),
+            Plan::Copy => self.copy_mapped(input, found, sight, section)?,
+            Plan::CopyObject { .. } => self.copy_object(input, found, sight, section)?,
         };
-        let kind = match plan {
-            Plan::Fill { image: true } => Kind::FaultImage,
-            Plan::Fill { image: false } | Plan::FillBlock => Kind::FaultAnon,
-            Plan::SetAccess { .. } => Kind::FaultAccess,
-            Plan::Reprotect => Kind::FaultReprotect,
-            Plan::Refuse(_) | Plan::Spurious => Kind::FaultSpurious,
-        };
-        let bytes = match plan {
-            Plan::Fill { .. } => PAGE_SIZE,
-            Plan::FillBlock => BLOCK_SIZE,
-            _ => 0,
-        };
-        match done {
-            Ok(true) => {
-                counter.bump();
-                self.tell_fault(kind, input, bytes);
-            }
-            Ok(false) => {
+        Ok(self.account(plan, applied, input))
+    }
+
+    /// Counts what was done.
+    #[inline(always)]
+    fn account(&self, plan: Plan, applied: Applied, input: FaultInput) -> FaultOutcome {
+        let counters = self.counters();
+        let bytes = match applied {
+            Applied::Part => return FaultOutcome::Again,
+            Applied::Already => {
                 counters.faults_spurious.bump();
                 self.tell_fault(Kind::FaultSpurious, input, 0);
+                return FaultOutcome::Done;
             }
-            Err(LockError::Retired) => return Err(Undone::Retired),
-            Err(LockError::Table(_)) => {
-                counters.faults_oom.bump();
-                self.tell_fault(Kind::FaultOom, input, 0);
-                return Ok(FaultOutcome::OutOfMemory);
-            }
+            Applied::Mapped(bytes) => bytes,
+        };
+        match bytes {
+            FOLIO_64K => counters.faults_64k.bump(),
+            FOLIO_2M => counters.faults_2m.bump(),
+            _ => {}
         }
-        Ok(FaultOutcome::Done)
+        let (counter, kind): (&Counter, Kind) = match plan {
+            Plan::Fill(_) => (&counters.faults_anon, Kind::FaultAnon),
+            Plan::Zero { .. } => (&counters.faults_zero, Kind::FaultZero),
+            Plan::Map { private: true, .. } => (&counters.faults_image, Kind::FaultImage),
+            Plan::Map { .. } => (&counters.faults_shared, Kind::FaultShared),
+            Plan::Copy | Plan::CopyObject { .. } => (&counters.faults_cow, Kind::FaultCow),
+            Plan::Reuse => (&counters.faults_reuse, Kind::FaultReuse),
+            Plan::SetAccess { .. } => (&counters.faults_access, Kind::FaultAccess),
+            Plan::Reprotect => (&counters.faults_reprotect, Kind::FaultReprotect),
+            Plan::Spurious | Plan::Ask(_) | Plan::Refuse(_) => {
+                (&counters.faults_spurious, Kind::FaultSpurious)
+            }
+        };
+        counter.bump();
+        self.tell_fault(kind, input, bytes);
+        FaultOutcome::Done
+    }
+
+    fn drop_stale_page(&self, va: u64) {
+        let page = va & !(PAGE_SIZE - 1);
+        self.drop_stale(page, page + PAGE_SIZE, Level::L3);
     }
 
     /// An entry allows more than this CPU believes: the translation that it keeps must go, or the
     /// access faults for ever where hardware does not walk again before a permission fault.
-    fn drop_stale(&self, start: u64, end: u64) {
+    fn drop_stale(&self, start: u64, end: u64, level: Level) {
         self.counters().flushes_stale.bump();
         self.machine().before_invalidate();
         self.machine().invalidate(Invalidation::Range {
             asid: self.table().asid(),
             start,
             end,
-            level: Level::L3,
+            level,
             tables: false,
         });
     }
 
+    /// A userfaultfd is to be asked: nobody reads such questions yet, so that the access is refused
+    /// as with `UFFD_FEATURE_SIGBUS`.
+    #[cold]
+    fn ask(&self, input: FaultInput) -> FaultOutcome {
+        self.counters().faults_asked.bump();
+        self.tell_fault(Kind::FaultAsked, input, 0);
+        FaultOutcome::Bus
+    }
+
+    #[cold]
     fn refuse(&self, refusal: Refusal, input: FaultInput) -> FaultOutcome {
         let counters = self.counters();
         let (counter, kind) = match refusal {
             Refusal::NoArea | Refusal::NoRight => (&counters.faults_segv, Kind::FaultSegv),
-            Refusal::BeyondEnd | Refusal::Foreign => (&counters.faults_bus, Kind::FaultBus),
+            Refusal::BeyondEnd | Refusal::Poisoned | Refusal::Foreign => {
+                (&counters.faults_bus, Kind::FaultBus)
+            }
         };
         counter.bump();
         self.tell_fault(kind, input, 0);
@@ -357,156 +327,7 @@ impl<M: Machine> Space<M> {
             Refusal::NoRight => FaultOutcome::Segv {
                 code: SegvCode::AccErr,
             },
-            Refusal::BeyondEnd | Refusal::Foreign => FaultOutcome::Bus,
+            Refusal::BeyondEnd | Refusal::Poisoned | Refusal::Foreign => FaultOutcome::Bus,
         }
-    }
-
-    #[inline(always)]
-    fn entry_facts(&self, look: &Look<'_>) -> EntryFacts {
-        let (pte, level) = (look.value, look.level);
-        if pte.is_none() {
-            return EntryFacts::None;
-        }
-        if pte.is_leaf(level) && level == Level::L3 {
-            let (prot, young, dirty) = (pte.prot(), pte.young(), pte.dirty());
-            return EntryFacts::Page { prot, young, dirty };
-        }
-        match pte.decode(self.machine().format(), level) {
-            Entry::PresentInvalid {
-                reason: Invalid::ProtNone,
-                ..
-            } => EntryFacts::ProtNone,
-            _ => EntryFacts::Foreign,
-        }
-    }
-
-    /// Prepares a page with no lock held, then installs it. `Ok(false)`: somebody else had installed
-    /// one, ours is dropped.
-    fn fill<'g>(
-        &'g self,
-        input: FaultInput,
-        found: &Found,
-        look: &Look<'g>,
-        section: &ReadSide<'g>,
-    ) -> Result<bool, LockError> {
-        let Some(prot) = found.prot() else {
-            return Err(LockError::Retired);
-        };
-        let frame = self.prepare(found.image, prot)?;
-        let write = input.access == Access::Write;
-        let attrs = Attrs::user(prot).with_young(true).with_dirty(write);
-        let still = || self.changes() == found.changes;
-        let leaf = self.table().lock_seen(input.va, look, section, still)?;
-        Ok(leaf.install(input.va, frame.into_user(), attrs).is_ok())
-    }
-
-    /// As [`Self::fill`], with a folio over the whole block around the address. The error says that
-    /// there was no folio to be had: a page will do.
-    fn fill_block<'g>(
-        &'g self,
-        input: FaultInput,
-        found: &Found,
-        look: &Look<'g>,
-        section: &ReadSide<'g>,
-    ) -> Result<Result<bool, LockError>, Undone> {
-        let prot = found.prot().ok_or(Undone::Retired)?;
-        let Ok(folio) = self.machine().frames().alloc_fresh(BLOCK_ORDER, true) else {
-            self.counters().folios_missed.bump();
-            return Err(Undone::NoFolio);
-        };
-        let write = input.access == Access::Write;
-        let attrs = Attrs::user(prot).with_young(true).with_dirty(write);
-        let still = || self.changes() == found.changes;
-        let leaf = match self.table().lock_seen(input.va, look, section, still) {
-            Ok(leaf) => leaf,
-            Err(error) => return Ok(Err(error)),
-        };
-        let start = input.va & !(BLOCK_SIZE - 1);
-        let touched = self.machine().records_access().then_some(input.va);
-        let folio = folio.into_user();
-        match leaf.install_folio(start, folio, BLOCK_PAGES, attrs, touched) {
-            Ok(()) => {
-                self.counters().faults_folio.bump();
-                self.counters().faults_64k.bump();
-            }
-            // Something is there by now; perhaps not at the address itself.
-            Err(_ours) if leaf.get(input.va).is_none() => return Err(Undone::NoFolio),
-            Err(_ours) => return Ok(Ok(false)),
-        }
-        Ok(Ok(true))
-    }
-
-    fn prepare(
-        &self,
-        image: Option<(ImageObject, u64)>,
-        prot: Prot,
-    ) -> Result<FreshFrame, TableError> {
-        let mut frame = self.fresh_frame()?;
-        if let Some((object, offset)) = image {
-            object.fill(offset, frame.bytes_mut());
-            if prot.contains(Prot::EXEC) {
-                self.machine().sync_instructions(frame.pfn().start());
-            }
-        }
-        Ok(frame)
-    }
-
-    fn apply_access(
-        &self,
-        va: u64,
-        dirty: bool,
-        found: &Found,
-        section: &ReadSide<'_>,
-    ) -> Result<bool, LockError> {
-        let Some(leaf) = self.table().lock_existing(va, section) else {
-            return Ok(false);
-        };
-        if self.changes() != found.changes {
-            return Err(LockError::Retired);
-        }
-        match leaf.mark_accessed(va, dirty) {
-            Accessed::NotAllowed => Ok(false),
-            Accessed::Already => {
-                drop(leaf);
-                let page = va & !(PAGE_SIZE - 1);
-                self.drop_stale(page, page + PAGE_SIZE);
-                Ok(false)
-            }
-            Accessed::Recorded { start, end } => {
-                drop(leaf);
-                if dirty {
-                    self.drop_stale(start, end);
-                }
-                Ok(true)
-            }
-        }
-    }
-
-    fn apply_reprotect(
-        &self,
-        va: u64,
-        found: &Found,
-        section: &ReadSide<'_>,
-    ) -> Result<bool, LockError> {
-        let Some(prot) = found.prot() else {
-            return Err(LockError::Retired);
-        };
-        let page = VirtAddr::new(va & !(PAGE_SIZE - 1));
-        let Some(range) = VaRange::from_len(page, PAGE_SIZE) else {
-            return Ok(false);
-        };
-        let mut gather = Gather::new();
-        let changed = match self.table().cursor(range, section).visit() {
-            Some(Visit::Table(leaf)) => {
-                if self.changes() != found.changes {
-                    return Err(LockError::Retired);
-                }
-                leaf.protect(prot, &mut gather);
-                true
-            }
-            _ => false,
-        };
-        self.release(&mut gather);
-        Ok(changed)
     }
 }

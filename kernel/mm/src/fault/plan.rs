@@ -2,7 +2,9 @@
 
 use arm64::attrs::Prot;
 
-use super::facts::{Access, AreaFacts, Content, EntryFacts, FaultFacts};
+use super::facts::{
+    Access, AreaFacts, AreaKind, Content, EntryFacts, FaultFacts, Owner, Size, UffdFacts,
+};
 
 /// What is to be done about a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +16,50 @@ pub enum Plan {
         /// For a write.
         dirty: bool,
     },
-    /// Give the entry the rights of its area.
+    /// Give the entry the rights of its area, and take a mark away that nobody watches any more.
     Reprotect,
-    /// Map a fresh page.
-    Fill {
-        /// From an image; else zeros.
-        image: bool,
+    /// The page is the program's alone: give it the right to write.
+    Reuse,
+    /// Map fresh zeroed memory.
+    Fill(Size),
+    /// Map the page of zeros that all share.
+    Zero {
+        /// With the mark that was there.
+        mark: bool,
     },
-    /// Map a fresh folio of sixteen pages of zeros, around the address.
-    FillBlock,
+    /// Map the object's page.
+    Map {
+        /// It has to be made first.
+        supply: Option<Size>,
+        /// Map resident neighbours along.
+        around: bool,
+        /// Privately: without the right to write.
+        private: bool,
+        /// With the mark that was there, and so without the right to write.
+        mark: bool,
+    },
+    /// Map a copy of the page that is mapped.
+    Copy,
+    /// Map a copy of the object's page.
+    CopyObject {
+        /// That page has to be made first.
+        supply: bool,
+    },
+    /// A userfaultfd decides.
+    Ask(Question),
     /// Not allowed.
     Refuse(Refusal),
+}
+
+/// What a userfaultfd is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A page is not there.
+    Missing,
+    /// A page that is marked is to be written.
+    WriteProtected,
+    /// A page of the object is not mapped.
+    Minor,
 }
 
 /// Why an access is refused.
@@ -36,33 +71,45 @@ pub enum Refusal {
     NoRight,
     /// The object ends before the page (`SIGBUS`).
     BeyondEnd,
+    /// The page is marked as broken (`SIGBUS`).
+    Poisoned,
     /// The entry is not of this kernel's making (`SIGBUS`).
     Foreign,
 }
 
 /// Decides.
+#[inline]
 pub fn plan(facts: &FaultFacts) -> Plan {
-    let AreaFacts::Area { prot, content } = facts.area else {
+    let AreaFacts::Area { prot, kind, uffd } = facts.area else {
         return Plan::Refuse(Refusal::NoArea);
     };
     if !prot.contains(facts.access.right()) {
         return Plan::Refuse(Refusal::NoRight);
     }
     match facts.entry {
-        EntryFacts::None => fill(content, facts.block),
+        EntryFacts::None => absent(facts, kind, uffd, false),
+        EntryFacts::Marker { wp: false } => Plan::Refuse(Refusal::Poisoned),
+        // A mark that nobody watches any more is dropped on the way (UF-25).
+        EntryFacts::Marker { wp: true } => absent(facts, kind, uffd, uffd.wp),
         EntryFacts::ProtNone => Plan::Reprotect,
         EntryFacts::Foreign => Plan::Refuse(Refusal::Foreign),
         EntryFacts::Page {
             prot: has,
             young,
             dirty,
+            wp,
+            owner,
         } => {
-            if !has.contains(facts.access.right() | Prot::USER) {
-                Plan::Reprotect
-            } else if !young || (facts.access == Access::Write && !dirty) {
-                Plan::SetAccess {
-                    dirty: facts.access == Access::Write,
+            let write = facts.access == Access::Write;
+            if write && wp && uffd.wp {
+                Plan::Ask(Question::WriteProtected)
+            } else if !has.contains(facts.access.right() | Prot::USER) {
+                match write {
+                    true => upgrade(kind, owner),
+                    false => Plan::Reprotect,
                 }
+            } else if !young || write && !dirty {
+                Plan::SetAccess { dirty: write }
             } else {
                 Plan::Spurious
             }
@@ -70,162 +117,44 @@ pub fn plan(facts: &FaultFacts) -> Plan {
     }
 }
 
-fn fill(content: Content, block: bool) -> Plan {
+/// A write meets a page that may be read only, though the area may be written.
+fn upgrade(kind: AreaKind, owner: Owner) -> Plan {
+    match (owner, kind) {
+        (Owner::Object, AreaKind::Shared(_)) => Plan::Reprotect,
+        (Owner::Own, _) => Plan::Reuse,
+        (Owner::Zero | Owner::Lent | Owner::Object, _) => Plan::Copy,
+    }
+}
+
+/// Nothing is mapped, or `mark` alone.
+fn absent(facts: &FaultFacts, kind: AreaKind, uffd: UffdFacts, mark: bool) -> Plan {
+    let write = facts.access == Access::Write;
+    let content = match kind {
+        AreaKind::Anon => None,
+        AreaKind::Private(content) | AreaKind::Shared(content) => Some(content),
+    };
     match content {
-        Content::Zero if block => Plan::FillBlock,
-        Content::Zero => Plan::Fill { image: false },
-        Content::Image => Plan::Fill { image: true },
-        Content::BeyondEnd => Plan::Refuse(Refusal::BeyondEnd),
+        Some(Content::BeyondEnd) => return Plan::Refuse(Refusal::BeyondEnd),
+        None | Some(Content::Absent) if uffd.missing => return Plan::Ask(Question::Missing),
+        Some(Content::Resident) if uffd.minor => return Plan::Ask(Question::Minor),
+        _ => {}
+    }
+    if write && mark {
+        return Plan::Ask(Question::WriteProtected);
+    }
+    let supply = content == Some(Content::Absent);
+    match kind {
+        AreaKind::Anon if write => Plan::Fill(facts.size),
+        AreaKind::Anon => Plan::Zero { mark },
+        AreaKind::Private(_) if write => Plan::CopyObject { supply },
+        AreaKind::Private(_) | AreaKind::Shared(_) => Plan::Map {
+            supply: supply.then_some(facts.size),
+            around: facts.around && !write,
+            private: matches!(kind, AreaKind::Private(_)),
+            mark,
+        },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_fact() -> impl Iterator<Item = FaultFacts> {
-        let prots = (0..8).map(|bits| {
-            [Prot::READ, Prot::WRITE, Prot::EXEC]
-                .into_iter()
-                .enumerate()
-                .filter(|(i, _)| bits >> i & 1 == 1)
-                .fold(Prot::empty(), |all, (_, bit)| all | bit)
-        });
-        let prots: Vec<Prot> = prots.collect();
-        let contents = [Content::Zero, Content::Image, Content::BeyondEnd];
-        let mut areas = vec![AreaFacts::Hole];
-        let mut entries = vec![EntryFacts::None, EntryFacts::ProtNone, EntryFacts::Foreign];
-        for &prot in &prots {
-            areas.extend(contents.map(|content| AreaFacts::Area { prot, content }));
-            for flags in 0..4 {
-                let (young, dirty) = (flags & 1 == 1, flags & 2 == 2);
-                entries.push(EntryFacts::Page {
-                    prot: prot | Prot::USER,
-                    young,
-                    dirty,
-                });
-            }
-        }
-        let mut all = Vec::new();
-        for &area in &areas {
-            for &entry in &entries {
-                for access in [Access::Read, Access::Write, Access::Exec] {
-                    for flags in 0..4 {
-                        all.push(FaultFacts {
-                            area,
-                            entry,
-                            access,
-                            block: flags & 1 == 1,
-                            kernel: flags & 2 == 2,
-                        });
-                    }
-                }
-            }
-        }
-        // A sample is enough for an interpreter.
-        all.into_iter().step_by(if cfg!(miri) { 37 } else { 1 })
-    }
-
-    /// What the entry looks like after the plan was carried out.
-    fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
-        let AreaFacts::Area { prot: area, .. } = facts.area else {
-            return facts.entry;
-        };
-        let write = facts.access == Access::Write;
-        match (plan, facts.entry) {
-            (Plan::Fill { .. } | Plan::FillBlock, _) => EntryFacts::Page {
-                prot: area | Prot::USER,
-                young: true,
-                dirty: write,
-            },
-            (Plan::SetAccess { dirty: set }, EntryFacts::Page { prot, dirty, .. }) => {
-                EntryFacts::Page {
-                    prot,
-                    young: true,
-                    dirty: dirty || set,
-                }
-            }
-            (Plan::Reprotect, EntryFacts::Page { young, dirty, .. }) => EntryFacts::Page {
-                prot: area | Prot::USER,
-                young,
-                dirty,
-            },
-            (Plan::Reprotect, _) => EntryFacts::Page {
-                prot: area | Prot::USER,
-                young: false,
-                dirty: false,
-            },
-            (_, entry) => entry,
-        }
-    }
-
-    #[test]
-    fn the_whole_decision_table_refuses_exactly_what_the_area_forbids() {
-        for facts in every_fact() {
-            let allowed = match facts.area {
-                AreaFacts::Hole => false,
-                AreaFacts::Area { prot, .. } => prot.contains(facts.access.right()),
-            };
-            let refused = matches!(
-                plan(&facts),
-                Plan::Refuse(Refusal::NoArea) | Plan::Refuse(Refusal::NoRight)
-            );
-            assert_eq!(refused, !allowed, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn carrying_the_plan_out_makes_the_access_possible_within_three_faults() {
-        for mut facts in every_fact() {
-            let start = facts;
-            for _ in 0..3 {
-                facts.entry = carry_out(&facts, plan(&facts));
-            }
-            let end = plan(&facts);
-            assert!(
-                matches!(end, Plan::Spurious | Plan::Refuse(_)),
-                "{start:?} ended in {end:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn no_plan_maps_a_page_that_gives_more_than_the_area() {
-        for facts in every_fact() {
-            let before = facts.entry;
-            let after = carry_out(&facts, plan(&facts));
-            if let (AreaFacts::Area { prot: area, .. }, EntryFacts::Page { prot, .. }) =
-                (facts.area, after)
-                && after != before
-                && !matches!(plan(&facts), Plan::SetAccess { .. })
-            {
-                assert_eq!(prot, area | Prot::USER, "{facts:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_folio_is_planned_for_zeros_where_there_is_room_and_nowhere_else() {
-        for facts in every_fact() {
-            let zeros = matches!(
-                facts.area,
-                AreaFacts::Area { prot, content: Content::Zero } if prot.contains(facts.access.right())
-            );
-            let wanted = zeros && facts.block && facts.entry == EntryFacts::None;
-            assert_eq!(plan(&facts) == Plan::FillBlock, wanted, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn the_kernel_gets_the_same_answer_as_the_program() {
-        for facts in every_fact() {
-            assert_eq!(
-                plan(&facts),
-                plan(&FaultFacts {
-                    kernel: !facts.kernel,
-                    ..facts
-                })
-            );
-        }
-    }
-}
+mod tests;

@@ -152,7 +152,7 @@ impl Mappings {
         }
     }
 
-    fn unlink(&mut self, id: u32, start: u64, end: u64) {
+    pub(super) fn unlink(&mut self, id: u32, start: u64, end: u64) {
         let from = self.position(id, start);
         let mut to = from;
         while let Some(piece) = self.list.get_mut(to)

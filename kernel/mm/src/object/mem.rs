@@ -8,7 +8,9 @@ use frame::{FreshFrame, OutOfMemory, UserFrame};
 use sync::atomic::{AtomicU32, AtomicU64};
 use sync::{SpinGuard, SpinLock, rank};
 
+use super::image::ImageObject;
 use super::mappings::Mappings;
+use super::name::Name;
 use super::store::{Objects, Remains};
 use super::tree::{MAX_PAGES, PageTree};
 
@@ -70,6 +72,8 @@ pub struct MemObject {
     tree: PageTree,
     state: SpinLock<State, rank::Object>,
     remains: Option<SlabBox<Remains>>,
+    name: Name,
+    image: Option<ImageObject>,
 }
 
 struct State {
@@ -87,6 +91,8 @@ impl MemObject {
         number: u32,
         size: u64,
         remains: SlabBox<Remains>,
+        name: Name,
+        image: Option<ImageObject>,
     ) -> Self {
         let state = State {
             mappings: Mappings::default(),
@@ -101,6 +107,8 @@ impl MemObject {
             tree: PageTree::default(),
             state: SpinLock::new(state),
             remains: Some(remains),
+            name,
+            image,
         }
     }
 
@@ -118,6 +126,44 @@ impl MemObject {
     #[inline]
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
+    }
+
+    /// What people know it by, in the map list.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// Fills a fresh, zeroed page with what page `index` begins with: the bytes of the image, if
+    /// there is one.
+    pub fn fill(&self, index: u64, page: &mut [u8]) {
+        if let Some(image) = &self.image {
+            image.fill(index << PAGE_SHIFT, page);
+        }
+    }
+
+    /// Whether page `index` is there, without a lock.
+    #[inline]
+    pub fn is_resident(&self, index: u64) -> bool {
+        index < self.pages() && !self.tree.is_absent(index)
+    }
+
+    /// A reference to page `index` if it is there and inside of the object at this moment, without
+    /// a lock: for who holds the lock of a table (D5, check 4).
+    #[inline]
+    pub fn resident_inside(&self, index: u64) -> Option<UserFrame> {
+        self.resident(index).filter(|_| index < self.pages())
+    }
+
+    /// Whether none of the `count` pages from `first` on is there, and all lie inside.
+    pub fn is_absent_block(&self, first: u64, count: u64) -> bool {
+        first + count <= self.pages()
+            && (first..first + count).all(|index| self.tree.is_absent(index))
+    }
+
+    /// Says that nothing in `[start, end)` of space `id` shows pages of the object any more. Where
+    /// that cuts a mapping in two, a [`super::Room`] is held.
+    pub(crate) fn forget(&self, id: u32, start: u64, end: u64) {
+        self.with_mappings(|mappings| mappings.unlink(id, start, end));
     }
 
     /// Pages that hold a byte of it: the first index that faults must not reach.

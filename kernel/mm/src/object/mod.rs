@@ -12,6 +12,7 @@ pub mod allocate;
 pub mod image;
 pub mod mappings;
 pub mod mem;
+pub mod name;
 pub mod punch;
 pub mod resize;
 pub mod store;
@@ -21,8 +22,9 @@ mod visit;
 
 pub use allocate::Allocate;
 pub use image::ImageObject;
-pub use mappings::{Mapper, Room, Unmapping};
+pub use mappings::{Mapper, Room, UnmapReason, Unmapping};
 pub use mem::{MAX_SIZE, MemObject, MoveGuard, ObjectError, Seals, SupplyError};
+pub use name::Name;
 pub use punch::Punch;
 pub use resize::Resize;
 pub use store::Objects;

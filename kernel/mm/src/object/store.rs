@@ -8,7 +8,9 @@ use sync::SpinLock;
 use sync::atomic::AtomicU32;
 use sync::rank;
 
+use super::image::ImageObject;
 use super::mem::MemObject;
+use super::name::Name;
 use super::tree::{Inner, PageTree};
 
 /// The memory of all objects of a machine.
@@ -55,8 +57,42 @@ impl Objects {
     /// # Errors
     /// [`OutOfMemory`].
     pub fn create(&'static self, size: u64) -> Result<Ref<MemObject>, OutOfMemory> {
+        self.create_named(size, Name::SHARED)
+    }
+
+    /// A new object of `size` bytes, without pages, that the map list calls `name`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn create_named(
+        &'static self,
+        size: u64,
+        name: Name,
+    ) -> Result<Ref<MemObject>, OutOfMemory> {
+        self.make(size, name, None)
+    }
+
+    /// A new object whose pages begin as those of `image`.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn create_image(
+        &'static self,
+        image: ImageObject,
+        name: Name,
+    ) -> Result<Ref<MemObject>, OutOfMemory> {
+        self.make(image.len(), name, Some(image))
+    }
+
+    fn make(
+        &'static self,
+        size: u64,
+        name: Name,
+        image: Option<ImageObject>,
+    ) -> Result<Ref<MemObject>, OutOfMemory> {
         let remains = self.remains.alloc(Remains::default())?;
-        let object = MemObject::new(self, self.new_number(), size, remains);
+        let number = self.new_number();
+        let object = MemObject::new(self, number, size, remains, name, image);
         self.objects.alloc_ref(object)
     }
 

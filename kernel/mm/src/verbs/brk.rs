@@ -2,8 +2,8 @@
 
 use arm64::attrs::Prot;
 
-use super::round_up;
-use crate::change::{After, Change, Work};
+use super::{round_up, unmap};
+use crate::change::{Change, Work};
 use crate::error::MmError;
 use crate::space::Map;
 use crate::vma::{Backing, Vma, VmaFlags};
@@ -29,19 +29,14 @@ pub(crate) fn begin(
         map.areas.insert(Vma {
             start: old_end,
             end: new_end,
-            prot: Prot::READ | Prot::WRITE,
-            flags: VmaFlags::HEAP,
-            backing: Backing::Anon,
+            prot: Prot::RW,
+            flags: VmaFlags::HEAP | VmaFlags::ACCOUNT,
+            backing: Backing::ANON,
         });
     }
     map.brk = new;
-    let work = match new_end < old_end {
-        true => Work::Zap {
-            at: new_end,
-            end: old_end,
-            then: After::Remove { start: new_end },
-        },
-        false => Work::Finish,
-    };
-    Ok(Change::new(work, new))
+    match new_end < old_end {
+        true => Ok(unmap::removal(map, new_end, old_end, new)),
+        false => Ok(Change::new(Work::Finish, new)),
+    }
 }

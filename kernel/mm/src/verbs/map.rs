@@ -8,6 +8,7 @@ use super::round_up;
 use crate::change::{After, Change, Work};
 use crate::error::MmError;
 use crate::layout::{DEFAULT_END, FRESH_END, MMAP_MIN_ADDR};
+use crate::object::Room;
 use crate::space::Map;
 use crate::vma::{Backing, Vma, VmaFlags};
 
@@ -27,11 +28,13 @@ bitflags! {
         const SHARED = 1 << 4;
         /// The main stack (loader).
         const STACK = 1 << 5;
+        /// An object that must not be written through this mapping.
+        const NEVER_WRITE = 1 << 6;
     }
 }
 
 /// One mapping to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct MapRequest {
     /// A hint, or the place.
     pub addr: u64,
@@ -57,34 +60,38 @@ pub(crate) fn begin(
     let len = round_up(request.len)
         .filter(|&len| len <= map.task_size)
         .ok_or(MmError::NoMemory)?;
-    let promised = request.prot.contains(Prot::WRITE)
+    let accounted = request.prot.contains(Prot::WRITE)
         && !request
             .flags
-            .intersects(MapFlags::NORESERVE | MapFlags::STACK);
-    if promised && len >> 12 > limit {
+            .intersects(MapFlags::NORESERVE | MapFlags::SHARED);
+    if accounted && !request.flags.contains(MapFlags::STACK) && len >> 12 > limit {
         return Err(MmError::NoMemory);
     }
+    let mut flags = area_flags(request.flags);
+    flags.set(VmaFlags::ACCOUNT, accounted);
+    let room = match &request.backing {
+        Backing::Anon(_) => None,
+        Backing::Object { object, offset, .. } => {
+            offset.checked_add(len).ok_or(MmError::Overflow)?;
+            Some(Room::reserve(object, 1, flags.may_write_shared())?)
+        }
+    };
     let start = place(map, &request, len)?;
-    reach(start + len)?;
+    let end = start + len;
+    reach(end)?;
     let area = Vma {
         start,
-        end: start + len,
+        end,
         prot: request.prot,
-        flags: area_flags(request.flags),
+        flags,
         backing: request.backing,
     };
-    let work = match map.areas.overlapping(start, area.end).is_empty() {
-        true => {
-            map.areas.insert(area);
-            Work::Finish
-        }
-        false => Work::Zap {
-            at: start,
-            end: area.end,
-            then: After::Insert(area),
-        },
-    };
-    Ok(Change::new(work, start))
+    if map.areas.is_hole(start, end) {
+        map.insert(area, room);
+        return Ok(Change::new(Work::Finish, start));
+    }
+    let (at, then) = (start, After::Insert(area, room));
+    Ok(Change::new(Work::Zap { at, end, then }, start).busy([(start, end), (0, 0)]))
 }
 
 fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
@@ -101,30 +108,42 @@ fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> 
         if request.addr < MMAP_MIN_ADDR {
             return Err(MmError::NotPermitted);
         }
-        let taken = !map.areas.overlapping(request.addr, end).is_empty();
+        let taken = !map.areas.is_hole(request.addr, end);
         return match flags.contains(MapFlags::NOREPLACE) && taken {
             true => Err(MmError::Exists),
             false => Ok(request.addr),
         };
     }
-    let hint = match request.addr & !(PAGE_SIZE - 1) {
-        0 => None,
-        hint => Some(hint.max(MMAP_MIN_ADDR)),
-    };
-    // Only who asks for something above the default window gets it.
-    let high = hint.is_some_and(|hint| hint > DEFAULT_END);
-    let window = if high { map.task_size } else { DEFAULT_END };
-    let at_hint = hint.filter(|&hint| {
-        hint.checked_add(len)
-            .is_some_and(|end| end <= window && map.areas.is_free(hint, end))
-    });
-    at_hint
+    let high = is_high(request.addr);
+    place_at_hint(map, request.addr, len)
         .or_else(|| {
-            high.then(|| map.areas.find_between(DEFAULT_END, window, len))
-                .flatten()
+            high.then(|| {
+                let window = map.task_size;
+                map.areas.find_between(DEFAULT_END, window, len)
+            })
+            .flatten()
         })
         .or_else(|| anywhere(map, len))
         .ok_or(MmError::NoMemory)
+}
+
+/// Whether a hint is for addresses above the default window: only who asks for them gets them.
+const fn is_high(hint: u64) -> bool {
+    hint > DEFAULT_END
+}
+
+/// The place that is hinted at, if it is free. No hint is 0.
+pub(crate) fn place_at_hint(map: &Map, hint: u64, len: u64) -> Option<u64> {
+    let hint = match hint & !(PAGE_SIZE - 1) {
+        0 => return None,
+        hint => hint.max(MMAP_MIN_ADDR),
+    };
+    let window = match is_high(hint) {
+        true => map.task_size,
+        false => DEFAULT_END,
+    };
+    let end = hint.checked_add(len).filter(|&end| end <= window)?;
+    map.areas.is_free(hint, end).then_some(hint)
 }
 
 /// A free place for who has no wish: in a fresh space's range, else below the end of the default
@@ -142,6 +161,7 @@ fn area_flags(flags: MapFlags) -> VmaFlags {
         (MapFlags::NORESERVE, VmaFlags::NORESERVE),
         (MapFlags::SHARED, VmaFlags::SHARED),
         (MapFlags::STACK, VmaFlags::STACK),
+        (MapFlags::NEVER_WRITE, VmaFlags::NEVER_WRITE),
     ];
     let set = pairs.into_iter().filter(|&(flag, _)| flags.contains(flag));
     set.fold(VmaFlags::empty(), |all, (_, flag)| all | flag)

@@ -8,6 +8,7 @@ use super::range_end;
 use crate::change::{Change, Work, range};
 use crate::error::MmError;
 use crate::space::{Map, Space};
+use crate::vma::{Vma, VmaFlags, entry_prot};
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Change, MmError> {
     if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
@@ -17,22 +18,32 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
         Err(MmError::Invalid) if addr.is_multiple_of(PAGE_SIZE) => return Err(MmError::NoMemory),
         other => other?,
     };
-    // Up to the first hole the change is made, then the hole is reported, as on Linux.
+    // Up to the first hole, or the first area that must not get these rights, the change is made;
+    // then that is reported, as on Linux.
     let covered = map.areas.covered_until(addr, end);
-    if covered == addr {
-        return Err(MmError::NoMemory);
+    let refusal = map
+        .areas
+        .overlapping(addr, covered)
+        .find(|area| prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE))
+        .map(|area| area.start.max(addr));
+    let (stop, error) = match refusal {
+        Some(at) => (at, Some(MmError::Access)),
+        None => (covered, (covered < end).then_some(MmError::NoMemory)),
+    };
+    if stop == addr {
+        return Err(error.unwrap_or(MmError::NoMemory));
     }
     let work = Work::Protect {
         start: addr,
         at: addr,
-        end: covered,
+        end: stop,
         prot,
     };
-    let change = Change::new(work, 0);
-    match covered == end {
-        true => Ok(change),
-        false => Ok(change.with_error(MmError::NoMemory)),
-    }
+    let change = Change::new(work, 0).busy([(addr, stop), (0, 0)]);
+    Ok(match error {
+        None => change,
+        Some(error) => change.with_error(error),
+    })
 }
 
 /// Changes and flushes the entries of one table, or passes a range without tables.
@@ -44,18 +55,51 @@ pub(crate) fn step<M: Machine>(
     prot: Prot,
     section: &ReadSide<'_>,
 ) -> Work {
-    let Some(range) = range(at, end) else {
+    let Some((stop, rights)) = part(space, at, end, prot) else {
         let mut map = space.map().lock();
-        map.areas.change(start, end, |area| area.prot = prot);
+        map.areas.change(start, end, |area| set(area, prot));
         return Work::Finish;
     };
-    let mut gather = Gather::new();
-    let next = space.table().protect(range, prot, &mut gather, section);
-    space.release(&mut gather);
+    let reached = stop.min(space.end());
+    let mut next = stop;
+    if let Some(range) = range(at, reached) {
+        let mut gather = Gather::new();
+        let done = space.table().protect(range, rights, &mut gather, section);
+        space.release(&mut gather);
+        if done < reached {
+            next = done;
+        }
+    }
     Work::Protect {
         start,
         at: next,
         end,
         prot,
     }
+}
+
+/// The part of `[at, end)` that lies in one area, and what its entries get.
+fn part<M: Machine>(space: &Space<M>, at: u64, end: u64, prot: Prot) -> Option<(u64, Prot)> {
+    if at >= end {
+        return None;
+    }
+    let map = space.map().lock();
+    let area = map.areas.find(at)?;
+    let rights = entry_prot(prot, area.flags, &area.backing);
+    Some((area.end.min(end), rights))
+}
+
+/// The area as it is afterwards. What was promised when it became writable stays promised, unless
+/// it has never been touched.
+fn set(area: &mut Vma, prot: Prot) {
+    let shared = VmaFlags::SHARED | VmaFlags::NORESERVE;
+    let was_writable = area.prot.contains(Prot::WRITE);
+    if prot.contains(Prot::WRITE) {
+        if !was_writable && !area.flags.intersects(shared) {
+            area.flags.insert(VmaFlags::ACCOUNT);
+        }
+    } else if area.backing.is_anon() && area.backing.origin().id == 0 {
+        area.flags.remove(VmaFlags::ACCOUNT);
+    }
+    area.prot = prot;
 }

@@ -1,16 +1,19 @@
-//! `mremap`: shrink, grow in place, move.
+//! `mremap`: shrink, grow in place, move, copy the mapping of shared memory.
 
 use arm64::addr::PAGE_SIZE;
 use bitflags::bitflags;
+use frame::slab::Ref;
 use pgtable::{Gather, Machine, ReadSide, Visit};
 
-use super::map::anywhere;
+use super::map::{anywhere, place_at_hint};
 use super::round_up;
+use super::unmap::removal;
 use crate::change::{After, Change, Work, range};
 use crate::error::MmError;
 use crate::layout::MMAP_MIN_ADDR;
+use crate::object::{MemObject, Room};
 use crate::space::{Map, Space};
-use crate::vma::{Backing, Vma};
+use crate::vma::{Backing, Vma, VmaFlags};
 
 bitflags! {
     /// Linux's `MREMAP_*`, same bits.
@@ -20,6 +23,8 @@ bitflags! {
         const MAYMOVE = 1;
         /// Must move, to the given address.
         const FIXED = 2;
+        /// Must move, and leave an empty mapping behind.
+        const DONTUNMAP = 4;
     }
 }
 
@@ -34,148 +39,183 @@ pub(crate) struct Request {
 }
 
 /// Entries on their way from one range to another.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Move {
     pub from: u64,
     pub to: u64,
     /// Bytes that move.
-    pub len: u64,
+    len: u64,
     /// Bytes of the old range, all of which is unmapped behind.
-    pub old_len: u64,
+    old_len: u64,
+    /// Bytes of the new range.
+    new_len: u64,
     /// Bytes handled so far in the present phase.
-    pub done: u64,
-    /// The tables of the new range are all there: now entries move.
-    pub tables_ready: bool,
-    /// The area that the new range will be.
-    pub area: Vma,
+    done: u64,
+    /// The old areas stay, without pages.
+    keep_old: bool,
+    /// The object whose reverse map the move must not outrun (D14).
+    object: Option<Ref<MemObject>>,
+    /// The area that the new range will be; none once it is in the map: then the tables of the new
+    /// range are all there, and entries move.
+    area: Option<(Vma, Option<Room>)>,
 }
 
 pub(crate) fn begin(
     map: &mut Map,
-    request: Request,
+    mut request: Request,
     reach: impl Fn(u64) -> Result<(), MmError>,
 ) -> Result<Change, MmError> {
     let Request { old, flags, .. } = request;
-    if !old.is_multiple_of(PAGE_SIZE)
-        || flags.contains(RemapFlags::FIXED) && !flags.contains(RemapFlags::MAYMOVE)
+    let moves = flags.contains(RemapFlags::MAYMOVE);
+    let keeps = flags.contains(RemapFlags::DONTUNMAP);
+    if flags.contains(RemapFlags::FIXED) && !moves
+        || keeps && (!moves || request.old_len != request.new_len)
+        || !old.is_multiple_of(PAGE_SIZE)
     {
         return Err(MmError::Invalid);
     }
-    let old_len = round_up(request.old_len).ok_or(MmError::Invalid)?;
-    let new_len = round_up(request.new_len).ok_or(MmError::Invalid)?;
-    if old_len == 0 || new_len == 0 || new_len > map.task_size {
+    request.old_len = round_up(request.old_len).ok_or(MmError::Invalid)?;
+    request.new_len = round_up(request.new_len).ok_or(MmError::Invalid)?;
+    if request.new_len == 0 {
         return Err(MmError::Invalid);
     }
-    let old_end = old.checked_add(old_len);
-    let old_end = old_end.filter(|&end| end <= map.task_size);
-    let old_end = old_end.ok_or(MmError::Invalid)?;
-    if flags.contains(RemapFlags::FIXED) {
-        return fixed(map, &request, old_len, new_len, reach);
+    let area = map.areas.find(old).ok_or(MmError::BadAddress)?.clone();
+    if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) {
+        return to_place(map, &request, &area, reach);
     }
-    let area = *map.areas.find(old).ok_or(MmError::BadAddress)?;
-    if new_len <= old_len {
-        return Ok(shrink(map, old, old + new_len, old_end));
+    if request.new_len <= request.old_len {
+        let old_end = old.checked_add(request.old_len);
+        let old_end = old_end.filter(|&end| end <= map.task_size);
+        let old_end = old_end.ok_or(MmError::Invalid)?;
+        let new_end = old + request.new_len;
+        return Ok(removal(map, new_end, old_end, old));
     }
-    if area.end < old_end {
-        return Err(MmError::BadAddress);
-    }
-    let grown = old + new_len;
-    if area.end == old_end && grown <= map.task_size && map.areas.is_free(old_end, grown) {
+    resizable(&request, &area)?;
+    if let Some(grown) = room_behind(map, &request, &area) {
         reach(grown)?;
-        let backing = part(&area, old).backing;
-        map.areas.remove(old, old_end);
-        map.areas.insert(Vma {
-            start: old,
+        let room = room_for(&area)?;
+        let more = Vma {
             end: grown,
-            backing,
-            ..area
-        });
+            ..area.behind()
+        };
+        map.insert(more, room);
         return Ok(Change::new(Work::Finish, old));
     }
-    if !flags.contains(RemapFlags::MAYMOVE) {
+    if !moves {
         return Err(MmError::NoMemory);
     }
-    let to = anywhere(map, new_len).ok_or(MmError::NoMemory)?;
-    reach(to + new_len)?;
-    let state = movement(&area, old, to, old_len, new_len);
-    Ok(Change::new(Work::Move(state), to))
+    let to = anywhere(map, request.new_len).ok_or(MmError::NoMemory)?;
+    movement(&request, &area, to, reach)
 }
 
-fn shrink(map: &Map, old: u64, from: u64, end: u64) -> Change {
-    let work = match from == end || map.areas.overlapping(from, end).is_empty() {
-        true => Work::Finish,
-        false => Work::Zap {
-            at: from,
-            end,
-            then: After::Remove { start: from },
-        },
-    };
-    Change::new(work, old)
+/// Whether the area at the old address can become a mapping of the new length.
+fn resizable(request: &Request, area: &Vma) -> Result<(), MmError> {
+    if request.old_len == 0 && !area.is_shared() {
+        return Err(MmError::Invalid);
+    }
+    match request.old_len > area.end - request.old {
+        true => Err(MmError::BadAddress),
+        false => Ok(()),
+    }
 }
 
-fn fixed(
-    map: &Map,
+/// The new end, if the mapping can grow where it is.
+fn room_behind(map: &Map, request: &Request, area: &Vma) -> Option<u64> {
+    let grown = request.old.checked_add(request.new_len)?;
+    let at_end = request.old_len == area.end - request.old;
+    (at_end && grown <= map.task_size && map.areas.is_free(area.end, grown)).then_some(grown)
+}
+
+/// `MREMAP_FIXED`, or `MREMAP_DONTUNMAP` to a place of the kernel's choice.
+fn to_place(
+    map: &mut Map,
     request: &Request,
-    old_len: u64,
-    new_len: u64,
+    area: &Vma,
     reach: impl Fn(u64) -> Result<(), MmError>,
 ) -> Result<Change, MmError> {
-    let Request { old, new, .. } = *request;
+    let Request {
+        old,
+        old_len,
+        new_len,
+        new,
+        ..
+    } = *request;
     let new_end = new.checked_add(new_len);
     let new_end = new_end.filter(|&end| end <= map.task_size);
     let new_end = new_end.ok_or(MmError::Invalid)?;
-    if !new.is_multiple_of(PAGE_SIZE) || new < old + old_len && old < new_end {
+    let old_end = old.saturating_add(old_len);
+    if !new.is_multiple_of(PAGE_SIZE) || new < old_end && old < new_end {
         return Err(MmError::Invalid);
+    }
+    let clipped = Request {
+        old_len: old_len.min(new_len),
+        ..*request
+    };
+    resizable(&clipped, area)?;
+    if !request.flags.contains(RemapFlags::FIXED) {
+        let to = place_at_hint(map, new, new_len)
+            .or_else(|| anywhere(map, new_len))
+            .ok_or(MmError::NoMemory)?;
+        return movement(request, area, to, reach);
     }
     if new < MMAP_MIN_ADDR {
         return Err(MmError::NotPermitted);
     }
-    let area = map.areas.find(old).filter(|area| area.end >= old + old_len);
-    let area = area.ok_or(MmError::BadAddress)?;
-    reach(new_end)?;
-    let state = movement(area, old, new, old_len, new_len);
-    let then = After::Move(state);
-    Ok(Change::new(
-        Work::Zap {
-            at: new,
-            end: new_end,
-            then,
-        },
-        new,
-    ))
+    movement(request, area, new, reach)
 }
 
-/// The part of an area from `start` on.
-fn part(area: &Vma, start: u64) -> Vma {
-    let backing = match area.backing {
-        Backing::Anon => Backing::Anon,
-        Backing::Image { object, offset } => Backing::Image {
-            object,
-            offset: offset + (start - area.start),
-        },
-    };
-    Vma {
-        start,
-        backing,
-        ..*area
+/// A place in the reverse map of the area's object, for another mapping of it.
+fn room_for(area: &Vma) -> Result<Option<Room>, MmError> {
+    match &area.backing {
+        Backing::Anon(_) => Ok(None),
+        Backing::Object { object, .. } => {
+            let room = Room::reserve(object, 1, area.flags.may_write_shared())?;
+            Ok(Some(room))
+        }
     }
 }
 
-fn movement(area: &Vma, from: u64, to: u64, old_len: u64, new_len: u64) -> Move {
-    let area = Vma {
-        start: to,
+fn movement(
+    request: &Request,
+    area: &Vma,
+    to: u64,
+    reach: impl Fn(u64) -> Result<(), MmError>,
+) -> Result<Change, MmError> {
+    let Request {
+        old: from,
+        old_len,
+        new_len,
+        ..
+    } = *request;
+    reach(to + new_len)?;
+    let mut moved = Vma {
         end: to + new_len,
-        ..part(area, from)
+        ..area.from(from)
     };
-    Move {
+    moved.start = to;
+    let origin = moved.backing.origin_mut();
+    origin.shift = match origin.id {
+        // Nothing has been written yet: as if it had been mapped there.
+        0 => 0,
+        _ => origin.shift.wrapping_add(to).wrapping_sub(from),
+    };
+    let room = room_for(area)?;
+    let object = room.as_ref().map(|room| room.object().clone());
+    let state = Move {
         from,
         to,
         len: old_len.min(new_len),
         old_len,
+        new_len,
         done: 0,
-        tables_ready: false,
-        area,
-    }
+        keep_old: request.flags.contains(RemapFlags::DONTUNMAP),
+        object,
+        area: Some((moved, room)),
+    };
+    let (at, end) = (to, to + new_len);
+    let then = After::Move(state);
+    let busy = [(from, from + old_len), (to, end)];
+    Ok(Change::new(Work::Zap { at, end, then }, to).busy(busy))
 }
 
 /// One page of a move: first all tables are made, so that nothing can fail once the first entry
@@ -198,41 +238,85 @@ pub(crate) fn step<M: Machine>(
             state.done = absent.to() - state.from;
             return Ok(Work::Move(state));
         }
-        Some(Visit::Block(_)) | None => return Err(MmError::Invalid),
+        Some(Visit::Block(block)) => {
+            // Pages move; before the first has, so that want of memory has no effect.
+            drop(block);
+            space.table().split_block(from, section)?;
+            return Ok(Work::Move(state));
+        }
+        None => return Err(MmError::Invalid),
     };
-    if state.tables_ready {
-        let mut gather = Gather::new();
-        let entry = leaf.take_moved(from, &mut gather);
+    if state.area.is_some() {
         drop(leaf);
-        space.release(&mut gather);
-        if let Some(entry) = entry {
-            let target = space.table().lock_leaf(to, section, || true)?;
+        drop(space.table().lock_leaf(to, section, || true)?);
+        // The table of the new range goes as far as that of this page, or less.
+        let table = 1 << 21;
+        let far = [from, to].map(|va| table - (va & (table - 1)));
+        state.done += far[0].min(far[1]);
+        return Ok(Work::Move(state));
+    }
+    drop(leaf);
+    if move_page(space, &state, from, to, section) {
+        state.done += PAGE_SIZE;
+    }
+    Ok(Work::Move(state))
+}
+
+/// Moves an entry while nobody visits the mappings of its object. False: the table of the new
+/// place, which was there and empty, has been reclaimed meanwhile, and there is no memory for
+/// another one: nothing was moved.
+fn move_page<M: Machine>(
+    space: &Space<M>,
+    state: &Move,
+    from: u64,
+    to: u64,
+    section: &ReadSide<'_>,
+) -> bool {
+    let _moving = state.object.as_ref().map(|object| object.lock_for_move());
+    if space.table().lock_leaf(to, section, || true).is_err() {
+        return false;
+    }
+    let mut gather = Gather::new();
+    let taken = space.table().lock_existing(from, section);
+    let entry = taken.and_then(|leaf| leaf.take_moved(from, &mut gather));
+    space.release(&mut gather);
+    if let Some(entry) = entry {
+        // The table is there: who reclaims one visits it as an owner of the map, or through the
+        // object, which is held.
+        if let Ok(target) = space.table().lock_leaf(to, section, || true) {
             let put = target.put_moved(to, entry);
             debug_assert!(put.is_ok(), "the target of a move was emptied and is owned");
             space.counters().pages_moved.bump();
         }
-    } else {
-        drop(leaf);
-        drop(space.table().lock_leaf(to, section, || true)?);
     }
-    state.done += PAGE_SIZE;
-    Ok(Work::Move(state))
+    true
 }
 
-fn next_phase<M: Machine>(space: &Space<M>, state: Move) -> Work {
-    if !state.tables_ready {
-        return Work::Move(Move {
-            done: 0,
-            tables_ready: true,
-            ..state
+fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
+    let mut map = space.map().lock();
+    if let Some((mut area, room)) = state.area.take() {
+        // In the map, and in the reverse map, before the first entry arrives (D14).
+        area.flags.insert(VmaFlags::BUSY);
+        map.insert(area, room);
+        state.done = 0;
+        return Work::Move(state);
+    }
+    let (start, end) = (state.from, state.from + state.old_len);
+    map.areas.change(state.to, state.to + state.new_len, |_| {});
+    if state.keep_old {
+        let whole = |area: &Vma| area.start == start && area.end == end;
+        map.areas.change(start, end, |area| {
+            if whole(area) {
+                area.backing.origin_mut().id = 0;
+            }
         });
+        return Work::Finish;
     }
     // Zapping the old range, now empty, takes its empty tables.
-    space.map().lock().areas.insert(state.area);
-    let end = state.from + state.old_len;
+    let then = After::Remove { start };
     Work::Zap {
-        at: state.from,
+        at: start,
         end,
-        then: After::Remove { start: state.from },
+        then,
     }
 }

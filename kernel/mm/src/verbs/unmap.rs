@@ -7,13 +7,15 @@ use crate::space::Map;
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
     let end = range_end(map, addr, len)?;
-    let work = match map.areas.overlapping(addr, end).is_empty() {
-        true => Work::Finish,
-        false => Work::Zap {
-            at: addr,
-            end,
-            then: After::Remove { start: addr },
-        },
-    };
-    Ok(Change::new(work, 0))
+    Ok(removal(map, addr, end, 0))
+}
+
+/// Takes out what is in `[start, end)`, answering `result`.
+pub(crate) fn removal(map: &Map, start: u64, end: u64, result: u64) -> Change {
+    if map.areas.is_hole(start, end) {
+        return Change::new(Work::Finish, result);
+    }
+    let then = After::Remove { start };
+    let at = start;
+    Change::new(Work::Zap { at, end, then }, result).busy([(start, end), (0, 0)])
 }

@@ -5,7 +5,7 @@ use mm::MmContext;
 use model::HostMachine;
 use pgtable::{Graveyard, Machine};
 
-pub type Space = mm::Space<HostMachine>;
+pub type Space = std::sync::Arc<mm::Space<HostMachine>>;
 
 pub struct World {
     pub machine: &'static HostMachine,
@@ -29,7 +29,7 @@ impl World {
 
     /// A space that CPU 0 runs.
     pub fn space(&self) -> Space {
-        let space = Space::new(self.context).expect("a space");
+        let space = mm::Space::new(self.context).expect("a space");
         let switched = self.context.asids().switch_to(space.asid_cell(), 0);
         assert_eq!(switched.asid, space.asid_cell().current());
         space

@@ -1,123 +1,33 @@
-//! Areas of a map and their index.
+//! The areas of a space in order.
 
 use alloc::vec::Vec;
 
-use arm64::attrs::Prot;
-use bitflags::bitflags;
-
 use crate::error::MmError;
-use crate::layout::{FRESH_END, MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, STACK_GAP};
-use crate::object::ImageObject;
+use crate::layout::{FRESH_END, MMAP_BASE, MMAP_MIN_ADDR};
 
-bitflags! {
-    /// Properties of an area beside its rights.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct VmaFlags: u8 {
-        /// Grows down to a fault below it, within the stack limit.
-        const GROWSDOWN = 1;
-        /// The main stack.
-        const STACK = 1 << 1;
-        /// The area moved by `brk`.
-        const HEAP = 1 << 2;
-        /// `MAP_NORESERVE`.
-        const NORESERVE = 1 << 3;
-        /// `MAP_SHARED`: not shared with anybody yet, but shown and merged as such.
-        const SHARED = 1 << 4;
-    }
-}
+use super::{Vma, VmaFlags};
 
-/// What fills the pages of an area.
-#[derive(Clone, Copy, Debug)]
-pub enum Backing {
-    /// Zeros.
-    Anon,
-    /// A program image, privately.
-    Image {
-        /// The object.
-        object: ImageObject,
-        /// Offset in it of the area's first byte; a multiple of the page size.
-        offset: u64,
-    },
-}
-
-impl Backing {
-    /// The backing of an area that begins `by` bytes later.
-    fn advanced(self, by: u64) -> Self {
-        match self {
-            Self::Anon => Self::Anon,
-            Self::Image { object, offset } => Self::Image {
-                object,
-                offset: offset + by,
-            },
-        }
-    }
-
-    fn continues(self, len: u64, next: Self) -> bool {
-        match (self.advanced(len), next) {
-            (Self::Anon, Self::Anon) => true,
-            (
-                Self::Image {
-                    object: a,
-                    offset: x,
-                },
-                Self::Image {
-                    object: b,
-                    offset: y,
-                },
-            ) => a.is_same(&b) && x == y,
-            _ => false,
-        }
-    }
-}
-
-/// One area: `[start, end)`, page aligned, never empty.
-#[derive(Clone, Copy, Debug)]
-pub struct Vma {
-    /// First byte.
-    pub start: u64,
-    /// First byte behind.
-    pub end: u64,
-    /// Rights of the program.
-    pub prot: Prot,
-    /// Properties.
-    pub flags: VmaFlags,
-    /// What fills it.
-    pub backing: Backing,
-}
-
-impl Vma {
-    fn merges_with(&self, next: &Self) -> bool {
-        self.end == next.start
-            && self.prot == next.prot
-            && self.flags == next.flags
-            && !self.flags.contains(VmaFlags::SHARED)
-            && self.backing.continues(self.end - self.start, next.backing)
-    }
-
-    /// Lowest address that others keep away from.
-    fn guarded_start(&self) -> u64 {
-        match self.flags.contains(VmaFlags::GROWSDOWN) {
-            true => self.start.saturating_sub(STACK_GAP),
-            false => self.start,
-        }
-    }
-}
+/// Areas that one change may add.
+const CHANGE_ROOM: usize = 5;
 
 /// The areas of a space in order. A sorted vector behind the interface of a tree: look-ups are
 /// logarithmic, changes move the areas behind them.
 #[derive(Debug)]
 pub struct VmaIndex {
     areas: Vec<Vma>,
+    /// Most areas (`vm.max_map_count`).
+    limit: usize,
     /// Between here and the mapping base no gap is wider than `widest_above`.
     searched_to: u64,
     widest_above: u64,
 }
 
 impl VmaIndex {
-    /// No areas.
-    pub const fn new() -> Self {
+    /// No areas, and at most `limit` of them.
+    pub const fn new(limit: usize) -> Self {
         Self {
             areas: Vec::new(),
+            limit,
             searched_to: MMAP_BASE,
             widest_above: 0,
         }
@@ -152,17 +62,51 @@ impl VmaIndex {
     }
 
     /// The lowest area that ends above `va`, whether or not it contains it, and the one before.
-    pub fn find_above(&mut self, va: u64) -> (Option<Vma>, Option<&mut Vma>) {
+    pub fn find_above(&self, va: u64) -> (Option<&Vma>, Option<&Vma>) {
         let at = self.first_above(va);
-        let before = at.checked_sub(1).map(|i| self.areas[i]);
-        (before, self.areas.get_mut(at))
+        let before = at.checked_sub(1).map(|i| &self.areas[i]);
+        (before, self.areas.get(at))
     }
 
     /// Areas that overlap `[start, end)`, as they are.
-    pub fn overlapping(&self, start: u64, end: u64) -> &[Vma] {
+    pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
         let from = self.first_above(start);
-        let count = self.areas[from..].partition_point(|area| area.start < end);
-        &self.areas[from..from + count]
+        self.areas[from..]
+            .iter()
+            .take_while(move |area| area.start < end)
+    }
+
+    /// Whether no area overlaps `[start, end)`.
+    pub fn is_hole(&self, start: u64, end: u64) -> bool {
+        self.overlapping(start, end).next().is_none()
+    }
+
+    /// Lets the area at `start` begin lower, at `new`, where nothing is: a stack grows.
+    pub(crate) fn grow_down(&mut self, start: u64, new: u64) {
+        let at = self.first_above(start);
+        if let Some(area) = self.areas.get_mut(at).filter(|area| area.start == start) {
+            area.start = new;
+        }
+    }
+
+    /// Gives the area at `va`, of which a page is about to be written for the first time, an
+    /// anonymous object: that of a neighbour that it continues, else the one of number `fresh`.
+    pub(crate) fn set_origin(&mut self, va: u64, fresh: u32) {
+        let at = self.first_above(va);
+        let Some(area) = self.areas.get(at) else {
+            return;
+        };
+        let next = self.areas.get(at + 1);
+        let before = at.checked_sub(1).map(|before| &self.areas[before]);
+        let next = next.filter(|next| area.shares_origin_with(next));
+        let before = before.filter(|before| before.shares_origin_with(area));
+        let known = next.map_or(0, |next| next.backing.origin().id);
+        let known = match known {
+            0 => before.map_or(0, |before| before.backing.origin().id),
+            known => known,
+        };
+        let id = if known == 0 { fresh } else { known };
+        self.areas[at].backing.origin_mut().id = id;
     }
 
     /// End of the unbroken run of areas from `start` on, at most `end`; `start` if it is a hole.
@@ -177,30 +121,29 @@ impl VmaIndex {
         at.min(end)
     }
 
-    /// Makes room for a change before its first effect. The most is a remap to a fixed place: two
-    /// ranges removed, each of which may cut an area in two, and one area added.
+    /// Makes room for a change before its first effect. The most is a remap to a
+    /// fixed place: two ranges removed, each of which may cut an area in two, and one area added.
     ///
     /// # Errors
-    /// [`MmError::NoMemory`]: too many areas, or the kernel heap is full.
+    /// [`MmError::NoMemory`]: too many areas, or no memory for their records.
     pub fn reserve(&mut self) -> Result<(), MmError> {
-        if self.areas.len() + 5 > MAX_MAP_COUNT {
+        if self.areas.len() + CHANGE_ROOM > self.limit {
             return Err(MmError::NoMemory);
         }
-        self.areas.try_reserve(5).map_err(|_| MmError::NoMemory)
+        self.areas
+            .try_reserve(CHANGE_ROOM)
+            .map_err(|_| MmError::NoMemory)
     }
 
     /// Cuts areas so that `at` is a border.
     fn split(&mut self, at: u64) {
         let index = self.first_above(at);
-        if let Some(area) = self.areas.get_mut(index).filter(|area| area.start < at) {
-            let upper = Vma {
-                start: at,
-                backing: area.backing.advanced(at - area.start),
-                ..*area
-            };
-            area.end = at;
-            self.areas.insert(index + 1, upper);
-        }
+        let Some(area) = self.areas.get(index).filter(|area| area.start < at) else {
+            return;
+        };
+        let upper = area.from(at);
+        self.areas[index].end = at;
+        self.areas.insert(index + 1, upper);
     }
 
     /// Removes `[start, end)` from all areas. [`Self::reserve`] came before.
@@ -220,14 +163,28 @@ impl VmaIndex {
         self.merge_around(at);
     }
 
-    /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards.
+    /// Marks what lies inside `[start, end)` busy, cutting at the borders: faults wait until a
+    /// [`Self::change`] of the same range, or its removal.
+    pub(crate) fn make_busy(&mut self, start: u64, end: u64) {
+        self.split(start);
+        self.split(end);
+        let from = self.first_above(start);
+        let inside = self.areas[from..]
+            .iter_mut()
+            .take_while(|area| area.start < end);
+        inside.for_each(|area| area.flags.insert(VmaFlags::BUSY));
+    }
+
+    /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards. They
+    /// are not busy any more.
     pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Vma)) {
         self.split(start);
         self.split(end);
         let from = self.first_above(start);
         let mut at = from;
-        while self.areas.get(at).is_some_and(|area| area.start < end) {
-            change(&mut self.areas[at]);
+        while let Some(area) = self.areas.get_mut(at).filter(|area| area.start < end) {
+            area.flags.remove(VmaFlags::BUSY);
+            change(area);
             at += 1;
         }
         for index in (from..=at).rev() {
@@ -236,19 +193,23 @@ impl VmaIndex {
     }
 
     fn merge_around(&mut self, at: usize) {
-        self.merge_with_next(at);
-        if at > 0 {
-            self.merge_with_next(at - 1);
-        }
+        // With the one before first: where both could not be had, that is the one Linux takes.
+        match at > 0 && self.merge_with_next(at - 1) {
+            true => self.merge_with_next(at - 1),
+            false => self.merge_with_next(at),
+        };
     }
 
-    fn merge_with_next(&mut self, at: usize) {
-        if let [first, second, ..] = &self.areas[at.min(self.areas.len())..]
-            && first.merges_with(second)
-        {
-            self.areas[at].end = second.end;
-            self.areas.remove(at + 1);
+    fn merge_with_next(&mut self, at: usize) -> bool {
+        let [first, second, ..] = &self.areas[at.min(self.areas.len())..] else {
+            return false;
+        };
+        if !first.merges_with(second) {
+            return false;
         }
+        let second = self.areas.remove(at + 1);
+        self.areas[at].absorb(&second);
+        true
     }
 
     /// Whether `[start, end)` touches no area nor the gap below a growing one.
@@ -320,15 +281,12 @@ impl VmaIndex {
     }
 }
 
-impl Default for VmaIndex {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::MAX_MAP_COUNT;
+    use crate::vma::Backing;
+    use arm64::attrs::Prot;
     use proptest::prelude::*;
 
     const PAGE: u64 = 4096;
@@ -339,7 +297,7 @@ mod tests {
             end: start + pages * PAGE,
             prot: Prot::READ,
             flags: VmaFlags::SHARED,
-            backing: Backing::Anon,
+            backing: Backing::ANON,
         }
     }
 
@@ -363,7 +321,7 @@ mod tests {
         fn the_search_finds_the_highest_gap_whatever_came_and_went(
             steps in prop::collection::vec((0..3u8, 1..6u64, 0..40u64), 1..80)
         ) {
-            let mut index = VmaIndex::new();
+            let mut index = VmaIndex::new(MAX_MAP_COUNT);
             for (what, pages, at) in steps {
                 index.reserve().unwrap();
                 if what == 0 {

@@ -1,0 +1,110 @@
+//! Blocks of 2 MiB: cleared in parts, over several faults, and mapped when they are ready.
+//!
+//! Clearing 512 pages takes longer than one stay in the kernel may (law 16). A fault clears a part
+//! and returns; the access faults again and goes on. Interrupts come in between, and nothing has to
+//! be remembered of the thread: what is begun is kept with the space, by address.
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::Attrs;
+use arm64::geometry::Level;
+use arrayvec::ArrayVec;
+use frame::FreshFrame;
+use pgtable::{LockError, Machine, ReadSide, TableError};
+
+use super::look::Found;
+use super::{Applied, FaultInput, Undone};
+use crate::policy::FOLIO_2M;
+use crate::space::Space;
+
+/// log2 of the pages of a block.
+pub(crate) const BLOCK_ORDER_2M: u8 = 9;
+const PAGES: usize = (FOLIO_2M / PAGE_SIZE) as usize;
+/// Pages cleared in one fault, at 110 instructions each.
+const PER_FAULT: usize = 256;
+/// Blocks of one space that may be begun at once; a fault for another one takes less.
+const BEGUN: usize = 8;
+
+/// Blocks that faults of a space have begun to clear.
+#[derive(Debug, Default)]
+pub(crate) struct Pendings(ArrayVec<Pending, BEGUN>);
+
+/// A block on its way.
+#[derive(Debug)]
+struct Pending {
+    start: u64,
+    folio: FreshFrame,
+    cleared: usize,
+}
+
+impl Pendings {
+    fn take(&mut self, start: u64) -> Option<Pending> {
+        let at = self.0.iter().position(|pending| pending.start == start)?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+impl<M: Machine> Space<M> {
+    /// Goes on with the block around the address, and maps it when it is ready.
+    pub(super) fn fill_block(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Result<Applied, Undone> {
+        let start = input.va & !(FOLIO_2M - 1);
+        let begun = self.pending().lock().take(start);
+        let mut pending = match begun {
+            Some(pending) => pending,
+            None => self.begin_block(start)?,
+        };
+        let end = (pending.cleared + PER_FAULT).min(PAGES);
+        for page in pending.cleared..end {
+            pending.folio.zero_page(page);
+        }
+        pending.cleared = end;
+        if end < PAGES {
+            // Dropped where as many others are on their way: then this fault takes less.
+            let kept = self.pending().lock().0.try_push(pending);
+            return kept.map(|()| Applied::Part).map_err(|_| Undone::NoFolio);
+        }
+        self.map_ready(input.va, pending, found, section)
+    }
+
+    fn begin_block(&self, start: u64) -> Result<Pending, Undone> {
+        let folio = self
+            .machine()
+            .frames()
+            .alloc_fresh(BLOCK_ORDER_2M, false)
+            .map_err(|_| Undone::NoFolio)?;
+        Ok(Pending {
+            start,
+            folio,
+            cleared: 0,
+        })
+    }
+
+    fn map_ready(
+        &self,
+        va: u64,
+        pending: Pending,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Result<Applied, Undone> {
+        let attrs = Attrs::user(found.area()?.prot)
+            .with_young(true)
+            .with_dirty(true);
+        let still = || self.is_current(found, va);
+        let frame = pending.folio.into_user();
+        let mapped = self
+            .table()
+            .map_block(pending.start, Level::L2, frame, attrs, section, still);
+        match mapped {
+            Ok(()) => Ok(Applied::Mapped(FOLIO_2M)),
+            // Somebody has mapped a page there: it is for another look.
+            Err((LockError::Retired | LockError::Table(TableError::Occupied), _ours)) => {
+                Err(Undone::Retired)
+            }
+            Err((LockError::Table(_), _ours)) => Err(Undone::NoMemory),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Gathering the facts: the area under the map's lock, then the tables and the object without one.
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::Prot;
+use arm64::pte::{Entry, Invalid};
+use frame::UserFrame;
+use frame::slab::Ref;
+use pgtable::{Look, Machine, ReadSide};
+
+use super::facts::{
+    Access, AreaFacts, AreaKind, Content, EntryFacts, FaultFacts, Owner, Size, UffdFacts,
+};
+use super::{FaultInput, FaultOutcome, Mode};
+use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
+use crate::object::MemObject;
+use crate::policy::{FOLIO_2M, FOLIO_64K};
+use crate::space::{Map, Space};
+use crate::trace::Kind;
+use crate::vma::{Backing, Vma, VmaFlags};
+
+/// Pages of the smaller folio.
+const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
+
+/// The area, as it was under the map's lock.
+pub(super) struct Found {
+    /// None: there is no area.
+    pub area: Option<Area>,
+    /// What [`Space::epochs`] said.
+    epoch: u64,
+}
+
+/// What a fault needs to know of its area.
+pub(super) struct Area {
+    pub start: u64,
+    pub end: u64,
+    pub prot: Prot,
+    pub flags: VmaFlags,
+    /// The object, and the page of it at the address.
+    pub object: Option<(Ref<MemObject>, u64)>,
+}
+
+impl Area {
+    #[inline(always)]
+    fn of(area: &Vma, va: u64) -> Self {
+        let object = match &area.backing {
+            Backing::Anon(_) => None,
+            Backing::Object { object, offset, .. } => {
+                Some((object.clone(), area.page_index(*offset, va)))
+            }
+        };
+        Self {
+            start: area.start,
+            end: area.end,
+            prot: area.prot,
+            flags: area.flags,
+            object,
+        }
+    }
+
+    /// What entries get that are not known to map a page of the program's own.
+    pub fn entry_prot(&self) -> Prot {
+        match self.object.is_none() || self.flags.contains(VmaFlags::SHARED) {
+            true => self.prot,
+            false => self.prot.difference(Prot::WRITE),
+        }
+    }
+
+    /// Whether marks of the area's pages are watched.
+    pub fn watches_writes(&self) -> bool {
+        self.flags.contains(VmaFlags::UFFD_WP)
+    }
+
+    #[inline(always)]
+    fn holds_block(&self, va: u64, size: u64) -> bool {
+        let start = va & !(size - 1);
+        self.start <= start && start + size <= self.end
+    }
+}
+
+impl Found {
+    /// Whether the smaller folio around `va` lies in the area.
+    pub fn folio_fits(&self, va: u64) -> bool {
+        let area = self.area.as_ref();
+        area.is_some_and(|area| area.holds_block(va, FOLIO_64K))
+    }
+
+    /// The area; who planned something has one.
+    #[inline(always)]
+    pub fn area(&self) -> Result<&Area, super::Undone> {
+        self.area.as_ref().ok_or(super::Undone::Retired)
+    }
+}
+
+/// What was seen without a lock.
+pub(super) struct Sight<'g> {
+    /// The entry, and the table it is in.
+    pub look: Look<'g>,
+    /// The object's page, where it was asked for and is there.
+    pub page: Option<UserFrame>,
+    /// Whether the entry carries a mark.
+    pub marked: bool,
+}
+
+impl<M: Machine> Space<M> {
+    /// Whether the area that `found` says is current: asked under the lock of a table (D5).
+    #[inline(always)]
+    pub(super) fn is_current(&self, found: &Found, va: u64) -> bool {
+        self.epochs().at(va) == found.epoch
+    }
+
+    /// The area of the fault; a stack below which it falls is grown first, and an area that is
+    /// written for the first time gets its anonymous object.
+    #[inline(always)]
+    pub(super) fn find(&self, input: FaultInput) -> Result<Found, FaultOutcome> {
+        let mut map = self.map().lock();
+        let epoch = self.epochs().at(input.va);
+        let Some(area) = map.areas.find(input.va) else {
+            return self.find_stack(&mut map, input, epoch);
+        };
+        if area.is_busy() {
+            drop(map);
+            return Err(self.busy(input));
+        }
+        let first_write =
+            input.access == Access::Write && area.backing.origin().id == 0 && !area.is_shared();
+        let area = Some(Area::of(area, input.va));
+        if first_write {
+            map.name_origin(input.va);
+        }
+        Ok(Found { area, epoch })
+    }
+
+    #[cold]
+    fn busy(&self, input: FaultInput) -> FaultOutcome {
+        self.counters().faults_parked.bump();
+        self.tell_fault(Kind::FaultParked, input, 0);
+        FaultOutcome::Busy
+    }
+
+    #[cold]
+    fn find_stack(
+        &self,
+        map: &mut Map,
+        input: FaultInput,
+        epoch: u64,
+    ) -> Result<Found, FaultOutcome> {
+        let Some(start) = self.stack_above(map, input.va) else {
+            return Ok(Found { area: None, epoch });
+        };
+        // What an owner of the map is about to publish below the stack is not in it yet.
+        if map.owned {
+            return Err(self.busy(input));
+        }
+        map.areas.grow_down(start, input.va & !(PAGE_SIZE - 1));
+        self.counters().stack_growths.bump();
+        let area = map
+            .areas
+            .find(input.va)
+            .map(|area| Area::of(area, input.va));
+        Ok(Found { area, epoch })
+    }
+
+    /// The start of the area above `va`, if that may grow down to it.
+    fn stack_above(&self, map: &Map, va: u64) -> Option<u64> {
+        if va >= map.task_size {
+            return None;
+        }
+        let (before, above) = map.areas.find_above(va);
+        let area = above?;
+        let start = va & !(PAGE_SIZE - 1);
+        let reach = match area.flags.contains(VmaFlags::STACK) {
+            true => STACK_TOP,
+            false => area.end,
+        };
+        let grows = area.flags.contains(VmaFlags::GROWSDOWN) && reach - start <= STACK_LIMIT;
+        let apart = before.is_none_or(|below| {
+            below.prot.is_empty() && below.end <= start || below.end + STACK_GAP <= start
+        });
+        (grows && apart).then_some(area.start)
+    }
+
+    /// The facts of the fault.
+    #[inline(always)]
+    pub(super) fn look_at<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        section: &ReadSide<'g>,
+    ) -> (Sight<'g>, FaultFacts) {
+        let look = self.table().look(input.va, section);
+        let mut sight = Sight {
+            look,
+            page: None,
+            marked: false,
+        };
+        let mut facts = FaultFacts {
+            area: AreaFacts::Hole,
+            entry: EntryFacts::None,
+            access: input.access,
+            size: Size::Page,
+            around: false,
+            kernel: input.mode != Mode::User,
+        };
+        let Some(area) = &found.area else {
+            return (sight, facts);
+        };
+        let mut uffd = UffdFacts::default();
+        if area.flags.intersects(VmaFlags::UFFD) {
+            uffd.missing = area.flags.contains(VmaFlags::UFFD_MISSING);
+            uffd.wp = area.flags.contains(VmaFlags::UFFD_WP);
+            uffd.minor = area.flags.contains(VmaFlags::UFFD_MINOR);
+        }
+        let mut empty = sight.look.value.is_none();
+        if !empty {
+            facts.entry = self.entry_facts(input, &mut sight, section);
+            empty = matches!(facts.entry, EntryFacts::Marker { .. });
+        }
+        let kind = match &area.object {
+            None => AreaKind::Anon,
+            Some((object, index)) => {
+                let content = match empty {
+                    true => content(object, *index, &mut sight),
+                    false => Content::Resident,
+                };
+                facts.around = empty && self.context().policy().maps_around(area.flags);
+                match area.flags.contains(VmaFlags::SHARED) {
+                    true => AreaKind::Shared(content),
+                    false => AreaKind::Private(content),
+                }
+            }
+        };
+        if facts.entry == EntryFacts::None {
+            facts.size = self.size_for(input, area, &sight);
+        }
+        facts.area = AreaFacts::Area {
+            prot: area.prot,
+            kind,
+            uffd,
+        };
+        (sight, facts)
+    }
+
+    /// The largest folio that may be tried for.
+    #[inline(always)]
+    fn size_for(&self, input: FaultInput, area: &Area, sight: &Sight<'_>) -> Size {
+        if self.small_pages_only() {
+            return Size::Page;
+        }
+        let policy = self.context().policy();
+        let (folio, block) = match &area.object {
+            None => policy.anon_sizes(area.flags),
+            Some(_) => policy.shmem_sizes(area.flags),
+        };
+        let va = input.va;
+        if block
+            && input.mode != Mode::Kernel
+            && area.object.is_none()
+            && area.holds_block(va, FOLIO_2M)
+            && sight.look.has_room_for_block()
+        {
+            return Size::Block;
+        }
+        let fits = folio
+            && area.holds_block(va, FOLIO_64K)
+            && sight.look.is_empty_around(va, FOLIO_PAGES)
+            && area.object.as_ref().is_none_or(|(object, index)| {
+                // Blocks of the space are folios of the object only where their alignments agree.
+                let into = va / PAGE_SIZE % FOLIO_PAGES as u64;
+                index % FOLIO_PAGES as u64 == into
+                    && object.is_absent_block(index - into, FOLIO_PAGES as u64)
+            });
+        if fits { Size::Folio } else { Size::Page }
+    }
+
+    #[inline(always)]
+    fn entry_facts(
+        &self,
+        input: FaultInput,
+        sight: &mut Sight<'_>,
+        section: &ReadSide<'_>,
+    ) -> EntryFacts {
+        let (value, level) = (sight.look.value, sight.look.level);
+        if value.is_leaf(level) {
+            let prot = value.prot();
+            let upgrade = input.access == Access::Write && !prot.contains(Prot::WRITE);
+            let owner = match upgrade {
+                false => Owner::Own,
+                true => self.owner_of(input.va, sight, section),
+            };
+            sight.marked = value.uffd_wp();
+            return EntryFacts::Page {
+                prot,
+                young: value.young(),
+                dirty: value.dirty(),
+                wp: sight.marked,
+                owner,
+            };
+        }
+        match value.decode(self.machine().format(), level) {
+            Entry::PresentInvalid {
+                reason: Invalid::ProtNone,
+                ..
+            } => {
+                sight.marked = value.uffd_wp();
+                EntryFacts::ProtNone
+            }
+            Entry::Marker(bits) => {
+                sight.marked = bits.uffd_wp;
+                EntryFacts::Marker { wp: !bits.poison }
+            }
+            _ => EntryFacts::Foreign,
+        }
+    }
+
+    /// Whose page the entry maps; it is pinned for the copy that may follow.
+    #[cold]
+    fn owner_of(&self, va: u64, sight: &mut Sight<'_>, section: &ReadSide<'_>) -> Owner {
+        let format = self.machine().format();
+        let special = matches!(
+            sight.look.value.decode(format, sight.look.level),
+            Entry::Leaf { attrs, .. } if attrs.special
+        );
+        if special {
+            return Owner::Zero;
+        }
+        let Ok(page) = self.table().pin(va, section) else {
+            // It is being changed: what is planned from this is not found under the lock.
+            return Owner::Lent;
+        };
+        let owner = match page.owner() {
+            // One reference is the entry's, one ours. Pages of a folio have one count together; they
+            // are nobody else's as long as no space shares its pages with another.
+            0 if page.order() == 0 && page.references() > 2 => Owner::Lent,
+            0 => Owner::Own,
+            _ => Owner::Object,
+        };
+        sight.page = Some(page);
+        owner
+    }
+}
+
+/// What the object has at `index`.
+#[inline(always)]
+fn content(object: &MemObject, index: u64, sight: &mut Sight<'_>) -> Content {
+    if index >= object.pages() {
+        return Content::BeyondEnd;
+    }
+    sight.page = object.resident(index);
+    match sight.page {
+        Some(_) => Content::Resident,
+        None => Content::Absent,
+    }
+}

@@ -1,0 +1,246 @@
+//! Plans that map a page made for them: prepared with no lock held, installed under the lock.
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::{Attrs, Prot};
+use frame::UserFrame;
+use pgtable::{Gather, Leaf, Machine, ReadSide, User};
+
+use super::facts::{Access, Size};
+use super::look::{Area, Found, Sight};
+use super::{Applied, FaultInput, Undone};
+use crate::object::SupplyError;
+use crate::policy::FOLIO_64K;
+use crate::space::Space;
+
+/// Pages of the smaller folio, and log2 of them.
+const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
+const FOLIO_ORDER: u8 = 4;
+
+impl<M: Machine> Space<M> {
+    /// Maps a fresh page of zeros.
+    #[inline(always)]
+    pub(super) fn fill_page<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let prot = found.area()?.prot;
+        let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+        let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        self.install(input.va, frame.into_user(), attrs, found, sight, section)
+    }
+
+    /// Maps a fresh folio of zeros over the whole block around the address.
+    #[inline(always)]
+    pub(super) fn fill_folio<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let prot = found.area()?.prot;
+        let frames = self.machine().frames();
+        let folio = frames
+            .alloc_fresh(FOLIO_ORDER, true)
+            .map_err(|_| Undone::NoFolio)?;
+        let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let start = input.va & !(FOLIO_64K - 1);
+        let touched = self.machine().records_access().then_some(input.va);
+        match leaf.install_folio(start, folio.into_user(), FOLIO_PAGES, attrs, touched) {
+            Ok(()) => {
+                self.counters().faults_folio.bump();
+                Ok(Applied::Mapped(FOLIO_64K))
+            }
+            // Something is there by now; perhaps not at the address itself.
+            Err(_ours) if leaf.get(input.va).is_none() => Err(Undone::NoFolio),
+            Err(_ours) => Ok(Applied::Already),
+        }
+    }
+
+    /// Maps the page of zeros, with the mark that is there or without one.
+    pub(super) fn map_zero<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        mark: bool,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let prot = found.area()?.prot.difference(Prot::WRITE);
+        let attrs = Attrs::user(prot).with_young(true);
+        if !sight.look.value.is_none() {
+            // In the place of a marker comes a page of its own: it will be written next.
+            let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+            let attrs = attrs.with_uffd_wp(mark);
+            return self.install(input.va, frame.into_user(), attrs, found, sight, section);
+        }
+        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let zero = self.context().zero_page();
+        Ok(match leaf.install_special(input.va, zero, attrs) {
+            Ok(()) => Applied::Mapped(PAGE_SIZE),
+            Err(_) => Applied::Already,
+        })
+    }
+
+    /// Maps a copy of the page that is mapped: the zero page, or one that somebody else has too.
+    #[cold]
+    pub(super) fn copy_mapped<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        if self.is_block(sight) {
+            self.table()
+                .split_block(input.va, section)
+                .map_err(|_| Undone::NoMemory)?;
+            return Err(Undone::Retired);
+        }
+        self.install_copy(input, found, sight, sight.page.as_ref(), section)
+    }
+
+    /// Maps a copy of the object's page.
+    pub(super) fn copy_object<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let made;
+        let page = match &sight.page {
+            Some(page) => page,
+            None => {
+                made = self.supply(found.area()?, input.va, Size::Page)?;
+                &made
+            }
+        };
+        self.install_copy(input, found, sight, Some(page), section)
+    }
+
+    /// Maps a copy of `page`, or zeros where there is none.
+    fn install_copy<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        page: Option<&UserFrame>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let area = found.area()?;
+        let frame = self.fresh_frame(page.is_none());
+        let mut frame = frame.map_err(|_| Undone::NoMemory)?;
+        if let Some(page) = page {
+            frame.copy_page(0, page);
+        }
+        if area.prot.contains(Prot::EXEC) {
+            self.machine().sync_instructions(frame.pfn().start());
+        }
+        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
+        let (va, frame) = (input.va, frame.into_user());
+        if sight.look.value.is_none() {
+            // Where nothing is mapped the page was the object's, and has to be its still.
+            let leaf = self.lock_planned(va, found, sight, section)?;
+            if !still_the_objects(area, page) {
+                return Err(Undone::Retired);
+            }
+            return Ok(match leaf.install(va, frame, attrs) {
+                Ok(()) => Applied::Mapped(PAGE_SIZE),
+                Err(_ours) => Applied::Already,
+            });
+        }
+        self.install(va, frame, attrs, found, sight, section)
+    }
+
+    /// Puts `frame` where the entry was that the fault was planned from.
+    #[inline(always)]
+    fn install<'g>(
+        &'g self,
+        va: u64,
+        frame: UserFrame,
+        attrs: Attrs,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let leaf = self.lock_planned(va, found, sight, section)?;
+        if sight.look.value.is_none() {
+            return Ok(match leaf.install(va, frame, attrs) {
+                Ok(()) => Applied::Mapped(PAGE_SIZE),
+                Err(_ours) => Applied::Already,
+            });
+        }
+        let mut gather = Gather::new();
+        let replaced = leaf.replace(va, sight.look.value, frame, attrs, &mut gather);
+        drop(leaf);
+        self.release(&mut gather);
+        Ok(match replaced {
+            Ok(()) => Applied::Mapped(PAGE_SIZE),
+            Err(_ours) => Applied::Already,
+        })
+    }
+
+    /// Locks the leaf table, after which the area is known to be current (D5, checks 1 and 2).
+    #[inline(always)]
+    pub(super) fn lock_planned<'g>(
+        &'g self,
+        va: u64,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Leaf<'g, User, M>, Undone> {
+        let still = || self.is_current(found, va);
+        Ok(self.table().lock_seen(va, &sight.look, section, still)?)
+    }
+
+    /// Makes the object's page at `va`, or a folio around it.
+    pub(super) fn supply(&self, area: &Area, va: u64, size: Size) -> Result<UserFrame, Undone> {
+        let (object, index) = area.object.as_ref().ok_or(Undone::Retired)?;
+        let supplied = match size {
+            Size::Page => {
+                let mut page = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+                object.fill(*index, page.bytes_mut());
+                object.supply(*index, page)
+            }
+            Size::Folio | Size::Block => {
+                let frames = self.machine().frames();
+                let folio = frames.alloc_fresh(FOLIO_ORDER, true);
+                let folio = folio.map_err(|_| Undone::NoFolio)?;
+                let into = va / PAGE_SIZE % FOLIO_PAGES as u64;
+                let first = object.supply_folio(index - into, folio);
+                first.map(|first| first.page(into))
+            }
+        };
+        match supplied {
+            Ok(page) => Ok(page),
+            // A folio does not fit beside what is there by now; a page may.
+            Err(SupplyError::Raced | SupplyError::BeyondEnd) if size != Size::Page => {
+                Err(Undone::NoFolio)
+            }
+            Err(SupplyError::Raced | SupplyError::BeyondEnd) => Err(Undone::Retired),
+            Err(SupplyError::NoMemory) => Err(Undone::NoMemory),
+        }
+    }
+
+    fn is_block(&self, sight: &Sight<'_>) -> bool {
+        sight.look.level != arm64::geometry::Level::L3
+    }
+}
+
+/// D5, check 4, under the lock of the table.
+pub(super) fn still_the_objects(area: &Area, page: Option<&UserFrame>) -> bool {
+    match (&area.object, page) {
+        (Some((object, index)), Some(page)) => object.holds(*index, page.pfn()),
+        _ => true,
+    }
+}
+
+/// Whether an access writes.
+pub(super) fn writes(access: Access) -> bool {
+    access == Access::Write
+}

@@ -1,0 +1,208 @@
+//! `madvise(MADV_COLLAPSE)`: putting pages together into folios of 2 MiB, one block after another.
+//!
+//! The areas are busy meanwhile, so that nobody maps or unmaps a page of the block. It is
+//! write-protected and copied into a fresh folio in steps; then the folio's pages take the places of
+//! the old ones, one by one, and at last the table, which maps one folio now, becomes a block. A
+//! collapse that ends early leaves every page with its contents.
+
+use core::mem;
+
+use arm64::addr::PAGE_SIZE;
+use arm64::attrs::{Attrs, Prot};
+use arm64::geometry::Level;
+use frame::{FreshFrame, UserFrame};
+use pgtable::{Gather, Machine, ReadSide, Walked};
+
+use super::advised;
+use crate::change::{Change, Work, range};
+use crate::error::MmError;
+use crate::fault::BLOCK_ORDER_2M;
+use crate::policy::FOLIO_2M;
+use crate::space::{Map, Space};
+use crate::trace::Kind;
+use crate::vma::VmaFlags;
+
+/// Pages of a block.
+const PAGES: usize = (FOLIO_2M / PAGE_SIZE) as usize;
+/// Pages copied, or cleared, in one step: 550 instructions each.
+const PER_STEP: usize = 32;
+
+/// A collapse under way.
+#[derive(Debug)]
+pub(crate) struct Collapse {
+    /// The range that was asked for.
+    range: (u64, u64),
+    /// The block.
+    at: u64,
+    /// Its rights.
+    prot: Prot,
+    state: State,
+}
+
+/// What has become of the block.
+#[derive(Debug)]
+enum State {
+    /// Nothing yet.
+    Look,
+    /// So many pages are copied.
+    Copy(FreshFrame, usize),
+    /// So many pages are in their places.
+    Place(UserFrame, usize),
+}
+
+pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
+    let Some((addr, end)) = advised(addr, len)? else {
+        return Ok(Change::new(Work::Finish, 0));
+    };
+    if map.areas.covered_until(addr, end) < end {
+        return Err(MmError::NoMemory);
+    }
+    let fits = |flags: VmaFlags| !flags.intersects(VmaFlags::NOHUGEPAGE | VmaFlags::UFFD);
+    let suitable = map
+        .areas
+        .overlapping(addr, end)
+        .all(|area| area.backing.is_anon() && fits(area.flags));
+    if !suitable {
+        return Err(MmError::Invalid);
+    }
+    let state = Collapse {
+        range: (addr, end),
+        at: addr.next_multiple_of(FOLIO_2M),
+        prot: Prot::empty(),
+        state: State::Look,
+    };
+    Ok(Change::new(Work::Collapse(state), 0).busy([(addr, end), (0, 0)]))
+}
+
+/// A part of a block.
+pub(crate) fn step<M: Machine>(
+    space: &Space<M>,
+    mut collapse: Collapse,
+    section: &ReadSide<'_>,
+) -> Result<Work, MmError> {
+    match mem::replace(&mut collapse.state, State::Look) {
+        State::Look => next_block(space, collapse, section),
+        State::Copy(folio, PAGES) => {
+            collapse.state = State::Place(folio.into_user(), 0);
+            Ok(Work::Collapse(collapse))
+        }
+        State::Copy(folio, ready) => Ok(copy(space, collapse, folio, ready, section)),
+        State::Place(folio, PAGES) => Ok(finish(space, collapse, &folio, section)),
+        State::Place(folio, placed) => Ok(place(space, collapse, folio, placed, section)),
+    }
+}
+
+/// Looks for the next block that is worth it: whole inside one area, with a page in it, and not a
+/// block already.
+fn next_block<M: Machine>(
+    space: &Space<M>,
+    mut state: Collapse,
+    section: &ReadSide<'_>,
+) -> Result<Work, MmError> {
+    let (start, end) = state.range;
+    if state.at + FOLIO_2M > end {
+        space.map().lock().areas.change(start, end, |_| {});
+        return Ok(Work::Finish);
+    }
+    let prot = {
+        let map = space.map().lock();
+        let area = map.areas.find(state.at);
+        area.filter(|area| state.at + FOLIO_2M <= area.end)
+            .map(|area| area.prot)
+    };
+    let wanted = prot.filter(|prot| !prot.is_empty() && holds_pages(space, state.at, section));
+    let Some(prot) = wanted else {
+        state.at += FOLIO_2M;
+        return Ok(Work::Collapse(state));
+    };
+    let range = range(state.at, state.at + FOLIO_2M).ok_or(MmError::Invalid)?;
+    let frames = space.machine().frames();
+    let folio = frames.alloc_fresh(BLOCK_ORDER_2M, false);
+    let folio = folio.map_err(|_| MmError::NoMemory)?;
+    // From here on nothing in the block changes: who wants to write faults, and waits.
+    let mut gather = Gather::new();
+    let readable = prot.difference(Prot::WRITE);
+    let mut at = state.at;
+    while let Some(rest) = crate::change::range(at, range.end().raw()) {
+        at = space.table().protect(rest, readable, &mut gather, section);
+    }
+    space.release(&mut gather);
+    state.prot = prot;
+    state.state = State::Copy(folio, 0);
+    Ok(Work::Collapse(state))
+}
+
+fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>) -> bool {
+    let (mut pages, mut block) = (false, false);
+    let see = |_, walked| match walked {
+        Walked::Seen { level, .. } => {
+            pages |= level == Level::L3;
+            block |= level != Level::L3;
+        }
+        Walked::Miss { value, .. } => block |= !value.is_none(),
+    };
+    space
+        .table()
+        .walk_range(start, start + FOLIO_2M, section, see);
+    pages && !block
+}
+
+fn copy<M: Machine>(
+    space: &Space<M>,
+    mut collapse: Collapse,
+    mut folio: FreshFrame,
+    ready: usize,
+    section: &ReadSide<'_>,
+) -> Work {
+    let end = (ready + PER_STEP).min(PAGES);
+    for page in ready..end {
+        let va = collapse.at + page as u64 * PAGE_SIZE;
+        match space.table().pin(va, section) {
+            Ok(from) => folio.copy_page(page, &from),
+            Err(_) => folio.zero_page(page),
+        }
+    }
+    collapse.state = State::Copy(folio, end);
+    Work::Collapse(collapse)
+}
+
+/// Lets pages of the folio take the places of the old ones.
+fn place<M: Machine>(
+    space: &Space<M>,
+    mut collapse: Collapse,
+    folio: UserFrame,
+    placed: usize,
+    section: &ReadSide<'_>,
+) -> Work {
+    let attrs = Attrs::user(collapse.prot).with_young(true).with_dirty(true);
+    let end = (placed + PER_STEP).min(PAGES);
+    let mut gather = Gather::new();
+    if let Some(leaf) = space.table().lock_existing(collapse.at, section) {
+        for page in placed..end {
+            let va = collapse.at + page as u64 * PAGE_SIZE;
+            let frame = folio.page(page as u64);
+            // It cannot come back: the value is read under the lock.
+            drop(leaf.replace(va, leaf.get(va), frame, attrs, &mut gather));
+        }
+    }
+    space.release(&mut gather);
+    collapse.state = State::Place(folio, end);
+    Work::Collapse(collapse)
+}
+
+/// The table maps the folio, whole and in order: a block takes its place.
+fn finish<M: Machine>(
+    space: &Space<M>,
+    mut collapse: Collapse,
+    _folio: &UserFrame,
+    section: &ReadSide<'_>,
+) -> Work {
+    let mut gather = Gather::new();
+    if space.table().collapse(collapse.at, &mut gather, section) {
+        space.counters().pages_collapsed.add(PAGES as u64);
+        space.tell(Kind::Collapse, collapse.at, FOLIO_2M);
+    }
+    space.release(&mut gather);
+    collapse.at += FOLIO_2M;
+    Work::Collapse(collapse)
+}
