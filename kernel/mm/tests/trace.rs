@@ -159,3 +159,20 @@ fn nothing_is_told_of_what_nobody_wants_to_know() {
     );
     assert_eq!(heard(), []);
 }
+
+/// What a space has counted is in the sum of all spaces when it has ended, and not before.
+#[test]
+fn what_a_space_counted_outlives_it() {
+    let space = space("");
+    let context = space.context();
+    let at = map(&space, 0x3000, Prot::READ | Prot::WRITE);
+    fault(&space, at, Access::Write);
+    fault(&space, at + 0x1000, Access::Write);
+    let (ended, counters) = context.ended();
+    assert_eq!((ended, counters.faults_anon.get()), (0, 0));
+    let counted = space.counters().faults_anon.get();
+    drop(space);
+    let (ended, counters) = context.ended();
+    assert_eq!((ended, counters.faults_anon.get()), (1, counted));
+    assert_eq!(counters.pages_unmapped.get(), 2);
+}
