@@ -16,7 +16,7 @@ use crate::handle::transfer::Transfer;
 use crate::process::Process;
 use crate::syscall;
 use crate::syscall::memory::Mincore;
-use crate::syscall::native::Text;
+use crate::syscall::native::{Mark, Text};
 use crate::syscall::personality::poll::Poll;
 use crate::trace::Watch;
 
@@ -133,6 +133,8 @@ pub enum Resume {
     },
     /// Fault in pages.
     Populate(Populate),
+    /// Mark pages against writing, or take the marks away.
+    Mark(Mark),
     /// Say which pages are in memory.
     Mincore(Mincore),
     /// Move bytes between user memory and an object.
@@ -183,6 +185,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
             watched(thread, || step_change(thread, change, populate))
         }
         Resume::Populate(populate) => watched(thread, || populate.step(thread)),
+        Resume::Mark(mark) => mark.step(thread),
         Resume::Mincore(mincore) => watched(thread, || mincore.step(thread)),
         Resume::Transfer(transfer) => transfer.step(thread),
         Resume::Poll(poll) => poll.step(thread),

@@ -308,3 +308,34 @@ pub fn describe(result: isize) -> String {
     };
     format!("{result} ({name})")
 }
+
+/// How a range is watched without a userfaultfd ([`watch`]).
+pub mod watched {
+    /// Pages that are not there.
+    pub const MISSING: usize = 1;
+    /// Writes to marked pages.
+    pub const WP: usize = 2;
+    /// Pages that the object has and the program has not mapped.
+    pub const MINOR: usize = 4;
+}
+
+/// Watches a range in `modes` (see [`watched`]): an access that a userfaultfd would be asked about is
+/// a bus error, and EFAULT for the kernel. Only on Tessera.
+pub fn watch(addr: usize, len: usize, modes: usize) -> isize {
+    // SAFETY: only which accesses fault is changed. Linux takes number 2 for io_submit, which
+    // refuses an unknown context.
+    unsafe { tessera_call(2, [addr, len, modes]) }
+}
+
+/// Marks the pages of a watched range against writing, or takes the marks away. Only on Tessera.
+pub fn mark(addr: usize, len: usize, on: bool) -> isize {
+    // SAFETY: as for `watch`; number 3 is io_cancel.
+    unsafe { tessera_call(3, [addr, len, usize::from(on)]) }
+}
+
+/// Sets `fault_around_bytes` and returns what it was. Only on Tessera.
+pub fn set_fault_around(bytes: usize) -> isize {
+    // SAFETY: no memory is touched. Linux takes number 4 for io_getevents, which refuses an unknown
+    // context.
+    unsafe { tessera_call(4, [0, bytes, 0]) }
+}
