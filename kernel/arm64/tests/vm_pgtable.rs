@@ -5,7 +5,7 @@
 use arm64::addr::PhysAddr;
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
-use arm64::pte::{Entry, Format, Invalid, MAX_SWAP_KINDS, Pte, SWAP_OFFSET_BITS};
+use arm64::pte::{Entry, Format, Invalid, MAX_SWAP_KINDS, MarkerBits, Pte, SWAP_OFFSET_BITS};
 
 const FORMATS: [Format; 2] = [Format::NORMAL, Format::LPA2];
 const LEVELS: [Level; 3] = [Level::L1, Level::L2, Level::L3];
@@ -227,6 +227,93 @@ fn swap_entries_keep_every_bit_and_their_flags_apart() {
                 let marked = plain.with_uffd_wp(true);
                 assert_eq!(format.decode(marked, level), swap(false, true));
                 assert_eq!(marked.with_uffd_wp(false), plain);
+            }
+        }
+    }
+}
+
+/// Entries that refer to no frame, with the mark of a userfaultfd or without.
+fn absent(uffd_wp: bool) -> Vec<Entry> {
+    let swap = Entry::Swap {
+        kind: 3,
+        offset: 0x1234_5678,
+        exclusive: true,
+        uffd_wp,
+    };
+    let migration = Entry::Migration {
+        pa: PhysAddr::new(1 << 30),
+        writable: !uffd_wp,
+        exclusive: true,
+        young: true,
+        dirty: true,
+        uffd_wp,
+    };
+    vec![swap, migration]
+}
+
+fn marker(uffd_wp: bool, poison: bool) -> Entry {
+    match uffd_wp || poison {
+        true => Entry::Marker(MarkerBits { uffd_wp, poison }),
+        false => Entry::None,
+    }
+}
+
+#[test]
+fn what_remains_of_an_entry_is_its_mark_and_its_poison() {
+    const CHOICES: [bool; 2] = [false, true];
+    for (format, level, _, fresh) in fresh() {
+        for (mark, poison) in CHOICES
+            .into_iter()
+            .flat_map(|on| CHOICES.map(|of| (on, of)))
+        {
+            let decode = |pte: Pte| format.decode(pte.remains(mark, poison), level);
+            // Of a frame, valid or not, and of what stands for one: the mark alone.
+            assert_eq!(decode(fresh), Entry::None);
+            assert_eq!(decode(fresh.with_uffd_wp(true)), marker(mark, false));
+            for on in CHOICES {
+                for entry in absent(on) {
+                    let pte = format.encode(entry, level).unwrap();
+                    assert_eq!(decode(pte), marker(mark && on, false), "{entry}");
+                }
+                for poisoned in CHOICES.into_iter().filter(|poisoned| on || *poisoned) {
+                    let pte = format.encode(marker(on, poisoned), level).unwrap();
+                    assert_eq!(decode(pte), marker(mark && on, poison && poisoned));
+                }
+            }
+            let broken = format.encode(Entry::Poison, level).unwrap();
+            let want = if poison { Entry::Poison } else { Entry::None };
+            assert_eq!((decode(broken), decode(Pte::NONE)), (want, Entry::None));
+        }
+    }
+}
+
+#[test]
+fn marking_what_is_absent_changes_its_mark_alone() {
+    for format in FORMATS {
+        for level in LEVELS {
+            let encode = |entry| format.encode(entry, level).unwrap();
+            let marked = |pte: Pte, on, fill| format.decode(pte.mark_absent(on, fill), level);
+            for fill in [false, true] {
+                assert_eq!(marked(Pte::NONE, true, fill), marker(fill, false));
+                assert_eq!(marked(Pte::NONE, false, fill), Entry::None);
+                for entry in absent(false) {
+                    let plain = encode(entry);
+                    let with = plain.with_uffd_wp(true);
+                    for pte in [plain, with] {
+                        assert_eq!(pte.mark_absent(false, fill), plain, "{entry}");
+                        assert_eq!(pte.mark_absent(true, fill), with, "{entry}");
+                    }
+                }
+                for poison in [false, true] {
+                    let pte = encode(marker(true, poison));
+                    assert_eq!(marked(pte, true, fill), marker(true, poison));
+                    assert_eq!(marked(pte, false, fill), marker(false, poison));
+                }
+                let poisoned = encode(marker(false, true));
+                assert_eq!(marked(poisoned, true, fill), marker(true, true));
+                let broken = encode(Entry::Poison);
+                assert_eq!(marked(broken, true, fill), Entry::Poison);
+                assert_eq!(marked(broken, false, fill), Entry::Poison);
             }
         }
     }

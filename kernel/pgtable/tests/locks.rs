@@ -420,7 +420,8 @@ const BATCHES: [(&str, Batch); 8] = [
     ("zap", |space, graves| {
         // Another page keeps the table: unlinking is another batch.
         each_leaf(space, graves, (AT, AT + MIB2), |leaf, gather| {
-            assert_eq!(leaf.zap(Zap::REGION_GONE, gather), AT + MIB2);
+            // As many pages as one step may free (law 16).
+            assert!(leaf.zap(Zap::REGION_GONE, gather) >= AT + 448 * PAGE);
         })
     }),
 ];
@@ -446,7 +447,11 @@ fn a_batch_of_512_entries_opens_the_tables_once() {
             .filter(|event| matches!(event, Event::Stored { .. }))
             .count();
         // A collapse changes one entry, of the table above, for the whole table.
-        let entries = if name == "collapse" { 2 } else { 512 };
+        let entries = match name {
+            "collapse" => 2,
+            "zap" => 448,
+            _ => 512,
+        };
         assert!(stores >= entries, "{name}: {stores}");
         let first = log
             .iter()
