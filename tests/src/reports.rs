@@ -178,6 +178,23 @@ fn agrees(trace: &Trace, memory: &Value) -> Result<(), String> {
             ));
         }
     }
+    for (kind, counter) in [
+        ("fold", "folds"),
+        ("unfold", "unfolds"),
+        ("split", "splits"),
+    ] {
+        let traced = trace
+            .events
+            .iter()
+            .filter(|event| event.kind == kind)
+            .count() as u64;
+        if traced != counted(counter) {
+            return Err(format!(
+                "{} {counter} were counted, {traced} traced",
+                counted(counter)
+            ));
+        }
+    }
     let of = |kind: &'static str| trace.events.iter().filter(move |event| event.kind == kind);
     let zapped: u64 = of("zap").map(|event| event.arg).sum();
     let unmapped = counted("pages_unmapped");

@@ -93,8 +93,6 @@ counters! {
     pages_moved,
     /// Pages put together into blocks of 2 MiB.
     pages_collapsed,
-    /// Marks of userfaultfd that outlived the entries they stood in.
-    marks_kept,
     /// Of the faults answered with zeros, those that mapped a folio of sixteen pages.
     faults_folio,
     /// Folios wished for and not to be had: single pages were mapped.

@@ -9,7 +9,8 @@ use arm64::geometry::Level;
 use arm64::pte::{Format, Pte};
 use frame::{Class, Frames, arena};
 use pgtable::{
-    Invalidation, Machine, Pause, ReadSide, SpaceKind, TableDesc, TableError, TableStats,
+    Conversion, Invalidation, Machine, Pause, ReadSide, SpaceKind, TableDesc, TableError,
+    TableStats,
 };
 use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use sync::grace::Grace;
@@ -55,12 +56,16 @@ pub struct HostMachine {
     /// Constructions that still succeed.
     patience: AtomicU64,
     invalidations: Mutex<Vec<Invalidation>>,
+    conversions: Mutex<Vec<Converted>>,
     log: Mutex<Option<Vec<Event>>>,
     script: Mutex<VecDeque<Step>>,
     synced: AtomicU64,
     records_access: AtomicBool,
     repaints_without_flush: AtomicBool,
 }
+
+/// A block that was made or taken apart: what, in which space, from where on, how many bytes.
+pub type Converted = (Conversion, u32, u64, u64);
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no test panics while holding it")
@@ -97,6 +102,7 @@ impl HostMachine {
             destructed: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
             invalidations: Mutex::new(Vec::new()),
+            conversions: Mutex::new(Vec::new()),
             log: Mutex::new(None),
             script: Mutex::new(VecDeque::new()),
             synced: AtomicU64::new(0),
@@ -116,6 +122,11 @@ impl HostMachine {
     /// Lets the constructor hook refuse after `more` further tables.
     pub fn refuse_after(&self, more: u64) {
         self.patience.store(more, Ordering::Relaxed);
+    }
+
+    /// Takes what the engine has told of blocks.
+    pub fn take_conversions(&self) -> Vec<Converted> {
+        std::mem::take(&mut held(&self.conversions))
     }
 
     /// Says that the hardware sets access flag and dirty state by itself.
@@ -266,6 +277,10 @@ impl Machine for HostMachine {
             old,
             new,
         });
+    }
+
+    fn converted(&self, what: Conversion, space: u32, va: u64, bytes: u64) {
+        held(&self.conversions).push((what, space, va, bytes));
     }
 
     fn pause(&self, at: Pause) {

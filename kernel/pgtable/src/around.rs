@@ -10,7 +10,7 @@ use frame::UserFrame;
 
 use crate::contpte::{Change, each_of_block, page};
 use crate::leaf::{BLOCK, Leaf, PAGE};
-use crate::machine::Machine;
+use crate::machine::{Conversion, Machine};
 use crate::space::{SpaceKind, User};
 
 /// What a batch around a fault did.
@@ -149,7 +149,7 @@ impl<M: Machine> Change<'_, '_, M> {
             each_of_block(block, |i| {
                 cells.put_new(first + i, entries[i].with_contiguous(true));
             });
-            self.stats.count_fold();
+            self.converted(Conversion::Fold, first);
             return 1;
         }
         for (i, &pte) in indices.zip(entries) {

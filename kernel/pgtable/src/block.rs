@@ -16,7 +16,7 @@ use crate::cursor::{LockError, Visit};
 use crate::gather::Gather;
 use crate::leaf::{Accessed, BlockLevel, Moved};
 use crate::lock::Guard;
-use crate::machine::{Machine, Pause};
+use crate::machine::{Conversion, Machine, Pause};
 use crate::part::Part;
 use crate::rights::Rights;
 use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
@@ -328,6 +328,8 @@ impl<M: Machine> PageTable<User, M> {
         }
         machine.publish(SpaceKind::User);
         self.stats().count_split();
+        let bytes = block.to - block.from;
+        machine.converted(Conversion::Split, self.owner().id, block.from, bytes);
     }
 
     /// Replaces the table around `va` by a block, if every entry of it maps the next page of one

@@ -20,7 +20,7 @@ use sync::planted::{self, Fault};
 use crate::asid::AsidCell;
 use crate::cells::Cells;
 use crate::lock::Guard;
-use crate::machine::{Invalidation, Machine, Pause};
+use crate::machine::{Conversion, Invalidation, Machine, Pause};
 use crate::slot::{Loaded, TableRef};
 use crate::stats::TableStats;
 use crate::value::Value;
@@ -36,6 +36,9 @@ pub(crate) struct Change<'a, 't, M: Machine> {
     pub(crate) guard: &'a Guard<'t>,
     pub(crate) writer: &'a Writer<'a, M>,
     pub(crate) stats: &'a TableStats,
+    /// The number of the space, and the first address that the table translates: to tell of blocks.
+    pub(crate) space: u32,
+    pub(crate) base: u64,
     /// The identifier of the space, read after the stores are complete.
     pub(crate) asid: &'a AsidCell,
 }
@@ -129,7 +132,7 @@ impl<M: Machine> Change<'_, '_, M> {
     pub(crate) fn unfold(&self, index: usize, va: u64) {
         if self.words().raw(index).is_contiguous() {
             self.convert(index, va, false);
-            self.stats.count_unfold();
+            self.converted(Conversion::Unfold, index);
         }
     }
 
@@ -151,9 +154,22 @@ impl<M: Machine> Change<'_, '_, M> {
         let fits = self.fits(index);
         if fits {
             self.convert(index, va, true);
-            self.stats.count_fold();
+            self.converted(Conversion::Fold, index);
         }
         fits
+    }
+
+    /// Counts and tells of the block around `index`.
+    #[inline(always)]
+    pub(crate) fn converted(&self, what: Conversion, index: usize) {
+        match what {
+            Conversion::Unfold => self.stats.count_unfold(),
+            _ => self.stats.count_fold(),
+        }
+        let size = self.table.level().size();
+        let va = self.base + first_of(self.table, index) as u64 * size;
+        let bytes = self.block() as u64 * size;
+        self.writer.machine().converted(what, self.space, va, bytes);
     }
 
     fn fits(&self, index: usize) -> bool {
@@ -288,7 +304,7 @@ impl<M: Machine> Change<'_, '_, M> {
             let aligned = (pa.raw() + i as u64 * size) & (size * block as u64 - 1) == 0;
             if aligned && (index + i) & (block - 1) == 0 && count - i >= block {
                 self.set_run(index + i, block, entry.with_contiguous(true));
-                self.stats.count_fold();
+                self.converted(Conversion::Fold, index + i);
                 i += block;
             } else {
                 cells.put_relaxed(index + i, entry);

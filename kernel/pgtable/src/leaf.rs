@@ -123,6 +123,8 @@ impl<M: Machine> Leaf<'_, User, M> {
             guard: &self.guard,
             writer: &writer,
             stats: self.space.stats(),
+            space: self.space.owner().id,
+            base: self.from & !(self.table.entries() as u64 * PAGE - 1),
             asid: self.space.asid_cell(),
         })
     }

@@ -49,7 +49,7 @@ pub use gather::{Flushed, Gather};
 pub use kernel_space::KernelEdit;
 pub use leaf::{Accessed, BlockLevel, Leaf, Moved, NotAllowed, Occupied, PageLevel};
 pub use lock::Guard;
-pub use machine::{Invalidation, Machine, Pause};
+pub use machine::{Conversion, Invalidation, Machine, Pause};
 pub use marks::Marking;
 pub use part::Part;
 pub use slot::{LockedSlot, ReadSide, Slot, ptep_get, ptep_get_lockless};

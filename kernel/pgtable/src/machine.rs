@@ -64,6 +64,17 @@ pub enum Pause {
     BeforeFlush,
 }
 
+/// What became of a block of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conversion {
+    /// A contiguous block was made.
+    Fold,
+    /// A contiguous block was taken apart.
+    Unfold,
+    /// A block of level 1 or 2 was replaced by a table.
+    Split,
+}
+
 /// The machine under the engine. The kernel implements it over the direct map and TLBI
 /// instructions, host tests over an arena, the model over an MMU that keeps every translation it may.
 ///
@@ -145,6 +156,13 @@ pub trait Machine: Sync + 'static {
     #[inline(always)]
     fn released(&self, frame: Pfn) {
         let _ = frame;
+    }
+
+    /// Told of a block made or taken apart: `bytes` from `va` on in the space of this number. For
+    /// those who watch; called with the table locked.
+    #[inline(always)]
+    fn converted(&self, what: Conversion, space: u32, va: u64, bytes: u64) {
+        let _ = (what, space, va, bytes);
     }
 
     /// A place where a test may interleave. Nothing on hardware.

@@ -79,6 +79,8 @@ events! {
     collapses = count_collapse,
     /// Empty tables unlinked while the space lived on.
     reclaimed = count_reclaimed,
+    /// Marks of userfaultfd and poison that outlived the entries they stood in.
+    marks_kept = count_mark_kept,
     /// Levels added above a root.
     levels_grown = count_grown,
     /// Invalidations of ranges.

@@ -156,6 +156,9 @@ impl<M: Machine> Leaf<'_, User, M> {
                 return None;
             }
             let pte = cells.exchange(i, rest);
+            if !rest.is_none() {
+                self.space.stats().count_mark_kept();
+            }
             taken += u32::from(rest.is_none());
             // Not only what is valid: another CPU may have made it invalid and not flushed yet.
             let maps_frame = pte.maps_frame(Level::L3);
@@ -179,6 +182,9 @@ impl<M: Machine> Leaf<'_, User, M> {
         let rest = remains(pte);
         each_of_block(block, |i| {
             cells.exchange(first + i, rest);
+            if !rest.is_none() {
+                self.space.stats().count_mark_kept();
+            }
         });
         if !pte.special() {
             let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();

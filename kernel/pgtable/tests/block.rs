@@ -15,7 +15,9 @@ use common::{
 };
 use frame::UserFrame;
 use model::HostMachine;
-use pgtable::{Gather, Graveyard, LockError, Machine, Marking, TableError, Visit, Walked, Zap};
+use pgtable::{
+    Conversion, Gather, Graveyard, LockError, Machine, Marking, TableError, Visit, Walked, Zap,
+};
 
 const AT: u64 = 0x12_3440_0000;
 
@@ -71,6 +73,10 @@ fn a_block_is_split_and_collapsed_and_keeps_what_was_recorded() {
     machine.start_log();
     split(&space, AT + 5 * PAGE).expect("memory");
     assert_broken_before_made(&machine.take_log(), PLAIN);
+    assert_eq!(
+        machine.take_conversions(),
+        [(Conversion::Split, 7, AT, MIB2)]
+    );
     for i in [0, 5, 511] {
         assert_eq!(level_at(&space, AT + i * PAGE), Some(Level::L3));
         assert_eq!(pfn_at(&space, AT + i * PAGE), Some(frame.pfn().raw() + i));

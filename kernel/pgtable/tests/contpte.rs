@@ -17,7 +17,8 @@ use common::{
 use model::HostMachine;
 use model::host::Event;
 use pgtable::{
-    Accessed, Graveyard, Invalidation, Kernel, Machine, Marking, PageTable, Pause, Walked,
+    Accessed, Conversion, Graveyard, Invalidation, Kernel, Machine, Marking, PageTable, Pause,
+    Walked,
 };
 
 /// Where the blocks of the tests are.
@@ -92,6 +93,34 @@ fn a_batch_ends_at_the_end_of_its_table() {
     install_folio(&space, AT + MIB2 - BLOCK, folio(machine, 4), 16, young());
     assert_eq!(contiguous(&space, AT + MIB2 - BLOCK, 16), [true; 16]);
     assert!(raw(&space, AT + MIB2).is_none());
+    end(space, &graves);
+}
+
+/// Whoever watches learns of each block once, with its place.
+#[test]
+fn every_block_made_and_taken_apart_is_told() {
+    let machine = machine();
+    let (space, graves) = (user(machine), Graveyard::new());
+    let told = || machine.take_conversions();
+    let of = |what, at| (what, 7, at, BLOCK);
+    // Two blocks among single pages, in a batch.
+    let pages = folio(machine, 6).page(12);
+    install_folio(&space, AT + 12 * PAGE, pages, 48, young());
+    let blocks = [AT + BLOCK, AT + 2 * BLOCK];
+    assert_eq!(told(), blocks.map(|at| of(Conversion::Fold, at)));
+    protect(
+        &space,
+        &graves,
+        (AT + 31 * PAGE, AT + 32 * PAGE),
+        Prot::READ,
+    );
+    assert_eq!(told(), [of(Conversion::Unfold, AT + BLOCK)]);
+    protect(&space, &graves, (AT + 31 * PAGE, AT + 32 * PAGE), RW);
+    assert_eq!(told(), [of(Conversion::Fold, AT + BLOCK)]);
+    // A part of a table that does not begin with it.
+    zap(&space, &graves, AT + 40 * PAGE, AT + 41 * PAGE);
+    assert_eq!(told(), [of(Conversion::Unfold, AT + 2 * BLOCK)]);
+    assert_eq!((count(&space, "folds"), count(&space, "unfolds")), (3, 2));
     end(space, &graves);
 }
 

@@ -9,7 +9,9 @@ use arm64::pte::Format;
 use arm64::tlbi;
 use frame::Frames;
 use mm::trace::{Event, Kind};
-use pgtable::{Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats};
+use pgtable::{
+    Conversion, Invalidation, Machine, ReadSide, SpaceKind, TableDesc, TableError, TableStats,
+};
 use sync::Once;
 use sync::grace::Grace;
 
@@ -167,6 +169,16 @@ impl Machine for Hw {
 
     fn stats(&self) -> &'static TableStats {
         &TABLES
+    }
+
+    #[inline(always)]
+    fn converted(&self, what: Conversion, space: u32, va: u64, bytes: u64) {
+        let kind = match what {
+            Conversion::Fold => Kind::Fold,
+            Conversion::Unfold => Kind::Unfold,
+            Conversion::Split => Kind::Split,
+        };
+        trace::tell(kind, || Event::new(kind, space, va, bytes));
     }
 
     fn on_construct(&self, table: &TableDesc) -> Result<(), TableError> {
