@@ -212,11 +212,13 @@ kinds! {
     Collapse = "collapse" in Fold,
     /// A block was replaced by a table.
     Split = "split" in Fold,
-    /// An object got a page: `va` is the offset in it, `arg` the bytes; so for all of objects.
+    /// A fault gave an object memory: `va` is the offset of the page touched, `arg` the bytes given.
     ObjectFill = "object_fill" in Object,
-    /// A hole was punched into an object.
+    /// A step of `fallocate` that gives memory: `va` is the offset, `arg` the bytes.
+    ObjectAllocate = "object_allocate" in Object,
+    /// A step of `fallocate` that makes a hole.
     ObjectPunch = "object_punch" in Object,
-    /// An object's size changed: `arg` is the new one.
+    /// A step of `ftruncate`: `arg` is the size wanted.
     ObjectResize = "object_resize" in Object,
     /// Translations of a range were invalidated: `arg` bytes from `va` on. An invalidation knows its
     /// space by the identifier, which is the detail.
@@ -299,19 +301,29 @@ impl Tracer {
 
     /// Chooses the categories from now on.
     pub fn choose(&self, categories: Categories) {
-        self.wanted.store(categories.0, Ordering::Relaxed);
+        let faults = match categories.meets(FAULTS) {
+            true => FAULTS_BIT,
+            false => 0,
+        };
+        self.wanted.store(categories.0 | faults, Ordering::Relaxed);
     }
 
     /// The categories chosen.
     #[inline(always)]
     pub fn chosen(&self) -> Categories {
-        Categories(self.wanted.load(Ordering::Relaxed))
+        Categories(self.wanted.load(Ordering::Relaxed) & Categories::ALL.0)
+    }
+
+    /// Whether any fault is told.
+    #[inline(always)]
+    fn wants_faults(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) & FAULTS_BIT != 0
     }
 
     /// Whether events of this kind are told.
     #[inline(always)]
     pub fn wants(&self, kind: Kind) -> bool {
-        self.chosen().meets(kind.categories())
+        self.wanted.load(Ordering::Relaxed) & kind.categories().0 != 0
     }
 
     /// Tells the event that `event` makes, if its kind is wanted. `kind` must be a constant where
@@ -359,7 +371,7 @@ impl<M: Machine> Space<M> {
     #[inline(always)]
     pub fn begin_fault(&self) {
         let tracer = self.context().tracer();
-        if tracer.chosen().meets(FAULTS) {
+        if tracer.wants_faults() {
             tracer.begin(self.context().clock());
         }
     }
@@ -368,7 +380,7 @@ impl<M: Machine> Space<M> {
     /// last [`Self::begin_fault`]. The kind need not be a constant.
     #[inline(always)]
     pub fn tell_fault(&self, kind: Kind, input: FaultInput, bytes: u64) {
-        if self.context().tracer().chosen().meets(FAULTS) {
+        if self.context().tracer().wants_faults() {
             self.tell_wanted_fault(kind, input, bytes);
         }
     }
@@ -384,6 +396,9 @@ impl<M: Machine> Space<M> {
         });
     }
 }
+
+/// Set beside the categories where any of [`FAULTS`] is: one bit is tested in one instruction.
+const FAULTS_BIT: u32 = 1 << 31;
 
 /// The categories that faults are in.
 pub const FAULTS: Categories = Categories::of(Category::Fault).and(Categories::of(Category::Cow));

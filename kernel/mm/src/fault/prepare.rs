@@ -11,6 +11,7 @@ use super::{Applied, FaultInput, Undone};
 use crate::object::SupplyError;
 use crate::policy::FOLIO_64K;
 use crate::space::Space;
+use crate::trace::Kind;
 
 /// Pages of the smaller folio, and log2 of them.
 const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
@@ -217,7 +218,14 @@ impl<M: Machine> Space<M> {
             }
         };
         match supplied {
-            Ok(page) => Ok(page),
+            Ok(page) => {
+                let bytes = match size {
+                    Size::Page => PAGE_SIZE,
+                    Size::Folio | Size::Block => FOLIO_64K,
+                };
+                self.tell(Kind::ObjectFill, *index * PAGE_SIZE, bytes);
+                Ok(page)
+            }
             // A folio does not fit beside what is there by now; a page may.
             Err(SupplyError::Raced | SupplyError::BeyondEnd) if size != Size::Page => {
                 Err(Undone::NoFolio)
