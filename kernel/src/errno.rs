@@ -1,6 +1,7 @@
 //! Error numbers of system calls, and how a result travels in `x0`.
 
 use linux_raw_sys::errno;
+use mm::object::ObjectError;
 
 /// A positive error number of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,8 @@ names! {
     ENOENT,
     /// No such thread or process.
     ESRCH,
+    /// No such place in a file.
+    ENXIO,
     /// Interrupted.
     EINTR,
     /// Argument list too long.
@@ -35,6 +38,8 @@ names! {
     EACCES,
     /// Bad address.
     EFAULT,
+    /// In use.
+    EBUSY,
     /// No such device.
     ENODEV,
     /// Invalid argument.
@@ -43,6 +48,10 @@ names! {
     EMFILE,
     /// Not a terminal.
     ENOTTY,
+    /// File too large.
+    EFBIG,
+    /// No room left.
+    ENOSPC,
     /// Illegal seek.
     ESPIPE,
     /// Result out of range.
@@ -86,6 +95,19 @@ impl Errno {
 impl From<mm::MmError> for Errno {
     fn from(error: mm::MmError) -> Self {
         Self::new(error.errno())
+    }
+}
+
+impl From<ObjectError> for Errno {
+    /// What calls on files answer. [`ObjectError::Busy`] is waited for and never a program's to see.
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::NoMemory => Self::ENOSPC,
+            ObjectError::TooLarge => Self::EFBIG,
+            ObjectError::Sealed => Self::EPERM,
+            ObjectError::Mapped => Self::EBUSY,
+            ObjectError::Busy => Self::EAGAIN,
+        }
     }
 }
 

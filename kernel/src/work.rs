@@ -19,7 +19,7 @@ const QUEUE: usize = 8;
 /// Tables that one pass destructs.
 const REAP: usize = 16;
 /// Pages of objects that have ended that one run frees.
-const REAP_PAGES: u32 = 128;
+const REAP_PAGES: u32 = 64;
 
 /// What a step of an item came to.
 #[derive(Debug)]
@@ -132,8 +132,8 @@ fn take(index: usize) -> Option<Work> {
     Some(item)
 }
 
-/// Whether this CPU has work, tables wait for their grace period, or objects for their end, so that a timer has to stay
-/// armed.
+/// Whether this CPU has work, tables wait for their grace period or objects for their end, so that
+/// a timer has to stay armed.
 pub fn is_pending() -> bool {
     mine().count.load(Ordering::Relaxed) != 0
         || !memory::graveyard().is_empty()

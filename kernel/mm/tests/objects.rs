@@ -227,6 +227,7 @@ fn neighbours_behind_the_end_are_not_found() {
     let page = object.resident(66).unwrap();
     assert!(!object.holds(66, page.pfn()), "beyond the end");
     drop((page, around, object));
+    while objects.reap(999) {}
     world.assert_nothing_lost();
 }
 
@@ -363,13 +364,17 @@ fn changes_of_many_pages_take_turns() {
     assert_eq!(Resize::begin(&object, 0).unwrap_err(), busy);
     assert_eq!(Punch::begin(&object, 0, 9).unwrap_err(), busy);
     assert_eq!(Allocate::begin(&object, 0, 9, false).unwrap_err(), busy);
-    assert_eq!(object.extend(9 * PAGE).unwrap_err(), busy);
-    assert_eq!(object.extend(PAGE), Ok(()), "it is that long");
+    assert_eq!(object.write(PAGE - 1, &[1, 2], PAGE + 1), Err(busy));
+    assert_eq!(
+        object.write(PAGE - 1, &[1], PAGE),
+        Ok(()),
+        "it is that long"
+    );
     assert!(object.is_busy());
     while !shrink.step(1) {}
     drop(shrink);
     assert!(!object.is_busy());
-    assert_eq!(object.extend(9 * PAGE), Ok(()));
+    assert_eq!(object.write(9 * PAGE - 1, &[1], 9 * PAGE), Ok(()));
     assert_eq!(object.size(), 9 * PAGE);
     drop(object);
     world.assert_nothing_lost();
@@ -405,6 +410,33 @@ fn allocation_fills_holes_and_grows_unless_told_otherwise() {
 }
 
 #[test]
+fn bytes_are_read_where_they_were_written_and_holes_are_zeroes() {
+    let (world, objects) = world();
+    let object = object(objects, 0);
+    assert_eq!(object.read(0, &mut [0; 9]), 0);
+    object.write(PAGE + 10, b"hello", PAGE + 15).unwrap();
+    assert_eq!((object.size(), object.resident_pages()), (PAGE + 15, 1));
+    let mut bytes = [1; 8192];
+    assert_eq!(object.read(100, &mut bytes), 4096 - 100);
+    assert!(bytes[..3996].iter().all(|&byte| byte == 0));
+    assert_eq!(object.read(PAGE, &mut bytes), 15, "to the end");
+    assert_eq!(&bytes[..15], b"\0\0\0\0\0\0\0\0\0\0hello");
+    object.write(PAGE + 11, b"a", PAGE + 12).unwrap();
+    assert_eq!(object.read(PAGE + 10, &mut bytes[..3]), 3);
+    assert_eq!(&bytes[..3], b"hal");
+    let last = mm::object::MAX_SIZE - 1;
+    assert_eq!(object.write(last, &[7], last + 1), Ok(()));
+    let beyond = object.write(last, &[7], last + 2);
+    assert_eq!(beyond, Err(ObjectError::TooLarge));
+    assert_eq!(object.search(2, true), 64);
+    assert_eq!(object.search(1, false), 2);
+    assert!(object.is_resident(1) && !object.is_resident(2));
+    drop(object);
+    while objects.reap(999) {}
+    world.assert_nothing_lost();
+}
+
+#[test]
 fn seals_forbid_what_they_say() {
     let (_, objects) = world();
     let plain = objects.create(PAGE).unwrap();
@@ -416,16 +448,19 @@ fn seals_forbid_what_they_say() {
     drop(room);
     object.add_seals(Seals::GROW).unwrap();
     assert_eq!(Resize::begin(&object, 3 * PAGE).unwrap_err(), sealed);
-    assert_eq!(object.extend(3 * PAGE), Err(sealed));
+    assert_eq!(object.write(2 * PAGE - 1, &[1], 2 * PAGE + 1), Err(sealed));
+    assert_eq!(object.write(2 * PAGE - 1, &[1], 2 * PAGE), Ok(()));
     let grow = Allocate::begin(&object, 0, 3 * PAGE, false);
     assert_eq!(grow.unwrap_err(), sealed);
-    drop(Allocate::begin(&object, 0, 3 * PAGE, true).unwrap());
+    let grow = Allocate::begin(&object, 0, 3 * PAGE, true);
+    assert_eq!(grow.unwrap_err(), sealed, "as on Linux");
     object.add_seals(Seals::SHRINK).unwrap();
     assert_eq!(Resize::begin(&object, PAGE).unwrap_err(), sealed);
     object.add_seals(Seals::WRITE | Seals::SEAL).unwrap();
     assert_eq!(Punch::begin(&object, 0, PAGE).unwrap_err(), sealed);
     assert_eq!(Room::reserve(&object, 1, true).unwrap_err(), sealed);
     assert_eq!(object.add_seals(Seals::EXEC), Err(sealed));
+    assert_eq!(object.write(0, &[1], 1), Err(sealed));
     assert!(!object.is_busy(), "a refusal keeps the turn");
 }
 

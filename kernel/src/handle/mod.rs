@@ -1,35 +1,98 @@
 //! The handle table of a process: a file descriptor is a slot of it (D8).
 //!
-//! Slots 0 to 2 hold the console when a program starts. Other kernel objects (userfaultfd, memory
-//! objects, endpoints) become further cases of [`Object`]; descriptors of files belong to the
-//! personality server and are not in the kernel at all.
+//! Slots 0 to 2 hold the console when a program starts. Other kernel objects (userfaultfd,
+//! endpoints) become further cases of [`Object`]; descriptors of files belong to the personality
+//! server and are not in the kernel at all.
+//!
+//! The table's lock is a leaf, so a handle that is taken out of it is dropped after it has been
+//! released: it may be the last that knows an object.
 
 #[cfg(target_os = "none")]
+pub mod changes;
+#[cfg(target_os = "none")]
 pub mod console;
+pub mod memory;
+#[cfg(target_os = "none")]
+pub mod segments;
 #[cfg(target_os = "none")]
 pub mod transfer;
 
+use frame::slab::{Cache, Ref, SlabBox};
+use frame::{Frames, OutOfMemory};
+use linux_raw_sys::general as linux;
+use mm::object::MemObject;
+use sync::{SpinLock, rank};
+
 use crate::errno::Errno;
+use memory::MemoryFile;
 
 /// Slots of a table, and so the limit on open descriptors.
 pub const SLOTS: usize = 64;
 
+static TABLES: Cache<SpinLock<HandleTable, rank::Leaf>> = Cache::new("handle table");
+
+/// Prepares the caches that tables and what is in them come from, once, at boot.
+pub fn init(frames: &'static Frames) {
+    TABLES.init(frames);
+    memory::init(frames);
+}
+
+/// The table of a new process.
+///
+/// # Errors
+/// [`OutOfMemory`].
+pub fn table() -> Result<SlabBox<SpinLock<HandleTable, rank::Leaf>>, OutOfMemory> {
+    TABLES.alloc(SpinLock::new(HandleTable::with_console()))
+}
+
 /// What a slot can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Object {
     /// The serial console.
-    Console,
+    Console {
+        /// Status flags that `F_SETFL` may change (`O_APPEND`, `O_NONBLOCK`, …).
+        status: u32,
+    },
+    /// A memory object, opened; duplicates share what is remembered about it.
+    Memory(Ref<MemoryFile>),
 }
 
 /// A descriptor: an object and what is remembered about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Handle {
     /// The object.
     pub object: Object,
     /// `FD_CLOEXEC`.
     pub close_on_exec: bool,
-    /// Status flags that `F_SETFL` may change (`O_APPEND`, `O_NONBLOCK`, …).
-    pub status: u32,
+}
+
+impl Handle {
+    /// Access mode and status flags, as `F_GETFL` answers.
+    pub fn flags(&self) -> u32 {
+        match &self.object {
+            Object::Console { status } => linux::O_RDWR | status,
+            Object::Memory(file) => file.flags(),
+        }
+    }
+
+    /// Sets status flags, of those that may be changed.
+    pub fn set_status(&mut self, flags: u32) {
+        match &mut self.object {
+            Object::Console { status } => *status = flags,
+            Object::Memory(file) => file.set_status(flags),
+        }
+    }
+
+    /// The memory object.
+    ///
+    /// # Errors
+    /// `other` for what is none.
+    pub fn file(&self, other: Errno) -> Result<&Ref<MemoryFile>, Errno> {
+        match &self.object {
+            Object::Console { .. } => Err(other),
+            Object::Memory(file) => Ok(file),
+        }
+    }
 }
 
 /// The table.
@@ -40,19 +103,14 @@ pub struct HandleTable {
 
 impl HandleTable {
     /// The console in slots 0 to 2, open for reading and writing as a terminal's would be.
-    pub const fn with_console() -> Self {
-        let console = Handle {
-            object: Object::Console,
+    pub fn with_console() -> Self {
+        let console = || Handle {
+            object: Object::Console { status: 0 },
             close_on_exec: false,
-            status: 0,
         };
-        let mut slots = [None; SLOTS];
-        let mut slot = 0;
-        while slot < 3 {
-            slots[slot] = Some(console);
-            slot += 1;
+        Self {
+            slots: core::array::from_fn(|slot| (slot < 3).then(console)),
         }
-        Self { slots }
     }
 
     /// The handle of descriptor `fd`, of which the low 32 bits count, as in Linux.
@@ -60,11 +118,21 @@ impl HandleTable {
     /// # Errors
     /// `EBADF`.
     pub fn get(&self, fd: u64) -> Result<Handle, Errno> {
-        self.slots
-            .get(fd as u32 as usize)
-            .copied()
-            .flatten()
-            .ok_or(Errno::EBADF)
+        let slot = self.slots.get(fd as u32 as usize);
+        slot.cloned().flatten().ok_or(Errno::EBADF)
+    }
+
+    /// The memory object behind descriptor `fd`, for `mmap`.
+    ///
+    /// # Errors
+    /// `EBADF`; `ENODEV` for what cannot be mapped.
+    pub fn memory(&self, fd: u64) -> Result<Ref<MemObject>, Errno> {
+        let slot = self.slots.get(fd as u32 as usize).and_then(Option::as_ref);
+        let file = slot.ok_or(Errno::EBADF)?.file(Errno::ENODEV)?;
+        match file.is_mappable() {
+            true => Ok(file.object().clone()),
+            false => Err(Errno::ENODEV),
+        }
     }
 
     /// Changes the handle of descriptor `fd`.
@@ -80,13 +148,13 @@ impl HandleTable {
         Ok(())
     }
 
-    /// Closes descriptor `fd`.
+    /// Takes the handle of descriptor `fd` out.
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn close(&mut self, fd: u64) -> Result<(), Errno> {
+    pub fn close(&mut self, fd: u64) -> Result<Handle, Errno> {
         let slot = self.slots.get_mut(fd as u32 as usize).ok_or(Errno::EBADF)?;
-        slot.take().map(drop).ok_or(Errno::EBADF)
+        slot.take().ok_or(Errno::EBADF)
     }
 
     /// Puts `handle` into the lowest free slot from `least` on and returns its number.
@@ -102,14 +170,13 @@ impl HandleTable {
         Ok(slot as u64)
     }
 
-    /// Puts `handle` into slot `fd`, whatever was there.
+    /// Puts `handle` into slot `fd` and returns what was there.
     ///
     /// # Errors
     /// `EBADF` if there is no such slot.
-    pub fn replace(&mut self, handle: Handle, fd: u64) -> Result<(), Errno> {
+    pub fn replace(&mut self, handle: Handle, fd: u64) -> Result<Option<Handle>, Errno> {
         let slot = self.slots.get_mut(fd as u32 as usize).ok_or(Errno::EBADF)?;
-        *slot = Some(handle);
-        Ok(())
+        Ok(slot.replace(handle))
     }
 }
 
@@ -122,23 +189,38 @@ mod tests {
         let table = HandleTable::with_console();
         assert!((0..3).all(|fd| table.get(fd).is_ok()));
         for fd in [3, 63, 64, u64::from(u32::MAX), u64::MAX] {
-            assert_eq!(table.get(fd), Err(Errno::EBADF), "{fd}");
+            assert_eq!(table.get(fd).unwrap_err(), Errno::EBADF, "{fd}");
+            assert_eq!(table.memory(fd).unwrap_err(), Errno::EBADF, "{fd}");
         }
+        assert_eq!(table.memory(0).unwrap_err(), Errno::ENODEV);
     }
 
     #[test]
     fn the_lowest_free_slot_is_taken() {
         let mut table = HandleTable::with_console();
-        let handle = table.get(1).unwrap();
-        assert_eq!(table.insert(handle, 0), Ok(3));
-        assert_eq!(table.close(1), Ok(()));
-        assert_eq!(table.close(1), Err(Errno::EBADF));
-        assert_eq!(table.insert(handle, 0), Ok(1));
-        assert_eq!(table.insert(handle, 10), Ok(10));
-        assert_eq!(table.insert(handle, 64), Err(Errno::EINVAL));
+        let handle = || Handle {
+            object: Object::Console { status: 0 },
+            close_on_exec: true,
+        };
+        assert_eq!(table.insert(handle(), 0), Ok(3));
+        assert!(table.close(1).is_ok_and(|closed| !closed.close_on_exec));
+        assert_eq!(table.close(1).unwrap_err(), Errno::EBADF);
+        assert_eq!(table.insert(handle(), 0), Ok(1));
+        assert_eq!(table.insert(handle(), 10), Ok(10));
+        assert_eq!(table.insert(handle(), 64), Err(Errno::EINVAL));
         for _ in 0..59 {
-            table.insert(handle, 0).unwrap();
+            table.insert(handle(), 0).unwrap();
         }
-        assert_eq!(table.insert(handle, 0), Err(Errno::EMFILE));
+        assert_eq!(table.insert(handle(), 0), Err(Errno::EMFILE));
+    }
+
+    #[test]
+    fn a_replaced_handle_comes_back() {
+        let mut table = HandleTable::with_console();
+        let console = table.get(0).unwrap();
+        let none = table.replace(console.clone(), 7).unwrap();
+        assert!(none.is_none());
+        assert!(table.replace(console.clone(), 7).unwrap().is_some());
+        assert_eq!(table.replace(console, 64).unwrap_err(), Errno::EBADF);
     }
 }

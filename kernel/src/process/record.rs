@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use frame::slab::{Cache, Ref};
+use frame::slab::{Cache, Ref, SlabBox};
 use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use sync::{Queue, SpinGuard, SpinLock, rank};
 
@@ -11,7 +11,7 @@ use super::end::End;
 use super::signals::{self, Dispositions};
 use crate::arch::activate::RootActivation;
 use crate::errno::Errno;
-use crate::handle::HandleTable;
+use crate::handle::{self, HandleTable};
 use crate::memory::{self, Space};
 use crate::sched::{self, wait};
 use crate::thread::Thread;
@@ -30,7 +30,7 @@ type Parked = Queue<Ref<Thread>>;
 pub struct Process {
     pid: AtomicU32,
     space: Arc<Space>,
-    handles: SpinLock<HandleTable, rank::Leaf>,
+    handles: SlabBox<SpinLock<HandleTable, rank::Leaf>>,
     threads: SpinLock<Vec<Ref<Thread>>, rank::Endpoint>,
     parked: SpinLock<Parked, rank::Endpoint>,
     /// Thread records that exist, those not in `threads` any more included.
@@ -48,6 +48,7 @@ pub struct Process {
 pub fn init() {
     PROCESSES.init(memory::frames());
     signals::init();
+    handle::init(memory::frames());
 }
 
 impl Process {
@@ -59,7 +60,7 @@ impl Process {
         let process = Self {
             pid: AtomicU32::new(0),
             space: Space::new(memory::context())?,
-            handles: SpinLock::new(HandleTable::with_console()),
+            handles: handle::table().map_err(|_| Errno::ENOMEM)?,
             threads: SpinLock::new(Vec::new()),
             parked: SpinLock::new(Queue::new()),
             records: AtomicU32::new(0),

@@ -16,7 +16,7 @@ use super::park::Sleep;
 use super::{cpu, give_up_cpu, make_runnable, this};
 use crate::errno::Errno;
 use crate::futex;
-use crate::handle::console;
+use crate::handle::{changes, console};
 use crate::thread::Thread;
 
 /// Where a parked thread is queued.
@@ -31,6 +31,8 @@ pub enum Place {
     Map,
     /// In the console's queue for input.
     Console,
+    /// In the queue for the turn of a memory object.
+    Object,
 }
 
 /// What a waker has to know about a parked thread.
@@ -160,6 +162,7 @@ fn leave_queue(thread: &Ref<Thread>) {
             drop(left);
         }
         Place::Console => console::leave(thread),
+        Place::Object => changes::leave(thread),
     }
 }
 

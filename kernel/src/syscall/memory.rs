@@ -58,9 +58,7 @@ fn mmap(call: &Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     if flags & linux::MAP_ANONYMOUS == 0 {
-        call.thread.process().handles().get(call.arg(4))?;
-        // The console cannot be mapped.
-        return Err(Errno::ENODEV.into());
+        return mmap_file(call, flags, offset);
     }
     let kind = flags & linux::MAP_TYPE;
     if kind != linux::MAP_PRIVATE && kind != linux::MAP_SHARED {
@@ -70,19 +68,63 @@ fn mmap(call: &Call<'_>) -> Answer {
         // No huge pages are set aside, which Linux answers like this.
         return Err(Errno::ENOMEM.into());
     }
-    // Unknown bits of `prot` are ignored by mmap, not by mprotect.
-    let known = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC;
-    let prot = prot_of(call.uint(2) & known)?;
+    let request = MapRequest {
+        addr,
+        len,
+        prot: mapped_prot(call)?,
+        flags: map_flags(flags),
+        backing: anonymous(kind, len)?,
+    };
+    begin_mmap(call, request, flags)
+}
+
+/// Unknown bits of `prot` are ignored by mmap, not by mprotect.
+fn mapped_prot(call: &Call<'_>) -> Result<Prot, Errno> {
+    prot_of(call.uint(2) & (linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC))
+}
+
+fn begin_mmap(call: &Call<'_>, request: MapRequest, flags: u32) -> Answer {
+    let populate =
+        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
+    let len = if populate { request.len } else { 0 };
+    change(call, Verb::Map(request), len)
+}
+
+/// Maps what is behind a descriptor.
+fn mmap_file(call: &Call<'_>, flags: u32, offset: u64) -> Answer {
+    let (addr, len) = (call.arg(0), call.arg(1));
+    let object = call.thread.process().handles().memory(call.arg(4));
+    if let Err(Errno::EBADF) = object {
+        return Err(Errno::EBADF.into());
+    }
+    let kind = flags & linux::MAP_TYPE;
+    let known = [
+        linux::MAP_PRIVATE,
+        linux::MAP_SHARED,
+        linux::MAP_SHARED_VALIDATE,
+    ];
+    let wrong = flags & (linux::MAP_HUGETLB | linux::MAP_GROWSDOWN) != 0;
+    if wrong || len == 0 || !known.contains(&kind) {
+        return Err(Errno::EINVAL.into());
+    }
+    let object = object?;
+    let mut map_flags = map_flags(flags);
+    map_flags.set(MapFlags::SHARED, kind != linux::MAP_PRIVATE);
+    let prot = mapped_prot(call)?;
+    if kind != linux::MAP_PRIVATE && object.is_write_sealed() {
+        if prot.contains(Prot::WRITE) {
+            return Err(Errno::EPERM.into());
+        }
+        map_flags |= MapFlags::NEVER_WRITE;
+    }
     let request = MapRequest {
         addr,
         len,
         prot,
-        flags: map_flags(flags),
-        backing: anonymous(kind, len)?,
+        flags: map_flags,
+        backing: Backing::object(object, offset),
     };
-    let populate =
-        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
-    change(call, Verb::Map(request), if populate { len } else { 0 })
+    begin_mmap(call, request, flags)
 }
 
 /// What fills anonymous memory: shared, it is an object of its own.

@@ -4,7 +4,9 @@
 //! A call is looked up in a table by its number. The cheapest calls, and those that nobody knows,
 //! are answered before a reference to the thread is taken.
 
+pub mod file;
 pub mod futex;
+pub mod memfd;
 pub mod memory;
 pub mod names;
 pub mod native;
@@ -13,6 +15,7 @@ pub mod random;
 pub mod thread;
 pub mod time;
 pub mod user;
+pub mod vm_copy;
 
 use frame::slab::Ref;
 use linux_raw_sys::general::__NR_getppid;
@@ -70,8 +73,11 @@ pub fn done(value: u64) -> Answer {
 
 const fn table() -> [Option<Handler>; TABLE] {
     let mut table = [None; TABLE];
-    let families: [&[(u32, Handler)]; 5] = [
+    let families: [&[(u32, Handler)]; 8] = [
         memory::CALLS,
+        file::CALLS,
+        memfd::CALLS,
+        vm_copy::CALLS,
         thread::CALLS,
         time::CALLS,
         futex::CALLS,

@@ -10,15 +10,15 @@ use linux_raw_sys::general as linux;
 use linux_raw_sys::{prctl, system};
 use sync::atomic::Ordering;
 
-use super::{Answer, Call, Handler, done, time, user};
+use super::file::{self, check_buffer};
+use super::{Answer, Call, Handler, done, memfd, time, user};
 use crate::arch::time as clock;
 use crate::errno::Errno;
-use crate::handle::transfer::{self, Transfer};
+use crate::handle::transfer::Transfer;
 use crate::handle::{Handle, SLOTS};
 use crate::process::THREADS_MAX;
 use crate::process::signals::{self, SIGNALS};
 use crate::thread::SignalStack;
-use crate::thread::resume::Stop;
 use poll::Poll;
 
 /// The family.
@@ -28,16 +28,11 @@ pub const CALLS: &[(u32, Handler)] = &[
     (linux::__NR_fcntl, fcntl),
     (linux::__NR_ioctl, ioctl),
     (linux::__NR_faccessat, path_at_1),
-    (linux::__NR_openat, path_at_1),
+    (linux::__NR_openat, openat),
     (linux::__NR_close, close),
-    (linux::__NR_lseek, lseek),
-    (linux::__NR_read, read),
-    (linux::__NR_write, write),
-    (linux::__NR_writev, writev),
     (linux::__NR_ppoll, ppoll),
     (linux::__NR_readlinkat, path_at_1),
     (linux::__NR_newfstatat, newfstatat),
-    (linux::__NR_fstat, fstat),
     (linux::__NR_sigaltstack, sigaltstack),
     (linux::__NR_rt_sigaction, rt_sigaction),
     (linux::__NR_rt_sigprocmask, rt_sigprocmask),
@@ -57,11 +52,6 @@ pub const CALLS: &[(u32, Handler)] = &[
     (linux::__NR_faccessat2, path_at_1),
 ];
 
-/// Elements of a vector (`UIO_MAXIOV`).
-const VECTOR_MAX: u32 = 1024;
-/// Elements whose lengths are checked at a time.
-const VECTOR_CHUNK: usize = 32;
-
 fn handle(call: &Call<'_>) -> Result<Handle, Errno> {
     call.thread.process().handles().get(call.arg(0))
 }
@@ -77,62 +67,16 @@ fn path_at_1(call: &Call<'_>) -> Answer {
     Err(Errno::ENOENT.into())
 }
 
-fn write(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
-    check_buffer(call, call.arg(1), call.arg(2))?;
-    Ok(Transfer::write(handle.object, call.arg(1), call.arg(2)).step(call.thread))
-}
-
-fn read(call: &Call<'_>) -> Answer {
-    handle(call)?;
-    check_buffer(call, call.arg(1), call.arg(2))?;
-    Ok(transfer::read(call.thread, call.arg(1), call.arg(2)))
-}
-
-/// What Linux checks before it touches or waits for anything (`access_ok`).
-fn check_buffer(call: &Call<'_>, va: u64, len: u64) -> Result<(), Errno> {
-    if (len as i64) < 0 {
-        return Err(Errno::EINVAL);
-    }
-    match va.checked_add(len) {
-        Some(end) if end <= call.thread.process().space().task_size() => Ok(()),
-        _ => Err(Errno::EFAULT),
-    }
-}
-
-fn writev(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
-    let (va, count) = (call.arg(1), call.arg(2));
-    if count > u64::from(VECTOR_MAX) {
-        return Err(Errno::EINVAL.into());
-    }
-    check_vector(call, va, count)?;
-    Ok(Transfer::write_vector(handle.object, va, count).step(call.thread))
-}
-
-/// No element may be longer than the signed sizes that the call deals in, or reach beyond the
-/// addresses of programs.
-fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<(), Stop> {
-    let space = call.thread.process().space();
-    let mut bytes = [0; VECTOR_CHUNK * 16];
-    let mut at = 0;
-    while at < count {
-        let chunk = (count - at).min(VECTOR_CHUNK as u64);
-        let bytes = &mut bytes[..chunk as usize * 16];
-        user::read(space, va.wrapping_add(at * 16), bytes)?;
-        for element in bytes.chunks_exact(16) {
-            let (base, len) = element.split_at(8);
-            let word = |bytes: &[u8]| {
-                bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |n, &byte| n << 8 | u64::from(byte))
-            };
-            check_buffer(call, word(base), word(len))?;
+/// The one file that there is: programs look at their own maps.
+fn openat(call: &Call<'_>) -> Answer {
+    let mut path = [0; 32];
+    let path = user::read_path(call.thread.process().space(), call.arg(1), &mut path)?;
+    match path {
+        Some(path) if memfd::is_maps(path, call.thread.process().pid()) => {
+            memfd::open_maps(call, call.uint(2))
         }
-        at += chunk;
+        _ => Err(Errno::ENOENT.into()),
     }
-    Ok(())
 }
 
 fn ppoll(call: &Call<'_>) -> Answer {
@@ -160,7 +104,8 @@ fn ppoll(call: &Call<'_>) -> Answer {
 }
 
 fn close(call: &Call<'_>) -> Answer {
-    call.thread.process().handles().close(call.arg(0))?;
+    let closed = call.thread.process().handles().close(call.arg(0))?;
+    drop(closed);
     done(0)
 }
 
@@ -170,8 +115,9 @@ fn dup(call: &Call<'_>) -> Answer {
         close_on_exec: false,
         ..handles.get(call.arg(0))?
     };
-    let fd = handles.insert(handle, 0);
+    let fd = handles.insert(handle.clone(), 0);
     drop(handles);
+    drop(handle);
     done(fd?)
 }
 
@@ -186,8 +132,9 @@ fn dup3(call: &Call<'_>) -> Answer {
         close_on_exec,
         ..handles.get(old)?
     };
-    handles.replace(handle, new)?;
+    let replaced = handles.replace(handle.clone(), new);
     drop(handles);
+    drop((handle, replaced?));
     done(u64::from(new as u32))
 }
 
@@ -195,15 +142,21 @@ fn fcntl(call: &Call<'_>) -> Answer {
     /// What `F_SETFL` may change.
     const STATUS: u32 = linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME;
     let (fd, command, arg) = (call.arg(0), call.uint(1), call.arg(2));
+    let handle = handle(call)?;
+    match command {
+        linux::F_ADD_SEALS => return done(memfd::add_seals(&handle, arg as u32)?),
+        linux::F_GET_SEALS => return done(memfd::seals(&handle)?),
+        linux::F_GETFL => return done(u64::from(handle.flags())),
+        _ => {}
+    }
     let mut handles = call.thread.process().handles();
-    let handle = handles.get(fd)?;
     let answer = match command {
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
             let close_on_exec = command == linux::F_DUPFD_CLOEXEC;
             handles.insert(
                 Handle {
                     close_on_exec,
-                    ..handle
+                    object: handle.object.clone(),
                 },
                 arg,
             )
@@ -215,13 +168,13 @@ fn fcntl(call: &Call<'_>) -> Answer {
                 .update(fd, |handle| handle.close_on_exec = close_on_exec)
                 .map(|()| 0)
         }
-        linux::F_GETFL => Ok(u64::from(linux::O_RDWR | handle.status)),
         linux::F_SETFL => handles
-            .update(fd, |handle| handle.status = arg as u32 & STATUS)
+            .update(fd, |handle| handle.set_status(arg as u32 & STATUS))
             .map(|()| 0),
         _ => Err(Errno::EINVAL),
     };
     drop(handles);
+    drop(handle);
     done(answer?)
 }
 
@@ -231,41 +184,14 @@ fn ioctl(call: &Call<'_>) -> Answer {
     Err(Errno::ENOTTY.into())
 }
 
-fn lseek(call: &Call<'_>) -> Answer {
-    handle(call)?;
-    Err(Errno::ESPIPE.into())
-}
-
-fn fstat(call: &Call<'_>) -> Answer {
-    handle(call)?;
-    stat_to(call, call.arg(1))
-}
-
 fn newfstatat(call: &Call<'_>) -> Answer {
     let space = call.thread.process().space();
     let empty = user::check_path(space, call.arg(1))?;
     if empty && call.uint(3) & linux::AT_EMPTY_PATH != 0 {
-        handle(call)?;
-        return stat_to(call, call.arg(2));
+        let handle = handle(call)?;
+        return file::stat_to(call, &handle, call.arg(2));
     }
     Err(Errno::ENOENT.into())
-}
-
-/// The console's `struct stat`: a character device, owned by root.
-fn stat_to(call: &Call<'_>, va: u64) -> Answer {
-    /// Device 204:64, where Linux has `ttyAMA0`.
-    const DEVICE: u64 = 204 << 8 | 64;
-    let mode = u64::from(linux::S_IFCHR | 0o620);
-    let mut words = [0u64; 16];
-    words[1] = 1; // st_ino
-    words[2] = 1 << 32 | mode; // st_nlink, st_mode
-    words[4] = DEVICE; // st_rdev
-    words[7] = 1024; // st_blksize
-    let bytes: [u8; 128] = user::bytes_of(words);
-    match va {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &bytes, 0),
-    }
 }
 
 fn sigaltstack(call: &Call<'_>) -> Answer {

@@ -118,6 +118,28 @@ pub fn check_path(space: &Space, va: u64) -> Result<bool, Stop> {
     Err(Errno::ENAMETOOLONG.into())
 }
 
+/// Reads a path, as [`check_path`] does. None: it is longer than `bytes`.
+///
+/// # Errors
+/// `EFAULT`, `ENAMETOOLONG`.
+pub fn read_path<'a>(
+    space: &Space,
+    va: u64,
+    bytes: &'a mut [u8],
+) -> Result<Option<&'a [u8]>, Stop> {
+    check_path(space, va)?;
+    let mut seen = 0;
+    while seen < bytes.len() {
+        let count = space.copy_in(va.wrapping_add(seen as u64), &mut bytes[seen..])?;
+        let end = bytes[seen..seen + count].iter().position(|&byte| byte == 0);
+        if let Some(end) = end {
+            return Ok(Some(&bytes[..seen + end]));
+        }
+        seen += count;
+    }
+    Ok(None)
+}
+
 /// A `struct timespec` as nanoseconds.
 ///
 /// # Errors

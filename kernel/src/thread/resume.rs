@@ -12,12 +12,15 @@ use super::Thread;
 use super::exit::Leaving;
 use crate::errno::{Errno, SysResult};
 use crate::futex;
+use crate::handle::changes::ObjectChange;
 use crate::handle::transfer::Transfer;
 use crate::process::Process;
 use crate::syscall;
+use crate::syscall::file::Seek;
 use crate::syscall::memory::Mincore;
 use crate::syscall::native::{Mark, Text};
 use crate::syscall::personality::poll::Poll;
+use crate::syscall::vm_copy::VmCopy;
 use crate::trace::Watch;
 
 /// Pages that one step of a change may work on.
@@ -139,6 +142,12 @@ pub enum Resume {
     Mincore(Mincore),
     /// Move bytes between user memory and an object.
     Transfer(Transfer),
+    /// Move bytes from user memory to user memory.
+    VmCopy(VmCopy),
+    /// Change many pages of an object.
+    Object(ObjectChange),
+    /// Look for data or a hole in an object.
+    Seek(Seek),
     /// Look at files, or wait until there is something to see.
     Poll(Poll),
     /// Wake more waiters.
@@ -159,11 +168,12 @@ impl Resume {
         matches!(self, Self::None)
     }
 
-    /// Whether a thread of an ending process may drop it. A change owns the map and is carried
-    /// to its end first (D3); a new thread has to run to die; and the end of a thread looks at the
-    /// process itself.
+    /// Whether a thread of an ending process may drop it. A change owns the map or the turn of an
+    /// object and is carried to its end first (D3); a new thread has to run to die; and the end of a
+    /// thread looks at the process itself.
     pub fn may_be_abandoned(&self) -> bool {
-        !matches!(self, Self::Change { .. } | Self::Leave(_) | Self::Start(_))
+        let carried = matches!(self, Self::Change { .. } | Self::Object(_));
+        !carried && !matches!(self, Self::Leave(_) | Self::Start(_))
     }
 }
 
@@ -188,6 +198,9 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Mark(mark) => mark.step(thread),
         Resume::Mincore(mincore) => watched(thread, || mincore.step(thread)),
         Resume::Transfer(transfer) => transfer.step(thread),
+        Resume::VmCopy(copy) => copy.step(thread),
+        Resume::Object(change) => change.step(thread),
+        Resume::Seek(seek) => seek.step(thread),
         Resume::Poll(poll) => poll.step(thread),
         Resume::Wake(waking) => waking.step(thread),
         Resume::Start(start) => start.step(thread),

@@ -16,6 +16,8 @@ pub mod nr {
     }
 
     numbers! {
+        DUP = 23, 32;
+        DUP3 = 24, 292;
         FCNTL = 25, 72;
         IOCTL = 29, 16;
         MOUNT = 40, 165;
@@ -30,6 +32,8 @@ pub mod nr {
         WRITEV = 66, 20;
         PREAD64 = 67, 17;
         PWRITE64 = 68, 18;
+        PREADV = 69, 295;
+        PWRITEV = 70, 296;
         PPOLL = 73, 271;
         FSTAT = 80, 5;
         CAPSET = 91, 126;
@@ -78,7 +82,9 @@ pub mod errno {
     )]
     pub const EPERM: isize = 1;
     pub const ENOENT: isize = 2;
+    pub const ESRCH: isize = 3;
     pub const EIO: isize = 5;
+    pub const ENXIO: isize = 6;
     pub const EBADF: isize = 9;
     pub const EAGAIN: isize = 11;
     pub const ENOMEM: isize = 12;
@@ -88,7 +94,11 @@ pub mod errno {
     pub const ENODEV: isize = 19;
     pub const EINVAL: isize = 22;
     pub const ENOTTY: isize = 25;
+    pub const EFBIG: isize = 27;
+    pub const ENOSPC: isize = 28;
+    pub const ESPIPE: isize = 29;
     pub const ENOSYS: isize = 38;
+    pub const EOPNOTSUPP: isize = 95;
     pub const ETIMEDOUT: isize = 110;
 }
 
@@ -292,6 +302,8 @@ pub fn describe(result: isize) -> String {
     let name = match -result {
         errno::EPERM => "EPERM",
         errno::ENOENT => "ENOENT",
+        errno::ESRCH => "ESRCH",
+        errno::ENXIO => "ENXIO",
         errno::EBADF => "EBADF",
         errno::EAGAIN => "EAGAIN",
         errno::ENOMEM => "ENOMEM",
@@ -301,7 +313,11 @@ pub fn describe(result: isize) -> String {
         errno::ENODEV => "ENODEV",
         errno::EINVAL => "EINVAL",
         errno::ENOTTY => "ENOTTY",
+        errno::EFBIG => "EFBIG",
+        errno::ENOSPC => "ENOSPC",
+        errno::ESPIPE => "ESPIPE",
         errno::ENOSYS => "ENOSYS",
+        errno::EOPNOTSUPP => "EOPNOTSUPP",
         errno::ETIMEDOUT => "ETIMEDOUT",
         _ if (-4095..0).contains(&result) => "another error",
         _ => return format!("{result:#x}"),

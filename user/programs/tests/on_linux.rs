@@ -73,6 +73,8 @@ pass_here! {
     mappings_survive_a_storm: "mapstorm" "500";
     futexes_count: "futexes";
     clocks_are_sane: "timeprog";
+    memory_files_follow_the_model: "memfd";
+    memory_files_follow_the_model_from_another_seed: "memfd" "7" "4000";
     unknown_calls_are_unknown: "unknown";
     panics_are_caught: "panics" "caught";
     panics_stay_in_their_thread: "panics" "thread";

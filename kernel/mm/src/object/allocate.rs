@@ -18,7 +18,7 @@ pub struct Allocate {
 
 impl Allocate {
     /// Begins to make the pages of `len` bytes from `start` on; with `keep_size` the object does not
-    /// become longer.
+    /// become longer, but has to be allowed to.
     ///
     /// # Errors
     /// [`ObjectError`]; nothing has changed then. More pages than there are free frames are refused
@@ -31,9 +31,7 @@ impl Allocate {
     ) -> Result<Self, ObjectError> {
         let end = start.checked_add(len).filter(|&end| end <= MAX_SIZE);
         let end = end.ok_or(ObjectError::TooLarge)?;
-        let turn = Turn::take(object, |object| {
-            object.may_become(if keep_size { 0 } else { end })
-        })?;
+        let turn = Turn::take(object, |object| object.may_become(end))?;
         let (at, last) = (start / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
         let free = object.store().frames().stats().free;
         if last - at > free + object.resident_pages() {

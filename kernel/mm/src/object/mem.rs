@@ -304,25 +304,82 @@ impl MemObject {
         self.state.lock().taken
     }
 
-    /// Makes the object at least `size` bytes long, as a write at its end does.
+    /// Writes `bytes`, which lie in one page, at byte `at`. The object becomes longer if they end
+    /// behind its end.
+    ///
+    /// `reach` is where the part of the whole write ends that lies in this page: it is refused as a
+    /// whole when the object may not become so long.
     ///
     /// # Errors
-    /// [`ObjectError`], with [`ObjectError::Busy`] while pages are being taken out: what is written
-    /// must not be among them.
-    pub fn extend(&self, size: u64) -> Result<(), ObjectError> {
-        if size <= self.size() {
+    /// [`ObjectError`]; [`ObjectError::Busy`] for a write behind the end while pages are being taken
+    /// out there: what is written must not be among them.
+    pub fn write(&self, at: u64, bytes: &[u8], reach: u64) -> Result<(), ObjectError> {
+        let (index, end) = (at / PAGE_SIZE, at + bytes.len() as u64);
+        let mut fresh = None;
+        loop {
+            if fresh.is_none() && reach <= MAX_SIZE && self.tree.is_absent(index) {
+                fresh = Some(self.fresh_page(index)?);
+            }
+            let state = self.state.lock();
+            self.may_write(&state, reach)?;
+            let page = self.tree.get(index);
+            let Some(page) = page.or_else(|| self.put_fresh(index, fresh.take())) else {
+                continue;
+            };
+            page.write((at % PAGE_SIZE) as usize, bytes);
+            self.size.store(end.max(self.size()), Ordering::Release);
             return Ok(());
         }
-        let state = self.state.lock();
-        if size <= self.size() {
+    }
+
+    fn fresh_page(&self, index: u64) -> Result<FreshFrame, ObjectError> {
+        self.make_places(index, 1)
+            .and_then(|()| self.store.frames().alloc_fresh(0, true))
+            .map_err(|_| ObjectError::NoMemory)
+    }
+
+    /// Called with the lock held.
+    fn put_fresh(&self, index: u64, fresh: Option<FreshFrame>) -> Option<UserFrame> {
+        let page = fresh?.into_object(self.number);
+        self.tree.put(index, page.clone()).ok().map(|()| page)
+    }
+
+    /// Whether a write that ends at byte `reach` is allowed now.
+    fn may_write(&self, state: &State, reach: u64) -> Result<(), ObjectError> {
+        if self.is_write_sealed() {
+            return Err(ObjectError::Sealed);
+        }
+        if reach <= self.size() {
             return Ok(());
         }
-        if state.taken {
-            return Err(ObjectError::Busy);
+        self.may_grow(reach)?;
+        match state.taken {
+            true => Err(ObjectError::Busy),
+            false => Ok(()),
         }
-        self.may_grow(size)?;
-        self.size.store(size, Ordering::Release);
-        Ok(())
+    }
+
+    /// Reads from byte `at` into the front of `bytes`, to the end of a page or of the object at
+    /// most. Returns how many bytes; none at the end.
+    pub fn read(&self, at: u64, bytes: &mut [u8]) -> usize {
+        let offset = at % PAGE_SIZE;
+        let left = self.size().saturating_sub(at).min(PAGE_SIZE - offset);
+        let count = bytes.len().min(left as usize);
+        let bytes = &mut bytes[..count];
+        match self.resident(at / PAGE_SIZE) {
+            Some(page) => page.read(offset as usize, bytes),
+            None => bytes.fill(0),
+        }
+        count
+    }
+
+    /// The first index from `from` on at which a page may be, if `present`, or may be missing, if
+    /// not. One leaf is looked at, so that the search of a large object can go in steps.
+    pub fn search(&self, from: u64, present: bool) -> u64 {
+        match present {
+            true => self.tree.skip_absent(from),
+            false => self.tree.skip_present(from),
+        }
     }
 
     fn may_grow(&self, size: u64) -> Result<(), ObjectError> {

@@ -23,6 +23,8 @@ pub struct Objects {
     remains: Cache<Remains>,
     /// Page trees whose objects have ended.
     buried: SpinLock<Option<SlabBox<Remains>>, rank::Leaf>,
+    /// How many: what is looked at on every way out of the kernel.
+    graves: AtomicU32,
     next_number: AtomicU32,
 }
 
@@ -43,6 +45,7 @@ impl Objects {
             inners: Cache::new("page nodes"),
             remains: Cache::new("object remains"),
             buried: SpinLock::new(None),
+            graves: AtomicU32::new(0),
             next_number: AtomicU32::new(0),
         };
         new.objects.init(frames);
@@ -108,13 +111,13 @@ impl Objects {
 
     /// Whether nothing waits for [`Self::reap`].
     pub fn is_reaped(&self) -> bool {
-        self.buried.lock().is_none()
+        self.graves.load(Ordering::Acquire) == 0
     }
 
     /// Frees about `budget` pages of objects that have ended; true if more are left.
     pub fn reap(&self, budget: u32) -> bool {
         let mut left = budget.max(1);
-        while left > 0 {
+        while left > 0 && !self.is_reaped() {
             let Some(mut remains) = self.exhume() else {
                 return false;
             };
@@ -135,7 +138,7 @@ impl Objects {
 
     /// Ends a page tree, at once if that is little work.
     pub(super) fn end(&self, mut tree: PageTree, remains: Option<SlabBox<Remains>>) {
-        let mut at_once = 128;
+        let mut at_once = 64;
         if tree.prune(&mut at_once) {
             return;
         }
@@ -149,12 +152,14 @@ impl Objects {
         let mut buried = self.buried.lock();
         remains.next = buried.take();
         *buried = Some(remains);
+        self.graves.fetch_add(1, Ordering::Release);
     }
 
     fn exhume(&self) -> Option<SlabBox<Remains>> {
         let mut buried = self.buried.lock();
         let mut first = buried.take()?;
         *buried = first.next.take();
+        self.graves.fetch_sub(1, Ordering::Release);
         Some(first)
     }
 
