@@ -17,7 +17,7 @@ use crate::sched::cpu::Cpu;
 /// Items that wait on one CPU.
 const QUEUE: usize = 8;
 /// Tables that one pass destructs.
-const REAP: usize = 16;
+const REAP: usize = 8;
 /// Pages of objects that have ended that one run frees.
 const REAP_PAGES: u32 = 64;
 

@@ -30,7 +30,7 @@ pub(crate) fn flush_kernel<M: Machine>(machine: &M, start: u64, end: u64) -> Flu
 pub const TORN_RUNS: usize = 96;
 /// Pages after which no further group is torn out in a step: freeing them, and flushing them one by
 /// one where there are no range operations, has to stay within one stay in the kernel (law 16).
-const TORN_PAGES: u64 = 448;
+const TORN_PAGES: u64 = 512;
 /// Most tables one step tears out.
 pub const TORN_TABLES: usize = 8;
 /// Separate ranges that are flushed apart; more are joined.

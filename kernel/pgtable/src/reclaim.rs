@@ -22,7 +22,7 @@ use crate::zap::Zap;
 /// What one call of [`PageTable::zap`] may cost, in looks at absent tables.
 const ZAP_BUDGET: u32 = 64;
 /// What scanning a leaf table costs in that measure.
-const ZAP_LEAF_COST: u32 = 32;
+const ZAP_LEAF_COST: u32 = 64;
 
 impl<M: Machine> PageTable<User, M> {
     /// Takes every mapping out of `range`, one table at a time, until the range ends, `gather` is
