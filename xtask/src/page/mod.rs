@@ -3,15 +3,15 @@
 mod costs;
 mod costs_view;
 mod counters;
-mod faults;
 mod html;
 mod space;
 mod space_view;
+mod timeline;
 
 use serde_json::Value;
 
 use crate::control::Line;
-use crate::trace::Trace;
+use crate::trace::{Event, Trace};
 use html::Html;
 use space::{Area, Size};
 
@@ -70,6 +70,12 @@ fn stats(lines: &[Line]) -> Value {
         .unwrap_or(Value::Null)
 }
 
+/// What became of a block, if the event is about one.
+fn block(event: &Event) -> Option<&str> {
+    let kind = event.kind.as_str();
+    matches!(kind, "fold" | "unfold" | "collapse" | "split").then_some(kind)
+}
+
 struct Run<'a> {
     facts: &'a Facts<'a>,
     stats: Value,
@@ -85,7 +91,7 @@ impl Run<'_> {
         html.leaf("h2", &[], "The address space at its end");
         space_view::draw(html, &self.areas);
         html.leaf("h2", &[], "Faults over time");
-        faults::draw(html, &self.trace);
+        timeline::draw(html, &self.trace, "faults", Event::fault);
         counters::faults(html, &self.stats, &self.trace);
         html.leaf("h2", &[], "Contiguous blocks");
         self.blocks(html);
@@ -132,6 +138,7 @@ impl Run<'_> {
             "faults_64k",
             "faults_2m",
         ];
+        timeline::draw(html, &self.trace, "blocks", block);
         html.table(&["during the run", "times"], |html| {
             for event in events {
                 let count = counters::shown(&self.stats["memory"][event]);

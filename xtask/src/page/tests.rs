@@ -30,8 +30,8 @@ const RUN: &[&str] = &[
      \"tables\":{\"level_3\":{\"made\":2,\"freed\":2,\"live\":0}},\"leaked_frames\":0}",
     "trace cpu=0 text=10,fault_anon,11,400000,10000,1,2bc 20,table_made,11,4000,3,0,0 \
      30,table_made,11,5000,3,0,0 40,fault_anon,11,410000,1000,1,1f4 50,fault_cow,11,411000,1000,1,c8 \
-     60,table_freed,11,4000,3,0,0",
-    "traced cpu=0 kept=6 lost=0",
+     60,table_freed,11,4000,3,0,0 70,fold,11,400000,10000,0,0",
+    "traced cpu=0 kept=7 lost=0",
 ];
 
 #[test]
@@ -42,6 +42,7 @@ fn a_run_is_told_whole() {
         "64 KiB as contiguous blocks",
         "anon 2",
         "cow 1",
+        "fold 1",
         "<th>anon</th>\n<td>2</td>\n<td>2</td>",
         "<th>cow</th>\n<td>1</td>\n<td>1</td>",
         "cow: 1 faults, 200 to 200 instructions",
@@ -71,7 +72,8 @@ fn a_run_without_a_word_has_a_page() {
     let page = of("the machine ended before the kernel said anything", &[]);
     for part in [
         "described no space",
-        "No fault was traced",
+        "Nothing was traced of faults",
+        "Nothing was traced of blocks",
         "gave no figures",
     ] {
         assert!(page.contains(part), "{part}");

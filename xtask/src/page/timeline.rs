@@ -1,9 +1,9 @@
-//! Faults over time, one on top of the other by kind.
+//! Events over time, one on top of the other by kind.
 
 use std::fmt::Display;
 
 use super::html::{Html, Px};
-use crate::trace::Trace;
+use crate::trace::{Event, Trace};
 
 /// Columns of the picture.
 const COLUMNS: usize = 120;
@@ -13,28 +13,31 @@ const HEIGHT: f64 = 180.0;
 const LEFT: f64 = 60.0;
 const BELOW: f64 = 22.0;
 
-/// How many faults of each kind fell into each part of the time.
+/// What a picture shows of an event, by the name of its colour; `None`: it is not shown.
+pub type Choice = fn(&Event) -> Option<&str>;
+
+/// How many events of each kind fell into each part of the time.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Timeline<'a> {
     /// First and last moment, in nanoseconds.
     from: u64,
     to: u64,
-    /// Kinds, in the order of their first fault.
+    /// Kinds, in the order of their first event.
     kinds: Vec<&'a str>,
     columns: Vec<Vec<u64>>,
 }
 
 impl<'a> Timeline<'a> {
-    /// None without faults.
-    fn of(trace: &'a Trace) -> Option<Self> {
-        let faults = || {
+    /// None without events that are chosen.
+    fn of(trace: &'a Trace, choice: Choice) -> Option<Self> {
+        let chosen = || {
             let events = trace.events.iter();
-            events.filter_map(|event| Some((event.ns, event.fault()?)))
+            events.filter_map(|event| Some((event.ns, choice(event)?)))
         };
-        let (from, to) = (faults().next()?.0, faults().next_back()?.0);
+        let (from, to) = (chosen().next()?.0, chosen().next_back()?.0);
         let mut kinds: Vec<&str> = Vec::new();
         let mut columns = vec![Vec::new(); COLUMNS];
-        for (ns, kind) in faults() {
+        for (ns, kind) in chosen() {
             let index = kinds.iter().position(|known| *known == kind);
             let index = index.unwrap_or_else(|| {
                 kinds.push(kind);
@@ -76,13 +79,13 @@ fn column(ns: u64, span: u64) -> usize {
     (at as usize).min(COLUMNS - 1)
 }
 
-/// Draws the picture and its legend.
-pub fn draw(html: &mut Html, trace: &Trace) {
-    let Some(timeline) = Timeline::of(trace) else {
-        return html.leaf("p", &[], "No fault was traced.");
+/// Draws the picture of the chosen events and its legend; what they are is said by `name`.
+pub fn draw(html: &mut Html, trace: &Trace, name: &str, choice: Choice) {
+    let Some(timeline) = Timeline::of(trace, choice) else {
+        return html.leaf("p", &[], format!("Nothing was traced of {name}."));
     };
     html.element("p", &[], |html| {
-        html.text("Faults by kind:");
+        html.text(format!("Over time, {name}:"));
         for (index, kind) in timeline.kinds.iter().enumerate() {
             let class = format!("key {kind}");
             html.element("span", &[("class", &class)], |_| {});
@@ -96,7 +99,7 @@ pub fn draw(html: &mut Html, trace: &Trace) {
             [("viewBox", &view), ("width", &width), ("height", &height)];
         html.element("svg", &size, |html| picture(html, &timeline));
         let words = match trace.lost {
-            0 => "Every fault of the run.".to_owned(),
+            0 => "All of the run.".to_owned(),
             lost => format!("The newest events only: {lost} older ones were overwritten."),
         };
         html.leaf("figcaption", &[], words);
@@ -151,7 +154,6 @@ fn axes(html: &mut Html, timeline: &Timeline<'_>, highest: u64) {
 mod tests {
     use super::super::html::tests::assert_well_formed;
     use super::*;
-    use crate::trace::Event;
 
     fn event(ns: u64, kind: &str) -> Event {
         Event {
@@ -168,7 +170,7 @@ mod tests {
 
     fn drawn(trace: &Trace) -> String {
         let mut html = Html::new();
-        draw(&mut html, trace);
+        draw(&mut html, trace, "faults", Event::fault);
         let text = html.finish();
         assert_well_formed(&text);
         text
@@ -182,12 +184,12 @@ mod tests {
             events: events.collect(),
             lost: 0,
         };
-        let timeline = Timeline::of(&trace).unwrap();
+        let timeline = Timeline::of(&trace, Event::fault).unwrap();
         assert_eq!(timeline.kinds, ["anon", "image"]);
         assert_eq!([0, 1].map(|kind| timeline.total(kind)), [1000, 1000]);
         assert!(timeline.highest() > 2000 / COLUMNS as u64);
         assert!((timeline.begins(0) - 1.0).abs() < 1e-9);
-        assert!(drawn(&trace).contains("Every fault of the run."));
+        assert!(drawn(&trace).contains("All of the run."));
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
             text.contains("oom 1") && text.contains("9 older ones"),
             "{text}"
         );
-        assert!(drawn(&Trace::default()).contains("No fault was traced."));
+        assert!(drawn(&Trace::default()).contains("Nothing was traced of faults."));
     }
 
     #[test]
