@@ -30,6 +30,12 @@ pub const MAX_COUNT: u64 = 0x7fff_f000;
 #[repr(align(16))]
 pub struct Chunk(pub [u8; CHUNK]);
 
+impl Default for Chunk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Chunk {
     /// Zeroes.
     pub const fn new() -> Self {
