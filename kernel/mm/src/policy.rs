@@ -196,6 +196,12 @@ const fn sizes(packed: u32, flags: VmaFlags) -> (bool, bool) {
     (mode(packed).allows(flags), mode(packed >> 8).allows(flags))
 }
 
+/// The first byte of the aligned block of `size` bytes around `va`.
+#[inline(always)]
+pub(crate) const fn block_of(va: u64, size: u64) -> u64 {
+    va & !(size - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use crate::change::range;
 use crate::context::MmContext;
 use crate::epochs::Epochs;
 use crate::error::MmError;
-use crate::fault::{FirstFault, Pendings, Trace};
+use crate::fault::{FirstFault, Missed, Pendings, Trace};
 use crate::layout::{VA_BITS, task_size};
 use crate::object::{Mapper, Room};
 use crate::stats::Counters;
@@ -92,6 +92,9 @@ pub struct Space<M: Machine> {
     epochs: Epochs,
     /// 2 MiB folios that faults have begun to clear.
     pending: SpinLock<Pendings, rank::Leaf>,
+    /// Blocks that got single pages for want of a folio, and whether there are any.
+    missed: SpinLock<Missed, rank::Leaf>,
+    has_missed: AtomicBool,
     /// `PR_SET_THP_DISABLE`.
     small_pages_only: AtomicBool,
     counters: Counters,
@@ -128,6 +131,8 @@ impl<M: Machine> Space<M> {
                 map: SpinLock::new(map),
                 epochs: Epochs::new(),
                 pending: SpinLock::new(Pendings::default()),
+                missed: SpinLock::new(Missed::default()),
+                has_missed: AtomicBool::new(false),
                 small_pages_only: AtomicBool::new(false),
                 counters: Counters::default(),
                 first_fault_open: AtomicBool::new(true),
@@ -258,6 +263,20 @@ impl<M: Machine> Space<M> {
 
     pub(crate) fn pending(&self) -> &SpinLock<Pendings, rank::Leaf> {
         &self.pending
+    }
+
+    pub(crate) fn missed(&self) -> &SpinLock<Missed, rank::Leaf> {
+        &self.missed
+    }
+
+    /// Whether a block waits for a folio: a hint.
+    #[inline(always)]
+    pub(crate) fn has_missed(&self) -> bool {
+        self.has_missed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_has_missed(&self, has: bool) {
+        self.has_missed.store(has, Ordering::Relaxed);
     }
 
     /// Frees the folios that faults have begun to clear: whoever faults again begins again.

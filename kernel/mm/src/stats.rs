@@ -97,6 +97,8 @@ counters! {
     faults_folio,
     /// Folios wished for and not to be had: single pages were mapped.
     folios_missed,
+    /// Folios that took the places of single pages which had been mapped for want of one.
+    folios_reformed,
     /// Invalidations because a CPU may hold fewer rights than the entry gives by now.
     flushes_stale,
     /// Changes of the map.

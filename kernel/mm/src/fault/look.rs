@@ -84,6 +84,11 @@ impl Found {
         area.is_some_and(|area| area.holds_block(va, FOLIO_64K))
     }
 
+    /// Whether the area is anonymous memory.
+    pub fn is_anon(&self) -> bool {
+        self.area.as_ref().is_some_and(|area| area.object.is_none())
+    }
+
     /// The area; who planned something has one.
     #[inline(always)]
     pub fn area(&self) -> Result<&Area, super::Undone> {

@@ -12,6 +12,7 @@ pub mod facts;
 mod look;
 pub mod plan;
 mod prepare;
+mod reform;
 
 use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Level;
@@ -19,6 +20,7 @@ use arm64::pte::Pte;
 use pgtable::{Invalidation, LockError, Machine, ReadSide};
 
 pub(crate) use blocks::{BLOCK_ORDER_2M, Pendings};
+pub(crate) use reform::Missed;
 
 use crate::policy::{FOLIO_2M, FOLIO_64K};
 use crate::space::Space;
@@ -190,6 +192,9 @@ impl<M: Machine> Space<M> {
                 Err(Undone::Retired) => return None,
                 Err(Undone::NoFolio) => {
                     self.counters().folios_missed.bump();
+                    if found.is_anon() {
+                        self.remember_missed(input.va);
+                    }
                     facts.size = match facts.size {
                         Size::Block if found.folio_fits(input.va) => Size::Folio,
                         _ => Size::Page,

@@ -14,8 +14,8 @@ use crate::space::Space;
 use crate::trace::Kind;
 
 /// Pages of the smaller folio, and log2 of them.
-const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
-const FOLIO_ORDER: u8 = 4;
+pub(super) const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
+pub(super) const FOLIO_ORDER: u8 = 4;
 
 impl<M: Machine> Space<M> {
     /// Maps a fresh page of zeros.
@@ -53,7 +53,11 @@ impl<M: Machine> Space<M> {
         let touched = self.machine().records_access().then_some(input.va);
         match leaf.install_folio(start, folio.into_user(), FOLIO_PAGES, attrs, touched) {
             Ok(()) => {
+                drop(leaf);
                 self.counters().faults_folio.bump();
+                if self.has_missed() {
+                    self.reform_one(section);
+                }
                 Ok(Applied::Mapped(FOLIO_64K))
             }
             // Something is there by now; perhaps not at the address itself.
