@@ -11,6 +11,9 @@ use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Floating-point registers and `TPIDR_EL0` stay in the CPU between entries and are moved only
 /// when [`super::run`] switches threads (DESIGN D9).
 ///
+/// While a context is loaded, only `x0` to `x18` may be changed without further ado: whoever changes
+/// more asks for attention ([`crate::sched`]), since the quick way back to EL0 loads nothing else.
+///
 /// All fields are atomics, read and written relaxed: a context is only looked at by a CPU that
 /// holds the thread, so no order is needed, and other code needs no `unsafe` to touch it.
 /// The layout is known to `vectors.rs`; the assertions below keep the two together.

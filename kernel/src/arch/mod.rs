@@ -33,4 +33,4 @@ pub mod uart;
 mod vectors;
 
 pub use context::Context;
-pub use trap::Cause;
+pub use trap::{Cause, WayBack};

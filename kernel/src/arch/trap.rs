@@ -20,29 +20,37 @@ pub enum Cause {
     SError(Esr),
 }
 
-/// `svc` in AArch64 state (Arm ARM, ESR_EL1.EC). Spelt here because the system-call path compares
-/// it before anything is decoded.
-const EC_SVC64: u64 = 0x15;
+/// The way back to EL0: the context the exception came with, if EL0 goes on with that one and
+/// nothing in it has changed but `x0` to `x18`. Then the vectors load only those. In every other
+/// case all of the context that is current by now is loaded.
+pub type WayBack<'a> = Option<&'a Context>;
 
-/// Entered from the vectors with the registers already in `ctx`; returning goes back to EL0, as
-/// the thread that is current then. System calls are told apart first and without a [`Cause`],
-/// since every instruction on their way counts.
-pub(super) extern "C" fn el0_sync(ctx: &Context) {
+/// `svc` in AArch64 state (Arm ARM, ESR_EL1.EC).
+const EC_SVC64: u64 = 0x15;
+/// `svc #0`, all of the syndrome: EC, IL for an instruction of 32 bits, and the immediate. Spelt here
+/// because the system-call path compares it before anything is decoded.
+const SVC_0: u32 = (EC_SVC64 as u32) << 26 | 1 << 25;
+
+/// Entered from the vectors with the registers already in `ctx`. Linux's system calls are told
+/// apart first and without a [`Cause`], since every instruction on their way counts.
+pub(super) extern "C" fn el0_sync(ctx: &Context) -> WayBack<'_> {
     let esr = ESR_EL1.get();
-    if esr >> 26 & 0x3f == EC_SVC64 {
-        crate::trap::call_from_el0(esr as u16, ctx);
-        crate::sched::leave_kernel();
+    if esr as u32 == SVC_0 {
+        crate::trap::call_from_el0(ctx)
     } else if let Some(access) = Esr::new(esr).el0_page_fault() {
-        crate::trap::page_fault_from_el0(access, FAR_EL1.get());
-        crate::sched::leave_kernel();
+        crate::trap::page_fault_from_el0(access, FAR_EL1.get(), ctx)
     } else {
-        el0_exception(esr, ctx);
+        el0_exception(esr, ctx)
     }
 }
 
 #[inline(never)]
-fn el0_exception(esr: u64, ctx: &Context) {
+fn el0_exception(esr: u64, ctx: &Context) -> WayBack<'_> {
+    if esr >> 26 & 0x3f == EC_SVC64 {
+        return crate::trap::other_call_from_el0(esr as u16, ctx);
+    }
     handle(decode(esr), ctx);
+    None
 }
 
 /// As [`el0_sync`], for an interrupt.
@@ -63,7 +71,7 @@ pub(super) extern "C" fn el0_serror(ctx: &Context) {
 #[inline(always)]
 fn handle(cause: Cause, ctx: &Context) {
     crate::trap::from_el0(cause, ctx);
-    crate::sched::leave_kernel();
+    crate::sched::leave_kernel(crate::sched::this(), ctx);
 }
 
 fn decode(raw: u64) -> Cause {

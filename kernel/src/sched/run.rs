@@ -9,6 +9,7 @@ use super::cpu::{self, Cpu, count, this};
 use super::stay::What;
 use super::{idle, wait};
 use crate::arch::gic::IrqSet;
+use crate::arch::{Context, WayBack};
 use crate::thread::{Step, Thread, resume};
 use crate::{arch, handle, trace, work};
 
@@ -33,15 +34,21 @@ pub fn online_mask() -> u64 {
     ONLINE.load(Ordering::Relaxed)
 }
 
-/// The way out of the kernel: on return the vectors restore the loaded context.
-#[inline]
-pub fn leave_kernel() {
-    let cpu = this();
+/// The way out of the kernel for who came from EL0 with `context`: says how the vectors go back.
+#[inline(always)]
+pub fn leave_kernel<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     if cpu.needs_attention() {
-        return leave_attentively(cpu);
+        return leave_at_length(cpu);
     }
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();
+    Some(context)
+}
+
+#[cold]
+fn leave_at_length<'a>(cpu: &'static Cpu) -> WayBack<'a> {
+    leave_attentively(cpu);
+    None
 }
 
 /// Enters the scheduler from the boot path of a CPU, which does not come back.
@@ -50,7 +57,6 @@ pub fn enter() -> ! {
     arch::run::enter_el0()
 }
 
-#[cold]
 fn leave_attentively(cpu: &'static Cpu) {
     loop {
         cpu.attended();

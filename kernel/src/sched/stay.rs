@@ -9,20 +9,19 @@ use core::fmt;
 
 use sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use super::cpu;
 use crate::arch;
 use crate::syscall::names;
 
-static MEASURED: AtomicBool = AtomicBool::new(false);
-
 /// Switches the measurement on, once, at boot.
 pub fn measure() {
-    MEASURED.store(arch::time::has_pmu(), Ordering::Relaxed);
+    let has_pmu = arch::time::has_pmu();
+    cpu::all().for_each(|cpu| cpu.stay.measured.store(has_pmu, Ordering::Relaxed));
 }
 
 /// Whether stays are measured.
-#[inline]
 pub fn is_measured() -> bool {
-    MEASURED.load(Ordering::Relaxed)
+    cpu::this().stay.is_measured()
 }
 
 /// What a stay is for: a kind above bit 32, a number below.
@@ -74,6 +73,8 @@ pub struct Stay {
     what: AtomicU64,
     longest: AtomicU64,
     longest_what: AtomicU64,
+    /// The same for all CPUs: here it costs the way in and out one instruction less each.
+    measured: AtomicBool,
 }
 
 impl Stay {
@@ -83,14 +84,20 @@ impl Stay {
             what: AtomicU64::new(What::EXEMPT.0),
             longest: AtomicU64::new(0),
             longest_what: AtomicU64::new(0),
+            measured: AtomicBool::new(false),
         }
+    }
+
+    #[inline]
+    fn is_measured(&self) -> bool {
+        self.measured.load(Ordering::Relaxed)
     }
 
     /// The kernel was entered from EL0.
     #[inline]
     pub fn begin(&self, what: What) {
         self.what.store(what.0, Ordering::Relaxed);
-        if is_measured() {
+        if self.is_measured() {
             self.start.store(arch::time::cycles(), Ordering::Relaxed);
         }
     }
@@ -103,7 +110,7 @@ impl Stay {
     /// EL0 is entered, or a preemption point is reached.
     #[inline]
     pub fn end(&self) {
-        if is_measured() {
+        if self.is_measured() {
             self.record();
         }
     }

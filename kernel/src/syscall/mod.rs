@@ -20,7 +20,7 @@ pub mod vm_copy;
 use frame::slab::Ref;
 use linux_raw_sys::general::__NR_getppid;
 
-use crate::arch::Context;
+use crate::arch::{Context, WayBack};
 use crate::errno::Errno;
 use crate::sched::cpu::Cpu;
 use crate::sched::stay::What;
@@ -103,29 +103,37 @@ const fn table() -> [Option<Handler>; TABLE] {
 static CALLS: [Option<Handler>; TABLE] = table();
 
 /// `svc #0` from EL0, number in `x8`, of which the low 32 bits count.
-#[inline]
-pub fn enter(cpu: &'static Cpu, context: &Context) {
+#[inline(always)]
+pub fn enter<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     let number = context.get(8) as u32;
     cpu.stay.begin(What::call(number));
     sched::cpu::count(&cpu.counters.calls);
     if number == __NR_getppid {
-        return context.set(0, PARENT);
+        context.set(0, PARENT);
+        return sched::leave_kernel(cpu, context);
     }
     match CALLS.get(number as usize) {
-        Some(Some(handler)) => call(*handler),
-        _ => {
-            sched::calls::count(number);
-            context.set(0, Errno::ENOSYS.to_register());
-        }
+        Some(Some(handler)) => call(cpu, context, *handler),
+        _ => unknown(cpu, context, number),
     }
 }
 
-fn call(handler: Handler) {
+#[inline(never)]
+fn unknown<'a>(cpu: &'static Cpu, context: &'a Context, number: u32) -> WayBack<'a> {
+    sched::calls::count(number);
+    context.set(0, Errno::ENOSYS.to_register());
+    sched::leave_kernel(cpu, context)
+}
+
+#[inline(never)]
+fn call<'a>(cpu: &'static Cpu, context: &'a Context, handler: Handler) -> WayBack<'a> {
     let thread = sched::current();
     let watch = Watch::begin();
     let step = finish(&thread, handler(&Call { thread: &thread }));
     watch.end_first(&thread, &step);
     settle(&thread, step);
+    drop(thread);
+    sched::leave_kernel(cpu, context)
 }
 
 /// An answer as a step: a call that met an owned map had no effect and is made again.
@@ -147,11 +155,13 @@ pub fn again(thread: &Ref<Thread>) -> Step {
 }
 
 /// `svc #1` from EL0, number in `x8`.
-pub fn enter_native(cpu: &'static Cpu, context: &Context) {
+pub fn enter_native<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     cpu.stay.begin(What::native(context.get(8) as u32));
     let thread = sched::current();
     let step = native_again(&thread);
     settle(&thread, step);
+    drop(thread);
+    sched::leave_kernel(cpu, context)
 }
 
 /// Makes the native call in the registers of `thread`, for the first time or again.

@@ -6,7 +6,7 @@ use mm::{FaultInput, FaultOutcome, Mode, SegvCode};
 use sync::atomic::Ordering;
 
 use super::idregs;
-use crate::arch::{self, Cause, Context};
+use crate::arch::{self, Cause, Context, WayBack};
 use crate::process::end::signal;
 use crate::process::signals;
 use crate::sched::stay::What;
@@ -17,9 +17,14 @@ use crate::thread::{Step, Thread};
 /// The immediate of `svc` for the kernel's own calls; every other one is Linux's, which ignores it.
 const NATIVE: u16 = 1;
 
-/// Serves a system call: `svc #imm` from EL0.
+/// Serves `svc #0` from EL0.
 #[inline(always)]
-pub fn call_from_el0(imm: u16, context: &Context) {
+pub fn call_from_el0(context: &Context) -> WayBack<'_> {
+    syscall::enter(sched::this(), context)
+}
+
+/// Serves `svc` with another immediate.
+pub fn other_call_from_el0(imm: u16, context: &Context) -> WayBack<'_> {
     let cpu = sched::this();
     match imm {
         NATIVE => syscall::enter_native(cpu, context),
@@ -27,11 +32,14 @@ pub fn call_from_el0(imm: u16, context: &Context) {
     }
 }
 
-/// Serves an ordinary page fault of EL0 at the address `far` of FAR_EL1.
-#[inline(always)]
-pub fn page_fault_from_el0(access: esr::Access, far: u64) {
-    sched::this().stay.begin(What::FAULT);
+/// Serves an ordinary page fault of EL0 at the address `far` of FAR_EL1. Not inlined: what it has to
+/// save would be saved for system calls too.
+#[inline(never)]
+pub fn page_fault_from_el0(access: esr::Access, far: u64, context: &Context) -> WayBack<'_> {
+    let cpu = sched::this();
+    cpu.stay.begin(What::FAULT);
     page_fault(access, untagged(far));
+    sched::leave_kernel(cpu, context)
 }
 
 /// Serves any other exception from EL0, with its registers in `context`. The vectors call

@@ -65,7 +65,8 @@ impl<const CPUS: usize> Grace<CPUS> {
     #[inline]
     pub fn quiescent(&self, cpu: usize) {
         let current = self.current.load(Ordering::Acquire);
-        self.seen[cpu].store(current, Ordering::Release);
+        // The remainder changes nothing and lets the compiler leave out the bounds check.
+        self.seen[cpu % CPUS].store(current, Ordering::Release);
     }
 
     /// `cpu` begins an extended quiescent state. Called by that CPU.
