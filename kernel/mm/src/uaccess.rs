@@ -1,8 +1,8 @@
 //! Kernel access to user memory: by a walk and the direct map, never through the user's address
 //! (D4, law 17).
 
-use arm64::addr::PAGE_SIZE;
-use pgtable::{Machine, NotAllowed};
+use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
+use pgtable::{Machine, NotAllowed, ReadSide, User, Visit};
 
 use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome, Mode};
@@ -52,8 +52,12 @@ impl<M: Machine> Space<M> {
         self.with_page(va, Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            let leaf = self.table().lock_existing(va, &section).ok_or(NotAllowed)?;
-            leaf.write_user(va, bytes).map(|()| bytes.len())
+            match self.lock_present(va, &section) {
+                Some(Visit::Table(leaf)) => leaf.write_user(va, bytes),
+                Some(Visit::Block(block)) => block.write_user(va, bytes),
+                Some(Visit::Absent(_)) | None => Err(NotAllowed),
+            }
+            .map(|()| bytes.len())
         })
     }
 
@@ -77,8 +81,11 @@ impl<M: Machine> Space<M> {
         self.with_page(va, Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            let leaf = self.table().lock_existing(va, &section).ok_or(NotAllowed)?;
-            leaf.cas_user_u32(va, old, new)
+            match self.lock_present(va, &section) {
+                Some(Visit::Table(leaf)) => leaf.cas_user_u32(va, old, new),
+                Some(Visit::Block(block)) => block.cas_user_u32(va, old, new),
+                Some(Visit::Absent(_)) | None => Err(NotAllowed),
+            }
         })
     }
 
@@ -101,6 +108,19 @@ impl<M: Machine> Space<M> {
             FaultOutcome::OutOfMemory => Err(CopyStop::OutOfMemory),
             FaultOutcome::Segv { .. } | FaultOutcome::Bus => Err(CopyStop::Fault),
         }
+    }
+
+    /// Locks what translates `va`, if anything does: nearly always a table of pages.
+    fn lock_present<'g>(
+        &'g self,
+        va: u64,
+        section: &'g ReadSide<'g>,
+    ) -> Option<Visit<'g, User, M>> {
+        if let Some(leaf) = self.table().lock_existing(va, section) {
+            return Some(Visit::Table(leaf));
+        }
+        let page = VaRange::from_len(VirtAddr::new(va & !(PAGE_SIZE - 1)), PAGE_SIZE)?;
+        self.table().cursor(page, section).visit()
     }
 
     /// Tries, lets the fault path decide, tries again. Another CPU may undo what the fault path

@@ -9,6 +9,7 @@ use arm64::pte::Format;
 use common::{Space, World};
 use mm::layout::{DEFAULT_END as TASK_SIZE, MMAP_BASE, STACK_LIMIT, STACK_TOP};
 use mm::object::Name;
+use mm::policy::{FOLIO_2M, SizeMode, Sizes};
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, ImageObject, MapFlags, MapRequest,
     MmError, Mode, RemapFlags, SegvCode, Verb,
@@ -67,6 +68,38 @@ fn touch(space: &Space, va: u64, access: Access) -> FaultOutcome {
         access,
         mode: Mode::User,
     })
+}
+
+#[test]
+fn the_kernel_reads_and_writes_memory_that_a_block_maps() {
+    let world = World::new(4096, Format::NORMAL);
+    world.context.policy().set_anon(Sizes {
+        kib64: SizeMode::Always,
+        mib2: SizeMode::Always,
+    });
+    let space = world.space();
+    let at = 4 * FOLIO_2M;
+    map_fixed(&space, at, FOLIO_2M, RW).unwrap();
+    let va = at + 77 * PAGE + 8;
+    // It is cleared over several faults, and the kernel's own do not begin one.
+    while touch(&space, va, Access::Write) == FaultOutcome::Again {}
+    put(&space, va, b"block").unwrap();
+    assert_eq!(space.counters().faults_2m.get(), 1);
+    assert_eq!(&get::<5>(&space, va).unwrap(), b"block");
+    assert_eq!(space.cas_u32(va + 8, 0, 5), Ok(0));
+    assert_eq!(space.load_u32(va + 8), Ok(5));
+    let protect = |prot| {
+        let (addr, len) = (at, FOLIO_2M);
+        run(&space, Verb::Protect { addr, len, prot }).unwrap();
+    };
+    protect(Prot::READ);
+    assert_eq!(put(&space, va, b"never"), Err(CopyStop::Fault));
+    protect(RW);
+    put(&space, va + PAGE, b"again").unwrap();
+    assert_eq!(&get::<5>(&space, va).unwrap(), b"block");
+    assert_eq!(space.counters().faults_2m.get(), 1);
+    drop(space);
+    world.assert_nothing_lost();
 }
 
 #[test]

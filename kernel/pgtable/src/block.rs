@@ -14,7 +14,7 @@ use sync::planted::{self, Fault};
 use crate::TableError;
 use crate::cursor::{LockError, Visit};
 use crate::gather::Gather;
-use crate::leaf::{Accessed, BlockLevel, Moved};
+use crate::leaf::{Accessed, BlockLevel, Moved, NotAllowed};
 use crate::lock::Guard;
 use crate::machine::{Conversion, Machine, Pause};
 use crate::part::Part;
@@ -140,6 +140,44 @@ impl<M: Machine> Block<'_, User, M> {
             start,
             end: start + size,
         }
+    }
+
+    /// Writes user memory of one page of the block, as [`crate::Leaf::write_user`] does.
+    ///
+    /// # Errors
+    /// The entry does not allow it: the fault path decides.
+    pub fn write_user(&self, va: u64, bytes: &[u8]) -> Result<(), NotAllowed> {
+        self.with_writable(va, |frame| frame.write((va & 0xfff) as usize, bytes))
+    }
+
+    /// Compare-and-exchange of a 32-bit word, as [`crate::Leaf::cas_user_u32`] does.
+    ///
+    /// # Errors
+    /// As [`Self::write_user`].
+    pub fn cas_user_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, NotAllowed> {
+        self.with_writable(va, |frame| {
+            frame
+                .cas_u32((va & 0xfff) as usize, old, new)
+                .unwrap_or_else(|found| found)
+        })
+    }
+
+    fn with_writable<R>(
+        &self,
+        va: u64,
+        access: impl FnOnce(&UserFrame) -> R,
+    ) -> Result<R, NotAllowed> {
+        if self.mark_accessed(true) == Accessed::NotAllowed {
+            return Err(NotAllowed);
+        }
+        let machine = self.space.machine();
+        let first = machine.format().pa(self.slot().raw(), self.level()).pfn();
+        let page = (va & (self.level().size() - 1)) >> 12;
+        let frame = machine
+            .frames()
+            .try_pin_user(first.add(page))
+            .ok_or(NotAllowed)?;
+        Ok(access(&frame))
     }
 
     /// Takes the entry out as it is, for [`PageTable::put_moved_block`].
