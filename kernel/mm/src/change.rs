@@ -9,6 +9,7 @@ use core::mem;
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide, Zap, ZapReason};
+use sync::planted::{self, Fault};
 
 use crate::error::MmError;
 use crate::object::Room;
@@ -258,9 +259,15 @@ fn zap<M: Machine>(
     });
     let mut gather = Gather::new();
     let from = at;
+    if planted::is(Fault::PublishEarly) {
+        space.map().lock().areas.change(at, end, |_| {});
+    }
     let at = space.table().zap(range, why, &mut gather, section);
     space.tell(Kind::Zap, from, gather.page_count());
     space.release(&mut gather);
+    if planted::is(Fault::RetireLate) {
+        space.epochs().retire(from, end);
+    }
     match at < stop {
         true => Work::Zap { at, end, then },
         false => after(space, end, then),
@@ -305,6 +312,11 @@ impl<M: Machine> Space<M> {
         map.areas.reserve()?;
         let mut change = self.plan_change(&mut map, verb)?;
         self.occupy(&mut map, &mut change)?;
+        if planted::is(Fault::ForgetEarly) {
+            for (start, end) in change.busy_ranges() {
+                map.forget(start, end);
+            }
+        }
         map.owned = true;
         self.counters().map_changes.bump();
         Ok(change)
@@ -347,8 +359,12 @@ impl<M: Machine> Space<M> {
             *room = map.room_at(start)?;
         }
         for (start, end) in change.busy_ranges() {
-            map.areas.make_busy(start, end);
-            self.epochs().retire(start, end);
+            if !planted::is(Fault::LeaveUnbusy) {
+                map.areas.make_busy(start, end);
+            }
+            if !planted::is(Fault::RetireLate) {
+                self.epochs().retire(start, end);
+            }
         }
         let stay = ();
         let section = self.machine().read_side(&stay);

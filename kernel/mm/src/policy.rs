@@ -4,6 +4,7 @@
 //! and `prctl(PR_SET_THP_DISABLE)` ask for more or less.
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::planted::{self, Fault};
 
 use crate::vma::VmaFlags;
 
@@ -152,6 +153,9 @@ impl Policy {
         let never = VmaFlags::RAND_READ
             .union(VmaFlags::UFFD_WP)
             .union(VmaFlags::UFFD_MINOR);
+        if planted::is(Fault::AroundWatched) || planted::is(Fault::PunchUnseen) {
+            return true;
+        }
         let missing = flags.contains(VmaFlags::UFFD_MISSING);
         !(flags.intersects(never) || missing && self.uffd_never.load(Ordering::Relaxed) != 0)
     }

@@ -65,13 +65,18 @@ impl Map {
     /// Removes `[start, end)` from all areas, and from the lists of their objects. What is cut in
     /// two by that has a [`Self::room_at`] its start.
     pub(crate) fn remove(&mut self, start: u64, end: u64) {
+        self.forget(start, end);
+        self.areas.remove(start, end);
+    }
+
+    /// Takes `[start, end)` off the lists of all objects.
+    pub(crate) fn forget(&self, start: u64, end: u64) {
         for area in self.areas.overlapping(start, end) {
             if let Backing::Object { object, .. } = &area.backing {
                 let (from, to) = (area.start.max(start), area.end.min(end));
                 object.forget(self.mapper.0, from, to);
             }
         }
-        self.areas.remove(start, end);
     }
 
     /// A place in the reverse map of the object at `va`, if there is one: a removal that begins

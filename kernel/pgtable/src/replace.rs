@@ -37,7 +37,8 @@ impl<M: Machine> Leaf<'_, User, M> {
         if !(still || planted::is(Fault::ReplaceUnchecked)) || !gather.has_frame_room() {
             return Err(frame);
         }
-        let attrs = attrs.with_uffd_wp(attrs.uffd_wp || was.uffd_wp());
+        let kept = was.uffd_wp() && !planted::is(Fault::DropMarkOnMap);
+        let attrs = attrs.with_uffd_wp(attrs.uffd_wp || kept);
         let new = page(machine, frame.into_entry().start(), attrs);
         let old = self.write(|change| {
             let old = change.repaint(slot.index, va, new);

@@ -90,7 +90,8 @@ impl Zap {
 
     /// What stays of the entry.
     fn remains(self, pte: Pte) -> Pte {
-        let marks = self.keeps_marks() && !planted::is(Fault::DropMarkOnZap);
+        let unseen = self.reason == ZapReason::Punch && planted::is(Fault::PunchUnseen);
+        let marks = self.keeps_marks() && !planted::is(Fault::DropMarkOnZap) && !unseen;
         pte.remains(marks, self.reason.keeps_poison())
     }
 }

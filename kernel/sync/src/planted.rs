@@ -115,6 +115,49 @@ faults! {
     ReplaceWithoutFlush,
     /// An entry is replaced without a look at whether it is the one that this was decided from.
     ReplaceUnchecked,
+    /// A fault is carried out without a look at whether its area is current.
+    SkipCurrent,
+    /// A change of the map retires nothing that faults have planned.
+    RetireNothing,
+    /// A change of the map retires what faults have planned only after its first visit.
+    RetireLate,
+    /// Rights are given without a look at whether the entry is the one that this was decided from.
+    GiveUnchecked,
+    /// A page is mapped without a look at whether it is the object's still.
+    MapDetached,
+    /// A page is copied and the copy mapped without a look at whether it is the object's still.
+    CopyDetached,
+    /// A copy takes the place of a marker without a look at whether the page is the object's still.
+    CopyOverMarker,
+    /// Fault-around takes pages that are behind the end of the object.
+    AroundBeyondEnd,
+    /// Fault-around maps pages behind the end of the area.
+    AroundBeyondArea,
+    /// Fault-around maps pages of watched ranges.
+    AroundWatched,
+    /// Fault-around is all that a fault on a marker that nobody watches any more comes to.
+    AroundMarker,
+    /// The areas that a change is about are not busy.
+    LeaveUnbusy,
+    /// The areas that a change is about are busy no more when it begins to take their pages out.
+    PublishEarly,
+    /// An object becomes shorter when its mappings have been visited.
+    ShrinkLate,
+    /// A mapping is taken off the list of its object before its pages are taken out.
+    ForgetEarly,
+    /// Entries are moved before the object knows of their new place.
+    MoveBeforeLink,
+    /// Entries are moved without the lock of their object.
+    MoveUnlocked,
+    /// A page is mapped in the place of a marker without its mark.
+    DropMarkOnMap,
+    /// A block is mapped without a look at whether the area is current.
+    BlockUnchecked,
+    /// A page that somebody else has too is made writable.
+    ReuseLent,
+    /// Unmapping for a hole drops marks, and fault-around maps pages of watched ranges: the race of
+    /// the thread that the rules about both come from.
+    PunchUnseen,
 }
 
 impl Fault {

@@ -5,6 +5,7 @@ use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use frame::UserFrame;
 use pgtable::{Leaf, Machine, ReadSide, User};
+use sync::planted::{self, Fault};
 
 use super::facts::Size;
 use super::look::{Area, Found, Sight};
@@ -50,14 +51,17 @@ impl<M: Machine> Space<M> {
         let attrs = Attrs::user(prot)
             .with_young(true)
             .with_dirty(writes(input.access))
-            .with_uffd_wp(how.mark);
+            .with_uffd_wp(how.mark && !planted::is(Fault::DropMarkOnMap));
         let leaf = self.lock_planned(input.va, found, sight, section)?;
-        if !still_the_objects(area, Some(page)) {
+        if !still_the_objects(area, Some(page)) && !planted::is(Fault::MapDetached) {
             return Err(Undone::Retired);
         }
         let window = self.window(input, area, page, how, &leaf);
         match window {
-            Some(window) if !how.mark => Ok(self.map_window(input, area, &leaf, window, attrs)),
+            // Around a marker nothing is gained, and the marker itself would stay.
+            Some(window) if sight.look.value.is_none() || planted::is(Fault::AroundMarker) => {
+                Ok(self.map_window(input, area, &leaf, window, attrs))
+            }
             _ => Ok(self.map_one(input.va, sight, &leaf, page.clone(), attrs)),
         }
     }
@@ -80,8 +84,11 @@ impl<M: Machine> Space<M> {
             (false, false) => return None,
         };
         let start = input.va & !(bytes - 1);
-        let from = start.max(area.start).max(leaf.from());
-        let to = (start + bytes).min(area.end).min(leaf.to());
+        let (low, high) = match planted::is(Fault::AroundBeyondArea) {
+            true => (leaf.from(), leaf.to()),
+            false => (area.start.max(leaf.from()), area.end.min(leaf.to())),
+        };
+        let (from, to) = (start.max(low), (start + bytes).min(high));
         (to - from > PAGE_SIZE).then_some((from, to))
     }
 

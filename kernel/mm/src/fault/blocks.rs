@@ -10,6 +10,7 @@ use arm64::geometry::Level;
 use arrayvec::ArrayVec;
 use frame::FreshFrame;
 use pgtable::{LockError, Machine, ReadSide, TableError};
+use sync::planted::{self, Fault};
 
 use super::look::Found;
 use super::{Applied, FaultInput, Undone};
@@ -93,7 +94,7 @@ impl<M: Machine> Space<M> {
         let attrs = Attrs::user(found.area()?.prot)
             .with_young(true)
             .with_dirty(true);
-        let still = || self.is_current(found, va);
+        let still = || self.is_current(found, va) || planted::is(Fault::BlockUnchecked);
         let frame = pending.folio.into_user();
         let mapped = self
             .table()

@@ -6,6 +6,7 @@ use arm64::pte::{Entry, Invalid};
 use frame::UserFrame;
 use frame::slab::Ref;
 use pgtable::{Look, Machine, ReadSide};
+use sync::planted::{self, Fault};
 
 use super::facts::{
     Access, AreaFacts, AreaKind, Content, EntryFacts, FaultFacts, Owner, Size, UffdFacts,
@@ -110,7 +111,7 @@ impl<M: Machine> Space<M> {
     /// Whether the area that `found` says is current: asked under the lock of a table (D5).
     #[inline(always)]
     pub(super) fn is_current(&self, found: &Found, va: u64) -> bool {
-        self.epochs().at(va) == found.epoch
+        self.epochs().at(va) == found.epoch || planted::is(Fault::SkipCurrent)
     }
 
     /// The area of the fault; a stack below which it falls is grown first, and an area that is
@@ -335,7 +336,9 @@ impl<M: Machine> Space<M> {
         let owner = match page.owner() {
             // One reference is the entry's, one ours. Pages of a folio have one count together; they
             // are nobody else's as long as no space shares its pages with another.
-            0 if page.order() == 0 && page.references() > 2 => Owner::Lent,
+            0 if page.order() == 0 && page.references() > 2 && !planted::is(Fault::ReuseLent) => {
+                Owner::Lent
+            }
             0 => Owner::Own,
             _ => Owner::Object,
         };

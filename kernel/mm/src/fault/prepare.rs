@@ -4,6 +4,7 @@ use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use frame::UserFrame;
 use pgtable::{Gather, Leaf, Machine, ReadSide, User};
+use sync::planted::{self, Fault};
 
 use super::facts::{Access, Size};
 use super::look::{Area, Found, Sight};
@@ -106,10 +107,14 @@ impl<M: Machine> Space<M> {
                 .map_err(|_| Undone::NoMemory)?;
             return Err(Undone::Retired);
         }
-        self.install_copy(input, found, sight, sight.page.as_ref(), section)
+        let copy = self.copy_of(found.area()?, sight.page.as_ref())?;
+        let attrs = Attrs::user(found.area()?.prot)
+            .with_young(true)
+            .with_dirty(true);
+        self.install(input.va, copy, attrs, found, sight, section)
     }
 
-    /// Maps a copy of the object's page.
+    /// Maps a copy of the object's page, which has to be the object's still.
     pub(super) fn copy_object<'g>(
         &'g self,
         input: FaultInput,
@@ -125,19 +130,20 @@ impl<M: Machine> Space<M> {
                 &made
             }
         };
-        self.install_copy(input, found, sight, Some(page), section)
+        let area = found.area()?;
+        let copy = self.copy_of(area, Some(page))?;
+        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
+        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let over_marker = !sight.look.value.is_none() && planted::is(Fault::CopyOverMarker);
+        let unchecked = over_marker || planted::is(Fault::CopyDetached);
+        if !still_the_objects(area, Some(page)) && !unchecked {
+            return Err(Undone::Retired);
+        }
+        Ok(self.put(leaf, input.va, copy, attrs, sight))
     }
 
-    /// Maps a copy of `page`, or zeros where there is none.
-    fn install_copy<'g>(
-        &'g self,
-        input: FaultInput,
-        found: &Found,
-        sight: &Sight<'g>,
-        page: Option<&UserFrame>,
-        section: &ReadSide<'g>,
-    ) -> Result<Applied, Undone> {
-        let area = found.area()?;
+    /// A copy of `page`, or zeros where there is none.
+    fn copy_of(&self, area: &Area, page: Option<&UserFrame>) -> Result<UserFrame, Undone> {
         let frame = self.fresh_frame(page.is_none());
         let mut frame = frame.map_err(|_| Undone::NoMemory)?;
         if let Some(page) = page {
@@ -146,20 +152,7 @@ impl<M: Machine> Space<M> {
         if area.prot.contains(Prot::EXEC) {
             self.machine().sync_instructions(frame.pfn().start());
         }
-        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
-        let (va, frame) = (input.va, frame.into_user());
-        if sight.look.value.is_none() {
-            // Where nothing is mapped the page was the object's, and has to be its still.
-            let leaf = self.lock_planned(va, found, sight, section)?;
-            if !still_the_objects(area, page) {
-                return Err(Undone::Retired);
-            }
-            return Ok(match leaf.install(va, frame, attrs) {
-                Ok(()) => Applied::Mapped(PAGE_SIZE),
-                Err(_ours) => Applied::Already,
-            });
-        }
-        self.install(va, frame, attrs, found, sight, section)
+        Ok(frame.into_user())
     }
 
     /// Puts `frame` where the entry was that the fault was planned from.
@@ -174,20 +167,33 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
         let leaf = self.lock_planned(va, found, sight, section)?;
+        Ok(self.put(leaf, va, frame, attrs, sight))
+    }
+
+    /// Puts `frame` under the lock where the entry is that was seen, if it is still (D5, check 3).
+    #[inline(always)]
+    fn put(
+        &self,
+        leaf: Leaf<'_, User, M>,
+        va: u64,
+        frame: UserFrame,
+        attrs: Attrs,
+        sight: &Sight<'_>,
+    ) -> Applied {
         if sight.look.value.is_none() {
-            return Ok(match leaf.install(va, frame, attrs) {
+            return match leaf.install(va, frame, attrs) {
                 Ok(()) => Applied::Mapped(PAGE_SIZE),
                 Err(_ours) => Applied::Already,
-            });
+            };
         }
         let mut gather = Gather::new();
         let replaced = leaf.replace(va, sight.look.value, frame, attrs, &mut gather);
         drop(leaf);
         self.release(&mut gather);
-        Ok(match replaced {
+        match replaced {
             Ok(()) => Applied::Mapped(PAGE_SIZE),
             Err(_ours) => Applied::Already,
-        })
+        }
     }
 
     /// Locks the leaf table, after which the area is known to be current (D5, checks 1 and 2).

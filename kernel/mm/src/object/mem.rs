@@ -6,6 +6,7 @@ use arm64::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
 use frame::slab::{Ref, SlabBox};
 use frame::{FreshFrame, OutOfMemory, UserFrame};
 use sync::atomic::{AtomicU32, AtomicU64};
+use sync::planted::{self, Fault};
 use sync::{SpinGuard, SpinLock, rank};
 
 use super::image::ImageObject;
@@ -151,7 +152,8 @@ impl MemObject {
     /// a lock: for who holds the lock of a table (D5, check 4).
     #[inline]
     pub fn resident_inside(&self, index: u64) -> Option<UserFrame> {
-        self.resident(index).filter(|_| index < self.pages())
+        self.resident(index)
+            .filter(|_| index < self.pages() || planted::is(Fault::AroundBeyondEnd))
     }
 
     /// Whether none of the `count` pages from `first` on is there, and all lie inside.

@@ -2,6 +2,7 @@
 
 use arm64::addr::PAGE_SIZE;
 use frame::slab::Ref;
+use sync::planted::{self, Fault};
 
 use super::mappings::UnmapReason;
 use super::mem::{MemObject, ObjectError, Turn};
@@ -34,7 +35,10 @@ impl Resize {
         let mut old = 0;
         let turn = Turn::take(object, |object| {
             old = object.size();
-            object.set_size(size)
+            match planted::is(Fault::ShrinkLate) && size < old {
+                true => Ok(()),
+                false => object.set_size(size),
+            }
         })?;
         let first = size.div_ceil(PAGE_SIZE);
         let visit = Visit::new(first, MAX_PAGES, UnmapReason::Truncated, true);
@@ -53,6 +57,9 @@ impl Resize {
             match &mut self.phase {
                 Phase::Visit(visit) => {
                     if visit.step(object, &mut left) {
+                        if planted::is(Fault::ShrinkLate) {
+                            let _late = object.set_size(self.size);
+                        }
                         object.clear_from(self.size);
                         let at = self.size.div_ceil(PAGE_SIZE);
                         self.phase = Phase::Free { at };

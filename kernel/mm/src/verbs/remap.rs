@@ -4,6 +4,7 @@ use arm64::addr::PAGE_SIZE;
 use bitflags::bitflags;
 use frame::slab::Ref;
 use pgtable::{Gather, Machine, ReadSide, Visit};
+use sync::planted::{self, Fault};
 
 use super::map::{anywhere, place_at_hint};
 use super::round_up;
@@ -249,6 +250,9 @@ pub(crate) fn step<M: Machine>(
     if state.area.is_some() {
         drop(leaf);
         drop(space.table().lock_leaf(to, section, || true)?);
+        if planted::is(Fault::MoveBeforeLink) {
+            move_page(space, &state, from, to, section);
+        }
         // The table of the new range goes as far as that of this page, or less.
         let table = 1 << 21;
         let far = [from, to].map(|va| table - (va & (table - 1)));
@@ -272,7 +276,9 @@ fn move_page<M: Machine>(
     to: u64,
     section: &ReadSide<'_>,
 ) -> bool {
-    let _moving = state.object.as_ref().map(|object| object.lock_for_move());
+    let object = state.object.as_ref();
+    let object = object.filter(|_| !planted::is(Fault::MoveUnlocked));
+    let _moving = object.map(|object| object.lock_for_move());
     if space.table().lock_leaf(to, section, || true).is_err() {
         return false;
     }
