@@ -198,7 +198,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Mark(mark) => mark.step(thread),
         Resume::Mincore(mincore) => watched(thread, || mincore.step(thread)),
         Resume::Transfer(transfer) => transfer.step(thread),
-        Resume::VmCopy(copy) => copy.step(thread),
+        Resume::VmCopy(copy) => watched(thread, || copy.step(thread)),
         Resume::Object(change) => watched(thread, || change.step(thread)),
         Resume::Seek(seek) => seek.step(thread),
         Resume::Poll(poll) => poll.step(thread),
