@@ -3,6 +3,7 @@
 
 use anyhow::Result;
 use libtest_mimic::Trial;
+use xtask::machine::Machine;
 
 use crate::matrix::{ALL, Cell, FOUR, NARROW, ONE, SINGLE, WIDE};
 use crate::outcome::Ending;
@@ -163,7 +164,19 @@ pub fn trials() -> Vec<Trial> {
             }
         }
     }
+    let name = "t5::areas_up_to_a_raised_limit";
+    trials.push(trial(name.into(), move || many_areas(name)));
     trials
+}
+
+/// 10⁵ areas, where the kernel was told that so many are allowed.
+fn many_areas(name: &str) -> Result<()> {
+    let stage = Stage::program(name, SINGLE[0], &["areas", "100000"])?.witnessed();
+    let limit = |machine: Machine| machine.bootarg("tessera.max_map_count=100000");
+    stage.machine(limit).run()?.expect(Exit(0), |booted| {
+        Passes.check("areas", &booted.ended.output)?;
+        report::check(&booted.ended, SINGLE[0], false)
+    })
 }
 
 impl Scenario {

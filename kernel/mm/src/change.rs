@@ -86,6 +86,18 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// Most areas that it adds or cuts off: two where it cuts a range out, one for what is mapped.
+    fn added_areas(&self) -> usize {
+        match self {
+            // Two ranges, the old one and the new one.
+            Self::Remap { .. } => 5,
+            Self::Map(_) | Self::Brk { .. } => 3,
+            _ => 2,
+        }
+    }
+}
+
 /// What moving a page costs, in pages of other work: it finds and locks two tables.
 const MOVE_COST: u32 = 4;
 /// What one look at a table costs in that measure.
@@ -309,7 +321,7 @@ impl<M: Machine> Space<M> {
         if map.owned {
             return Err(MmError::Busy);
         }
-        map.areas.reserve()?;
+        map.areas.reserve(verb.added_areas())?;
         let mut change = self.plan_change(&mut map, verb)?;
         self.occupy(&mut map, &mut change)?;
         if planted::is(Fault::ForgetEarly) {

@@ -13,6 +13,7 @@ use crate::object::Objects;
 use crate::policy::Policy;
 use crate::stats::{Counter, Counters};
 use crate::trace::{Categories, Listener, Tracer};
+use crate::vma::AreaNodes;
 
 /// The number of `init_mm`.
 pub const INIT_MM: u32 = 1;
@@ -25,6 +26,7 @@ pub struct MmContext<M: Machine> {
     objects: Objects,
     policy: Policy,
     max_map_count: AtomicUsize,
+    area_nodes: AreaNodes,
     zero_page: Pfn,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
@@ -56,6 +58,7 @@ impl<M: Machine> MmContext<M> {
             objects: Objects::new(machine.frames()),
             policy: Policy::new(),
             max_map_count: AtomicUsize::new(MAX_MAP_COUNT),
+            area_nodes: AreaNodes::new(machine.frames()),
             zero_page: zero_page(machine),
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
@@ -100,6 +103,11 @@ impl<M: Machine> MmContext<M> {
     #[inline(always)]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Where the nodes of all indices of areas come from.
+    pub(crate) fn area_nodes(&self) -> &AreaNodes {
+        &self.area_nodes
     }
 
     /// Most areas of one space (`vm.max_map_count`), for spaces made from now on.

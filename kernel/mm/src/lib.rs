@@ -22,15 +22,7 @@ pub mod trace;
 mod uaccess;
 mod verbs;
 pub mod vma;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        unused_imports,
-        reason = "the index of areas moves onto it next"
-    )
-)]
-pub(crate) mod vma_tree;
+mod vma_tree;
 
 pub use change::{Change, Verb};
 pub use context::MmContext;

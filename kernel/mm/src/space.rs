@@ -122,7 +122,7 @@ impl<M: Machine> Space<M> {
         Ok(Arc::new_cyclic(|this: &Weak<Self>| {
             let mapper: Weak<dyn Mapper> = this.clone();
             let map = Map {
-                areas: VmaIndex::new(context.max_map_count()),
+                areas: VmaIndex::new(context.area_nodes(), context.max_map_count()),
                 owned: false,
                 mapper: (table.owner().id, mapper),
                 origins: 0,

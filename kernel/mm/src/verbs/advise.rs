@@ -80,6 +80,9 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, advice: Advice) -> Resul
         .areas
         .overlapping(start, stop)
         .any(|area| advice.changes(area));
+    if differs && !map.areas.may_cut(start, stop) {
+        return Err(MmError::NoMemory);
+    }
     if differs {
         map.areas.change(start, stop, |area| advice.apply(area));
     }

@@ -18,13 +18,13 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`MmError::Busy`] while a change owns the map; [`MmError::Invalid`] for a bad range, a range
-    /// with a hole, or minor mode where there is no object.
+    /// with a hole, or minor mode where there is no object; [`MmError::NoMemory`].
     pub fn arm(&self, addr: u64, len: u64, modes: VmaFlags) -> Result<(), MmError> {
         let mut map = self.map().lock();
         if map.owned {
             return Err(MmError::Busy);
         }
-        map.areas.reserve()?;
+        map.areas.reserve(2)?;
         let end = range_end(&map, addr, len)?;
         let minor = modes.contains(VmaFlags::UFFD_MINOR);
         let fits = map
@@ -33,6 +33,9 @@ impl<M: Machine> Space<M> {
             .all(|area| !minor || !area.backing.is_anon());
         if map.areas.covered_until(addr, end) < end || !fits {
             return Err(MmError::Invalid);
+        }
+        if !map.areas.may_cut(addr, end) {
+            return Err(MmError::NoMemory);
         }
         map.areas.change(addr, end, |area| {
             area.flags.remove(VmaFlags::UFFD);

@@ -22,7 +22,7 @@ pub(crate) fn begin(
         return unchanged;
     }
     if new_end > old_end {
-        let too_much = (new_end - old_end) >> 12 > limit;
+        let too_much = (new_end - old_end) >> 12 > limit || !map.areas.may_map();
         if too_much || !map.areas.is_free(old_end, new_end) || reach(new_end).is_err() {
             return unchanged;
         }

@@ -76,8 +76,14 @@ pub(crate) fn begin(
             Some(Room::reserve(object, 1, flags.may_write_shared())?)
         }
     };
+    if !map.areas.may_map() {
+        return Err(MmError::NoMemory);
+    }
     let start = place(map, &request, len)?;
     let end = start + len;
+    if !map.areas.may_remove(start, end) {
+        return Err(MmError::NoMemory);
+    }
     reach(end)?;
     let area = Vma {
         start,

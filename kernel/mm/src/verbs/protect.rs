@@ -33,6 +33,9 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
     if stop == addr {
         return Err(error.unwrap_or(MmError::NoMemory));
     }
+    if !map.areas.may_cut(addr, stop) {
+        return Err(MmError::NoMemory);
+    }
     let work = Work::Protect {
         start: addr,
         at: addr,

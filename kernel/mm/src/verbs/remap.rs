@@ -89,7 +89,10 @@ pub(crate) fn begin(
         let old_end = old_end.filter(|&end| end <= map.task_size);
         let old_end = old_end.ok_or(MmError::Invalid)?;
         let new_end = old + request.new_len;
-        return Ok(removal(map, new_end, old_end, old));
+        return match map.areas.may_remove(new_end, old_end) {
+            true => Ok(removal(map, new_end, old_end, old)),
+            false => Err(MmError::NoMemory),
+        };
     }
     resizable(&request, &area)?;
     if let Some(grown) = room_behind(map, &request, &area) {
@@ -103,6 +106,9 @@ pub(crate) fn begin(
         return Ok(Change::new(Work::Finish, old));
     }
     if !moves {
+        return Err(MmError::NoMemory);
+    }
+    if !map.areas.may_move() {
         return Err(MmError::NoMemory);
     }
     let to = anywhere(map, request.new_len).ok_or(MmError::NoMemory)?;
@@ -153,6 +159,9 @@ fn to_place(
         ..*request
     };
     resizable(&clipped, area)?;
+    if !map.areas.may_move() {
+        return Err(MmError::NoMemory);
+    }
     if !request.flags.contains(RemapFlags::FIXED) {
         let to = place_at_hint(map, new, new_len)
             .or_else(|| anywhere(map, new_len))

@@ -7,7 +7,10 @@ use crate::space::Map;
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
     let end = range_end(map, addr, len)?;
-    Ok(removal(map, addr, end, 0))
+    match map.areas.may_remove(addr, end) {
+        true => Ok(removal(map, addr, end, 0)),
+        false => Err(MmError::NoMemory),
+    }
 }
 
 /// Takes out what is in `[start, end)`, answering `result`.

@@ -1,41 +1,52 @@
 //! The areas of a space in order.
 
-use alloc::vec::Vec;
-
 use crate::error::MmError;
 use crate::layout::{FRESH_END, MMAP_BASE, MMAP_MIN_ADDR};
+use crate::vma_tree::{Extent, Slabs, Tree};
 
 use super::{Vma, VmaFlags};
 
-/// Areas that one change may add.
-const CHANGE_ROOM: usize = 5;
+/// Where the nodes of all indices of a machine come from.
+pub(crate) type AreaNodes = Slabs<Vma>;
 
-/// The areas of a space in order. A sorted vector behind the interface of a tree: look-ups are
-/// logarithmic, changes move the areas behind them.
+/// The areas of a space in order. Look-ups, changes and searches for free ranges are logarithmic.
 #[derive(Debug)]
 pub struct VmaIndex {
-    areas: Vec<Vma>,
+    areas: Tree<Vma, &'static AreaNodes>,
+    nodes: &'static AreaNodes,
     /// Most areas (`vm.max_map_count`).
     limit: usize,
-    /// Between here and the mapping base no gap is wider than `widest_above`.
-    searched_to: u64,
-    widest_above: u64,
+}
+
+impl Extent for Vma {
+    #[inline(always)]
+    fn start(&self) -> u64 {
+        self.start
+    }
+
+    #[inline(always)]
+    fn end(&self) -> u64 {
+        self.end
+    }
+
+    fn guarded_start(&self) -> u64 {
+        self.guarded_start()
+    }
 }
 
 impl VmaIndex {
     /// No areas, and at most `limit` of them.
-    pub const fn new(limit: usize) -> Self {
+    pub(crate) const fn new(nodes: &'static AreaNodes, limit: usize) -> Self {
         Self {
-            areas: Vec::new(),
+            areas: Tree::new(),
+            nodes,
             limit,
-            searched_to: MMAP_BASE,
-            widest_above: 0,
         }
     }
 
     /// Areas, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = &Vma> {
-        self.areas.iter()
+        self.areas.iter_from(0)
     }
 
     /// How many there are.
@@ -45,68 +56,55 @@ impl VmaIndex {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.areas.is_empty()
-    }
-
-    /// Index of the first area that ends above `va`.
-    fn first_above(&self, va: u64) -> usize {
-        self.areas.partition_point(|area| area.end <= va)
+        self.len() == 0
     }
 
     /// The area that contains `va`.
     #[inline]
     pub fn find(&self, va: u64) -> Option<&Vma> {
-        self.areas
-            .get(self.first_above(va))
-            .filter(|area| area.start <= va)
+        self.areas.find(va)
     }
 
-    /// The lowest area that ends above `va`, whether or not it contains it, and the one before.
+    /// The one before the lowest area that ends above `va`, and that one, whether or not it
+    /// contains it.
     pub fn find_above(&self, va: u64) -> (Option<&Vma>, Option<&Vma>) {
-        let at = self.first_above(va);
-        let before = at.checked_sub(1).map(|i| &self.areas[i]);
-        (before, self.areas.get(at))
+        self.areas.first_above(va)
     }
 
     /// Areas that overlap `[start, end)`, as they are.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
-        let from = self.first_above(start);
-        self.areas[from..]
-            .iter()
-            .take_while(move |area| area.start < end)
+        self.areas.overlapping(start, end)
     }
 
     /// Whether no area overlaps `[start, end)`.
     pub fn is_hole(&self, start: u64, end: u64) -> bool {
-        self.overlapping(start, end).next().is_none()
+        let (_, above) = self.areas.first_above(start);
+        above.is_none_or(|area| area.start >= end)
     }
 
     /// Lets the area at `start` begin lower, at `new`, where nothing is: a stack grows.
     pub(crate) fn grow_down(&mut self, start: u64, new: u64) {
-        let at = self.first_above(start);
-        if let Some(area) = self.areas.get_mut(at).filter(|area| area.start == start) {
-            area.start = new;
-        }
+        self.areas.update(start, |area| area.start = new);
     }
 
     /// Gives the area at `va`, of which a page is about to be written for the first time, an
     /// anonymous object: that of a neighbour that it continues, else the one of number `fresh`.
     pub(crate) fn set_origin(&mut self, va: u64, fresh: u32) {
-        let at = self.first_above(va);
-        let Some(area) = self.areas.get(at) else {
+        let (before, Some(area)) = self.areas.first_above(va) else {
             return;
         };
-        let next = self.areas.get(at + 1);
-        let before = at.checked_sub(1).map(|before| &self.areas[before]);
+        let next = self.areas.find(area.end);
         let next = next.filter(|next| area.shares_origin_with(next));
         let before = before.filter(|before| before.shares_origin_with(area));
-        let known = next.map_or(0, |next| next.backing.origin().id);
-        let known = match known {
-            0 => before.map_or(0, |before| before.backing.origin().id),
-            known => known,
+        let known = |area: Option<&Vma>| area.map_or(0, |area| area.backing.origin().id);
+        let id = match (known(next), known(before)) {
+            (0, 0) => fresh,
+            (0, before) => before,
+            (next, _) => next,
         };
-        let id = if known == 0 { fresh } else { known };
-        self.areas[at].backing.origin_mut().id = id;
+        let start = area.start;
+        self.areas
+            .update(start, |area| area.backing.origin_mut().id = id);
     }
 
     /// End of the unbroken run of areas from `start` on, at most `end`; `start` if it is a hole.
@@ -121,46 +119,86 @@ impl VmaIndex {
         at.min(end)
     }
 
-    /// Makes room for a change before its first effect. The most is a remap to a
-    /// fixed place: two ranges removed, each of which may cut an area in two, and one area added.
+    /// Makes room for a change that adds or cuts off up to `count` areas, before its first effect.
     ///
     /// # Errors
-    /// [`MmError::NoMemory`]: too many areas, or no memory for their records.
-    pub fn reserve(&mut self) -> Result<(), MmError> {
-        if self.areas.len() + CHANGE_ROOM > self.limit {
-            return Err(MmError::NoMemory);
-        }
+    /// [`MmError::NoMemory`]: no memory for their records.
+    pub fn reserve(&mut self, count: usize) -> Result<(), MmError> {
         self.areas
-            .try_reserve(CHANGE_ROOM)
+            .reserve(&self.nodes, count)
             .map_err(|_| MmError::NoMemory)
+    }
+
+    /// Whether another area may be mapped. As on Linux, one more than the limit is reached so.
+    pub(crate) fn may_map(&self) -> bool {
+        self.len() <= self.limit
+    }
+
+    /// Whether an area may be moved: what is left behind, cut and added for that counts in advance.
+    pub(crate) fn may_move(&self) -> bool {
+        self.len() + 3 < self.limit
+    }
+
+    /// Whether areas may be cut at `start` and `end`.
+    pub(crate) fn may_cut(&self, start: u64, end: u64) -> bool {
+        let is_inside = |at| self.find(at).is_some_and(|area| area.start < at);
+        let cuts = usize::from(is_inside(start)) + usize::from(is_inside(end));
+        cuts == 0 || self.len() + cuts <= self.limit
+    }
+
+    /// Whether `[start, end)` may be taken out: only what leaves a part on either side adds one.
+    pub(crate) fn may_remove(&self, start: u64, end: u64) -> bool {
+        let area = self.find(start);
+        let is_hole = area.is_some_and(|area| area.start < start && end < area.end);
+        !is_hole || self.len() < self.limit
     }
 
     /// Cuts areas so that `at` is a border.
     fn split(&mut self, at: u64) {
-        let index = self.first_above(at);
-        let Some(area) = self.areas.get(index).filter(|area| area.start < at) else {
+        let Some(area) = self.areas.find(at).filter(|area| area.start < at) else {
             return;
         };
-        let upper = area.from(at);
-        self.areas[index].end = at;
-        self.areas.insert(index + 1, upper);
+        let (start, upper) = (area.start, area.from(at));
+        self.areas.update(start, |area| area.end = at);
+        self.areas.insert(upper);
     }
 
     /// Removes `[start, end)` from all areas. [`Self::reserve`] came before.
     pub fn remove(&mut self, start: u64, end: u64) {
-        self.split(start);
-        self.split(end);
-        let from = self.first_above(start);
-        let to = from + self.areas[from..].partition_point(|area| area.start < end);
-        self.areas.drain(from..to);
-        self.gap_opened(start);
+        // Only what has a part on either side is cut in two; others are shortened where they are.
+        match self.areas.find(end).map(|area| area.start) {
+            Some(first) if first < start => self.split(end),
+            Some(first) if first < end => {
+                self.areas.update(first, |area| *area = area.from(end));
+            }
+            _ => {}
+        }
+        if let Some(first) = self.areas.find(start).map(|area| area.start)
+            && first < start
+        {
+            self.areas.update(first, |area| area.end = start);
+        }
+        self.areas.remove_all(start, end);
     }
 
     /// Adds an area where there is none and merges it with its neighbours.
-    pub fn insert(&mut self, area: Vma) {
-        let at = self.first_above(area.start);
-        self.areas.insert(at, area);
-        self.merge_around(at);
+    pub fn insert(&mut self, mut area: Vma) {
+        let (start, end) = (area.start, area.end);
+        // With the one before first: where both could not be had, that is the one Linux takes.
+        match self.areas.first_above(start) {
+            (Some(before), _) if before.merges_with(&area) => {
+                let before = before.start;
+                self.areas.update(before, |before| before.absorb(&area));
+                self.merge_at(end);
+            }
+            (_, Some(next)) if area.merges_with(next) => {
+                self.areas.update(end, |next| {
+                    area.absorb(next);
+                    *next = area;
+                });
+            }
+            _ => self.areas.insert(area),
+        }
     }
 
     /// Marks what lies inside `[start, end)` busy, cutting at the borders: faults wait until a
@@ -168,11 +206,8 @@ impl VmaIndex {
     pub(crate) fn make_busy(&mut self, start: u64, end: u64) {
         self.split(start);
         self.split(end);
-        let from = self.first_above(start);
-        let inside = self.areas[from..]
-            .iter_mut()
-            .take_while(|area| area.start < end);
-        inside.for_each(|area| area.flags.insert(VmaFlags::BUSY));
+        self.areas
+            .update_all(start, end, |area| area.flags.insert(VmaFlags::BUSY));
     }
 
     /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards. They
@@ -180,104 +215,57 @@ impl VmaIndex {
     pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Vma)) {
         self.split(start);
         self.split(end);
-        let from = self.first_above(start);
-        let mut at = from;
-        while let Some(area) = self.areas.get_mut(at).filter(|area| area.start < end) {
+        self.areas.update_all(start, end, |area| {
             area.flags.remove(VmaFlags::BUSY);
             change(area);
-            at += 1;
-        }
-        for index in (from..=at).rev() {
-            self.merge_with_next(index.saturating_sub(1));
+        });
+        self.merge_within(start, end);
+    }
+
+    /// Merges at every border from `end` down to `start`.
+    fn merge_within(&mut self, start: u64, end: u64) {
+        let mut at = end;
+        loop {
+            let (before, _) = self.areas.first_above(at);
+            let below = before.map(|area| area.start);
+            self.merge_at(at);
+            match below {
+                Some(below) if below >= start => at = below,
+                _ => return,
+            }
         }
     }
 
-    fn merge_around(&mut self, at: usize) {
-        // With the one before first: where both could not be had, that is the one Linux takes.
-        match at > 0 && self.merge_with_next(at - 1) {
-            true => self.merge_with_next(at - 1),
-            false => self.merge_with_next(at),
+    /// Merges the areas that meet at `border`, if there are such.
+    fn merge_at(&mut self, border: u64) {
+        let (Some(before), Some(next)) = self.areas.first_above(border) else {
+            return;
         };
-    }
-
-    fn merge_with_next(&mut self, at: usize) -> bool {
-        let [first, second, ..] = &self.areas[at.min(self.areas.len())..] else {
-            return false;
-        };
-        if !first.merges_with(second) {
-            return false;
+        if next.start != border || !before.merges_with(next) {
+            return;
         }
-        let second = self.areas.remove(at + 1);
-        self.areas[at].absorb(&second);
-        true
+        let start = before.start;
+        if let Some(next) = self.areas.remove_at(border) {
+            self.areas.update(start, |area| area.absorb(&next));
+        }
     }
 
     /// Whether `[start, end)` touches no area nor the gap below a growing one.
     pub fn is_free(&self, start: u64, end: u64) -> bool {
-        let above = &self.areas[self.first_above(start)..];
-        above.first().is_none_or(|area| area.guarded_start() >= end)
+        let (_, above) = self.areas.first_above(start);
+        above.is_none_or(|area| area.guarded_start() >= end)
     }
 
     /// Finds a free range of `len` bytes in a fresh space: highest below the mapping base, else
     /// lowest anywhere.
-    pub fn find_free(&mut self, len: u64) -> Option<u64> {
-        self.find_below(len).or_else(|| self.find_above_floor(len))
-    }
-
-    /// The highest gap of `len` bytes below the mapping base. The search begins where the last one
-    /// ended, unless a gap that was passed by then could do.
-    fn find_below(&mut self, len: u64) -> Option<u64> {
-        let (mut top, mut widest) = match len > self.widest_above {
-            true => (self.searched_to, self.widest_above),
-            false => (MMAP_BASE, 0),
-        };
-        let below = self.areas.partition_point(|area| area.start < top);
-        for area in self.areas[..below].iter().rev() {
-            let gap = top.saturating_sub(area.end.max(MMAP_MIN_ADDR));
-            if gap >= len {
-                (self.searched_to, self.widest_above) = (top, widest);
-                return Some(top - len);
-            }
-            widest = widest.max(gap);
-            top = top.min(area.guarded_start());
-        }
-        (top > MMAP_MIN_ADDR && top - MMAP_MIN_ADDR >= len).then(|| {
-            (self.searched_to, self.widest_above) = (top, widest);
-            top - len
-        })
-    }
-
-    /// A gap came into being (or grew) that ends at the first area above `va`: the next search has
-    /// to see it.
-    fn gap_opened(&mut self, va: u64) {
-        let above = self.areas.get(self.first_above(va));
-        let end = above.map_or(MMAP_BASE, Vma::guarded_start).min(MMAP_BASE);
-        self.searched_to = self.searched_to.max(end);
-    }
-
-    fn find_above_floor(&self, len: u64) -> Option<u64> {
-        let mut floor = MMAP_MIN_ADDR;
-        for area in self.areas.iter().take_while(|area| area.start < FRESH_END) {
-            if area.guarded_start() > floor && area.guarded_start() - floor >= len {
-                return Some(floor);
-            }
-            floor = floor.max(area.end);
-        }
-        (FRESH_END > floor && FRESH_END - floor >= len).then_some(floor)
+    pub fn find_free(&self, len: u64) -> Option<u64> {
+        self.find_between(MMAP_MIN_ADDR, MMAP_BASE, len)
+            .or_else(|| self.areas.find_gap_above(len, MMAP_MIN_ADDR, FRESH_END))
     }
 
     /// The highest free range of `len` bytes within `[floor, ceiling)`.
     pub fn find_between(&self, floor: u64, ceiling: u64, len: u64) -> Option<u64> {
-        let below = self.areas.partition_point(|area| area.start < ceiling);
-        let mut top = ceiling;
-        for area in self.areas[..below].iter().rev() {
-            let bottom = area.end.max(floor);
-            if top >= bottom && top - bottom >= len {
-                break;
-            }
-            top = top.min(area.guarded_start());
-        }
-        (top >= floor && top - floor >= len).then(|| top - len)
+        self.areas.find_gap_below(len, ceiling, floor)
     }
 }
 
@@ -288,6 +276,7 @@ mod tests {
     use crate::vma::Backing;
     use arm64::attrs::Prot;
     use proptest::prelude::*;
+    use std::boxed::Box;
 
     const PAGE: u64 = 4096;
 
@@ -301,6 +290,12 @@ mod tests {
         }
     }
 
+    /// An index with nodes of its own.
+    fn index(limit: usize) -> VmaIndex {
+        let nodes = AreaNodes::new(frame::arena::frames(64));
+        VmaIndex::new(Box::leak(Box::new(nodes)), limit)
+    }
+
     /// The highest free place, found by looking at every page from the base down.
     fn highest_free(index: &VmaIndex, len: u64) -> u64 {
         let mut at = MMAP_BASE - len;
@@ -308,6 +303,43 @@ mod tests {
             at -= PAGE;
         }
         at
+    }
+
+    #[test]
+    fn at_the_limit_nothing_is_added_or_cut() {
+        let mut index = index(3);
+        for at in [10, 20, 30, 40] {
+            assert!(index.may_map());
+            index.reserve(3).unwrap();
+            index.insert(area(at * PAGE, 3));
+        }
+        assert!(!index.may_map());
+        assert!(!index.may_remove(11 * PAGE, 12 * PAGE));
+        assert!(!index.may_cut(10 * PAGE, 11 * PAGE));
+        // Ends may be taken off, and what is whole may change or go.
+        assert!(index.may_remove(11 * PAGE, 22 * PAGE));
+        assert!(index.may_cut(10 * PAGE, 13 * PAGE));
+        index.reserve(3).unwrap();
+        index.remove(10 * PAGE, 23 * PAGE);
+        assert!(index.may_map() && index.may_remove(31 * PAGE, 32 * PAGE));
+        assert!(index.may_cut(30 * PAGE, 31 * PAGE));
+    }
+
+    #[test]
+    fn what_lies_outside_a_removed_range_stays() {
+        let mut index = index(MAX_MAP_COUNT);
+        for at in [10, 20, 30] {
+            index.reserve(1).unwrap();
+            index.insert(area(at * PAGE, 5));
+        }
+        for (from, to) in [(12, 13), (22, 31)] {
+            index.reserve(2).unwrap();
+            index.remove(from * PAGE, to * PAGE);
+        }
+        let left = index
+            .iter()
+            .map(|area| (area.start / PAGE, area.end / PAGE));
+        assert!(left.eq([(10, 12), (13, 15), (20, 22), (31, 35)]));
     }
 
     proptest! {
@@ -321,9 +353,9 @@ mod tests {
         fn the_search_finds_the_highest_gap_whatever_came_and_went(
             steps in prop::collection::vec((0..3u8, 1..6u64, 0..40u64), 1..80)
         ) {
-            let mut index = VmaIndex::new(MAX_MAP_COUNT);
+            let mut index = index(MAX_MAP_COUNT);
             for (what, pages, at) in steps {
-                index.reserve().unwrap();
+                index.reserve(3).unwrap();
                 if what == 0 {
                     let start = MMAP_BASE - (at + pages) * PAGE;
                     index.remove(start, start + pages * PAGE);

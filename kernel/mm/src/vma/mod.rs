@@ -10,6 +10,7 @@ use frame::slab::Ref;
 use crate::layout::STACK_GAP;
 use crate::object::MemObject;
 
+pub(crate) use index::AreaNodes;
 pub use index::VmaIndex;
 
 bitflags! {

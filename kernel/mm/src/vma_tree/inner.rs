@@ -6,7 +6,7 @@ use super::spares::Spares;
 use super::{Child, Extent, NodeSource, Summary, count_up_to, insert_into, leaf, remove_from};
 
 /// Children of an inner node.
-pub(super) const CAPACITY: usize = 32;
+pub(super) const CAPACITY: usize = 16;
 
 /// Children, and the summary of each. The root has at least two, others a third of the capacity.
 pub(crate) struct Inner<V: Extent, N: NodeSource<V>> {
@@ -29,6 +29,19 @@ impl<V: Extent, N: NodeSource<V>> Inner<V, N> {
             gaps: [u64::MAX; CAPACITY],
             children: ArrayVec::new(),
             widest: 0,
+        }
+    }
+
+    /// Holds another spare node while it is one itself, and has no children.
+    pub(super) fn hold(&mut self, next: N::Inner) {
+        self.children.push(Child::Inner(next));
+    }
+
+    /// Gives that node back.
+    pub(super) fn release(&mut self) -> Option<N::Inner> {
+        match self.children.pop()? {
+            Child::Inner(next) => Some(next),
+            Child::Leaf(_) => None,
         }
     }
 

@@ -29,7 +29,7 @@ use spares::Spares;
 /// Most insertions that can be reserved at once.
 pub(crate) const MAX_ROOM: usize = 8;
 /// Most levels of inner nodes: enough for millions of leaves, however badly they are filled.
-const MAX_LEVELS: usize = 7;
+const MAX_LEVELS: usize = 10;
 
 /// A value that covers addresses. While it is in a tree, they change in
 /// [`Tree::update`] and [`Tree::update_all`] only.

@@ -3,18 +3,22 @@
 use arrayvec::ArrayVec;
 use frame::OutOfMemory;
 
-use super::{Extent, MAX_LEVELS, MAX_ROOM, NodeSource};
+use super::{Extent, MAX_ROOM, NodeSource, inner};
 
 /// The most inner nodes that `count` insertions use: at each level but the root's, all might split
-/// another node; the root splits once, and gets a new one above it. What has been split or merged
-/// is [`MAX_ROOM`] insertions away from the next split.
+/// another node; the root splits once, and gets a new one above it. A node that has been split has
+/// room for [`MAX_ROOM`] more, and one that has been merged gave the other back.
 pub(super) const fn most_inners(levels: usize, count: usize) -> usize {
     levels.saturating_sub(1) * count + 2
 }
 
+const _: () = assert!(inner::CAPACITY / 2 >= MAX_ROOM, "a node might split twice");
+
 pub(super) struct Spares<V: Extent, N: NodeSource<V>> {
     leaves: ArrayVec<N::Leaf, MAX_ROOM>,
-    inners: ArrayVec<N::Inner, { most_inners(MAX_LEVELS, MAX_ROOM) }>,
+    /// The first of a chain: each holds the next, as spaces are to stay small.
+    inners: Option<N::Inner>,
+    inner_count: usize,
     /// The insertions that were asked for last: what is worth keeping nodes for.
     asked: usize,
     /// Those of them that are left.
@@ -27,7 +31,8 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
     pub(super) const fn new() -> Self {
         Self {
             leaves: ArrayVec::new_const(),
-            inners: ArrayVec::new_const(),
+            inners: None,
+            inner_count: 0,
             asked: 0,
             room: 0,
             most_inners: 0,
@@ -43,10 +48,10 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
         count: usize,
         levels: usize,
     ) -> Result<(), OutOfMemory> {
-        let had = (self.leaves.len(), self.inners.len());
+        let had = (self.leaves.len(), self.inner_count);
         if let Err(refused) = self.fill(source, leaves, inners) {
             self.leaves.truncate(had.0);
-            self.inners.truncate(had.1);
+            self.truncate_inners(had.1);
             return Err(refused);
         }
         (self.asked, self.room) = (count, count);
@@ -58,8 +63,8 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
         while self.leaves.len() < leaves {
             self.leaves.push(source.leaf()?);
         }
-        while self.inners.len() < inners {
-            self.inners.push(source.inner()?);
+        while self.inner_count < inners {
+            self.add_inner(source.inner()?);
         }
         Ok(())
     }
@@ -67,7 +72,7 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
     /// Gives back what a tree of so many levels has no use for.
     pub(super) fn limit(&mut self, levels: usize) {
         self.most_inners = most_inners(levels, self.asked);
-        self.inners.truncate(self.most_inners);
+        self.truncate_inners(self.most_inners);
         self.leaves.truncate(self.asked);
     }
 
@@ -82,7 +87,28 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
     }
 
     pub(super) fn inner(&mut self) -> N::Inner {
-        self.inners.pop().expect("room was reserved")
+        self.take_inner().expect("room was reserved")
+    }
+
+    fn take_inner(&mut self) -> Option<N::Inner> {
+        let mut first = self.inners.take()?;
+        self.inners = first.release();
+        self.inner_count -= 1;
+        Some(first)
+    }
+
+    fn add_inner(&mut self, mut inner: N::Inner) {
+        if let Some(next) = self.inners.take() {
+            inner.hold(next);
+        }
+        self.inners = Some(inner);
+        self.inner_count += 1;
+    }
+
+    fn truncate_inners(&mut self, count: usize) {
+        while self.inner_count > count {
+            drop(self.take_inner());
+        }
     }
 
     /// Takes an empty leaf back. It may be needed for what has been reserved.
@@ -94,8 +120,8 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
 
     /// Takes back an inner node without children.
     pub(super) fn keep_inner(&mut self, inner: N::Inner) {
-        if self.inners.len() < self.most_inners {
-            self.inners.push(inner);
+        if self.inner_count < self.most_inners {
+            self.add_inner(inner);
         }
     }
 }
