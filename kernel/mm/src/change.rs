@@ -211,7 +211,7 @@ impl Change {
                     left = left.saturating_sub(VISIT_COST);
                     match discard::step(space, at, end, &section) {
                         Ok(work) => work,
-                        Err(error) => self.give_up(space, error),
+                        Err(error) => self.give_up(error),
                     }
                 }
                 Work::Protect {
@@ -227,14 +227,14 @@ impl Change {
                     left = left.saturating_sub(MOVE_COST - 1);
                     match remap::step(space, state, &section) {
                         Ok(work) => work,
-                        Err(error) => self.give_up(space, error),
+                        Err(error) => self.give_up(error),
                     }
                 }
                 Work::Collapse(state) => {
                     left = left.saturating_sub(VISIT_COST);
                     match collapse::step(space, state, &section) {
                         Ok(work) => work,
-                        Err(error) => self.give_up(space, error),
+                        Err(error) => self.give_up(error),
                     }
                 }
             };
@@ -243,12 +243,8 @@ impl Change {
     }
 
     /// What was begun cannot go on, and nothing was changed yet: the areas are as they were.
-    fn give_up<M: Machine>(&mut self, space: &Space<M>, error: MmError) -> Work {
+    fn give_up(&mut self, error: MmError) -> Work {
         self.result = Err(error);
-        let mut map = space.map().lock();
-        for (start, end) in self.busy_ranges() {
-            map.areas.change(start, end, |_| {});
-        }
         Work::Finish
     }
 }
@@ -272,7 +268,7 @@ fn zap<M: Machine>(
     let mut gather = Gather::new();
     let from = at;
     if planted::is(Fault::PublishEarly) {
-        space.map().lock().areas.change(at, end, |_| {});
+        space.map().lock().busy = [(0, 0); 2];
     }
     let at = space.table().zap(range, why, &mut gather, section);
     space.tell(Kind::Zap, from, gather.page_count());
@@ -291,22 +287,26 @@ pub(crate) fn range(at: u64, end: u64) -> Option<VaRange> {
     VaRange::new(VirtAddr::new(at), VirtAddr::new(end)).filter(|range| !range.is_empty())
 }
 
-/// The range is zapped and flushed up to `end`: publish.
+/// The range is zapped and flushed up to `end`: publish, a bounded number of areas at a time.
 fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
     let mut map = space.map().lock();
-    match then {
-        After::Remove { start } => map.remove(start, end),
-        After::Insert(area, room) => {
-            map.remove(area.start, area.end);
-            map.insert(area, room);
-        }
-        After::Move(state) => {
-            map.remove(state.to, end);
-            return Work::Move(state);
-        }
-        After::Teardown => map.remove(0, end),
+    let start = match &then {
+        After::Remove { start } => *start,
+        After::Insert(area, _) => area.start,
+        After::Move(state) => state.to,
+        After::Teardown => 0,
+    };
+    if !map.remove_some(start, end) {
+        return Work::Zap { at: end, end, then };
     }
-    Work::Finish
+    match then {
+        After::Remove { .. } | After::Teardown => Work::Finish,
+        After::Insert(area, room) => {
+            map.insert(area, room);
+            Work::Finish
+        }
+        After::Move(state) => Work::Move(state),
+    }
 }
 
 impl<M: Machine> Space<M> {
@@ -370,10 +370,10 @@ impl<M: Machine> Space<M> {
         for (room, (start, _)) in change.rooms.iter_mut().zip(change.busy) {
             *room = map.room_at(start)?;
         }
+        if !planted::is(Fault::LeaveUnbusy) {
+            map.busy = change.busy;
+        }
         for (start, end) in change.busy_ranges() {
-            if !planted::is(Fault::LeaveUnbusy) {
-                map.areas.make_busy(start, end);
-            }
             if !planted::is(Fault::RetireLate) {
                 self.epochs().retire(start, end);
             }
@@ -381,13 +381,8 @@ impl<M: Machine> Space<M> {
         let stay = ();
         let section = self.machine().read_side(&stay);
         for (start, end) in change.busy_ranges().chain([change.cuts]) {
-            let reached = range(start, end.min(self.end()));
-            let split = reached.map_or(Ok(()), |range| self.table().split_ends(range, &section));
-            if let Err(error) = split {
-                for (start, end) in change.busy_ranges() {
-                    map.areas.change(start, end, |_| {});
-                }
-                return Err(error.into());
+            if let Some(range) = range(start, end.min(self.end())) {
+                self.table().split_ends(range, &section)?;
             }
         }
         Ok(())
@@ -402,10 +397,10 @@ impl<M: Machine> Space<M> {
         if map.owned {
             return Err(MmError::Busy);
         }
-        // Splitting at the ends of the space cuts nothing, so this needs no reservation.
+        // Nothing is cut at the ends of the space, so this needs no reservation.
         map.owned = true;
         let end = map.task_size;
-        map.areas.make_busy(0, end);
+        map.busy = [(0, end), (0, 0)];
         self.epochs().retire(0, end);
         drop(map);
         self.drop_pending();

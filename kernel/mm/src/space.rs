@@ -25,11 +25,16 @@ use crate::object::{Mapper, Room};
 use crate::stats::Counters;
 use crate::vma::{Backing, Vma, VmaIndex};
 
+/// Areas that one step of a change works on.
+pub(crate) const AREAS_PER_STEP: usize = 64;
+
 /// The map of a space: what may be where.
 pub struct Map {
     pub(crate) areas: VmaIndex,
-    /// A change is under way: other changes wait, and faults on the areas that it is about.
+    /// A change is under way: other changes wait.
     pub(crate) owned: bool,
+    /// The ranges that it is about: faults there wait (D5).
+    pub(crate) busy: [(u64, u64); 2],
     /// The space, as objects know it: number and reference.
     mapper: (u32, Weak<dyn Mapper>),
     /// Anonymous objects so far (D14).
@@ -60,6 +65,20 @@ impl Map {
             );
         }
         self.areas.insert(area);
+    }
+
+    /// Whether a change is about `va`.
+    #[inline(always)]
+    pub(crate) fn is_busy(&self, va: u64) -> bool {
+        let inside = |&(start, end): &(u64, u64)| start <= va && va < end;
+        self.owned && self.busy.iter().any(inside)
+    }
+
+    /// As [`Self::remove`], a bounded number of areas; whether that was the rest.
+    pub(crate) fn remove_some(&mut self, start: u64, end: u64) -> bool {
+        let stop = self.areas.step_end(start, end, AREAS_PER_STEP);
+        self.remove(start, stop);
+        stop == end
     }
 
     /// Removes `[start, end)` from all areas, and from the lists of their objects. What is cut in
@@ -124,6 +143,7 @@ impl<M: Machine> Space<M> {
             let map = Map {
                 areas: VmaIndex::new(context.area_nodes(), context.max_map_count()),
                 owned: false,
+                busy: [(0, 0); 2],
                 mapper: (table.owner().id, mapper),
                 origins: 0,
                 brk_start: 0,

@@ -119,14 +119,14 @@ impl<M: Machine> Space<M> {
     #[inline(always)]
     pub(super) fn find(&self, input: FaultInput) -> Result<Found, FaultOutcome> {
         let mut map = self.map().lock();
+        if map.owned && map.is_busy(input.va) {
+            drop(map);
+            return Err(self.busy(input));
+        }
         let epoch = self.epochs().at(input.va);
         let Some(area) = map.areas.find(input.va) else {
             return self.find_stack(&mut map, input, epoch);
         };
-        if area.is_busy() {
-            drop(map);
-            return Err(self.busy(input));
-        }
         let first_write =
             input.access == Access::Write && area.backing.origin().id == 0 && !area.is_shared();
         let area = Some(Area::of(area, input.va));

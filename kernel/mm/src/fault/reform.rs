@@ -83,7 +83,7 @@ impl<M: Machine> Space<M> {
         area.is_some_and(|area| {
             let (folio, _) = self.context().policy().anon_sizes(area.flags);
             folio
-                && !area.is_busy()
+                && !map.is_busy(start)
                 && area.backing.is_anon()
                 && start + FOLIO_64K <= area.end
                 && !self.small_pages_only()

@@ -56,7 +56,7 @@ impl<M: Machine> Space<M> {
         let (stop, absent_too, epoch) = {
             let map = self.map().lock();
             let area = map.areas.find(addr).ok_or(MmError::Invalid)?;
-            if area.is_busy() {
+            if map.is_busy(addr) {
                 return Err(MmError::Busy);
             }
             if !area.flags.contains(VmaFlags::UFFD_WP) {

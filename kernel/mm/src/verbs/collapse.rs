@@ -99,9 +99,8 @@ fn next_block<M: Machine>(
     mut state: Collapse,
     section: &ReadSide<'_>,
 ) -> Result<Work, MmError> {
-    let (start, end) = state.range;
+    let (_, end) = state.range;
     if state.at + FOLIO_2M > end {
-        space.map().lock().areas.change(start, end, |_| {});
         return Ok(Work::Finish);
     }
     let prot = {

@@ -32,7 +32,7 @@ impl<M: Machine> Space<M> {
         let map = self.map().lock();
         match map.areas.find(va) {
             None => Err(MmError::NoMemory),
-            Some(area) if area.is_busy() => Err(MmError::Busy),
+            Some(_) if map.is_busy(va) => Err(MmError::Busy),
             Some(area) => Ok(area.clone()),
         }
     }

@@ -7,7 +7,7 @@ use pgtable::{Gather, Machine, ReadSide};
 use super::range_end;
 use crate::change::{Change, Work, range};
 use crate::error::MmError;
-use crate::space::{Map, Space};
+use crate::space::{AREAS_PER_STEP, Map, Space};
 use crate::vma::{Vma, VmaFlags, entry_prot};
 
 pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Change, MmError> {
@@ -59,9 +59,7 @@ pub(crate) fn step<M: Machine>(
     section: &ReadSide<'_>,
 ) -> Work {
     let Some((stop, rights)) = part(space, at, end, prot) else {
-        let mut map = space.map().lock();
-        map.areas.change(start, end, |area| set(area, prot));
-        return Work::Finish;
+        return publish(space, start, end, prot);
     };
     let reached = stop.min(space.end());
     let mut next = stop;
@@ -78,6 +76,22 @@ pub(crate) fn step<M: Machine>(
         at: next,
         end,
         prot,
+    }
+}
+
+/// The entries have their rights: so do the areas from `start` on, a bounded number at a time.
+fn publish<M: Machine>(space: &Space<M>, start: u64, end: u64, prot: Prot) -> Work {
+    let mut map = space.map().lock();
+    let stop = map.areas.step_end(start, end, AREAS_PER_STEP);
+    map.areas.change(start, stop, |area| set(area, prot));
+    match stop == end {
+        true => Work::Finish,
+        false => Work::Protect {
+            start: stop,
+            at: end,
+            end,
+            prot,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::MmError;
 use crate::layout::MMAP_MIN_ADDR;
 use crate::object::{MemObject, Room};
 use crate::space::{Map, Space};
-use crate::vma::{Backing, Vma, VmaFlags};
+use crate::vma::{Backing, Vma};
 
 bitflags! {
     /// Linux's `MREMAP_*`, same bits.
@@ -48,8 +48,6 @@ pub(crate) struct Move {
     len: u64,
     /// Bytes of the old range, all of which is unmapped behind.
     old_len: u64,
-    /// Bytes of the new range.
-    new_len: u64,
     /// Bytes handled so far in the present phase.
     done: u64,
     /// The old areas stay, without pages.
@@ -216,7 +214,6 @@ fn movement(
         to,
         len: old_len.min(new_len),
         old_len,
-        new_len,
         done: 0,
         keep_old: request.flags.contains(RemapFlags::DONTUNMAP),
         object,
@@ -309,15 +306,13 @@ fn move_page<M: Machine>(
 
 fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
     let mut map = space.map().lock();
-    if let Some((mut area, room)) = state.area.take() {
+    if let Some((area, room)) = state.area.take() {
         // In the map, and in the reverse map, before the first entry arrives (D14).
-        area.flags.insert(VmaFlags::BUSY);
         map.insert(area, room);
         state.done = 0;
         return Work::Move(state);
     }
     let (start, end) = (state.from, state.from + state.old_len);
-    map.areas.change(state.to, state.to + state.new_len, |_| {});
     if state.keep_old {
         let whole = |area: &Vma| area.start == start && area.end == end;
         map.areas.change(start, end, |area| {

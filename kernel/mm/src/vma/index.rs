@@ -4,7 +4,7 @@ use crate::error::MmError;
 use crate::layout::{FRESH_END, MMAP_BASE, MMAP_MIN_ADDR};
 use crate::vma_tree::{Extent, Slabs, Tree};
 
-use super::{Vma, VmaFlags};
+use super::Vma;
 
 /// Where the nodes of all indices of a machine come from.
 pub(crate) type AreaNodes = Slabs<Vma>;
@@ -107,6 +107,13 @@ impl VmaIndex {
             .update(start, |area| area.backing.origin_mut().id = id);
     }
 
+    /// The part of `[start, end)` that one step of a change works on, which is all of it unless that
+    /// is more than `limit` areas: where it ends.
+    pub(crate) fn step_end(&self, start: u64, end: u64, limit: usize) -> u64 {
+        let next = self.overlapping(start, end).nth(limit);
+        next.map_or(end, |area| area.start)
+    }
+
     /// End of the unbroken run of areas from `start` on, at most `end`; `start` if it is a hole.
     pub fn covered_until(&self, start: u64, end: u64) -> u64 {
         let mut at = start;
@@ -201,24 +208,11 @@ impl VmaIndex {
         }
     }
 
-    /// Marks what lies inside `[start, end)` busy, cutting at the borders: faults wait until a
-    /// [`Self::change`] of the same range, or its removal.
-    pub(crate) fn make_busy(&mut self, start: u64, end: u64) {
+    /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards.
+    pub fn change(&mut self, start: u64, end: u64, change: impl FnMut(&mut Vma)) {
         self.split(start);
         self.split(end);
-        self.areas
-            .update_all(start, end, |area| area.flags.insert(VmaFlags::BUSY));
-    }
-
-    /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards. They
-    /// are not busy any more.
-    pub fn change(&mut self, start: u64, end: u64, mut change: impl FnMut(&mut Vma)) {
-        self.split(start);
-        self.split(end);
-        self.areas.update_all(start, end, |area| {
-            area.flags.remove(VmaFlags::BUSY);
-            change(area);
-        });
+        self.areas.update_all(start, end, change);
         self.merge_within(start, end);
     }
 
@@ -273,7 +267,7 @@ impl VmaIndex {
 mod tests {
     use super::*;
     use crate::layout::MAX_MAP_COUNT;
-    use crate::vma::Backing;
+    use crate::vma::{Backing, VmaFlags};
     use arm64::attrs::Prot;
     use proptest::prelude::*;
     use std::boxed::Box;

@@ -50,8 +50,6 @@ bitflags! {
         const UFFD_WP = 1 << 14;
         /// A userfaultfd decides about pages that the object has and the space has not mapped.
         const UFFD_MINOR = 1 << 15;
-        /// A change is under way: a fault waits for its end (D5). Never in a published map list.
-        const BUSY = 1 << 16;
         /// `MADV_MERGEABLE`.
         const MERGEABLE = 1 << 18;
         /// Must not become writable: a shared mapping of an object that is sealed against writes.
@@ -185,12 +183,6 @@ impl Vma {
     #[inline(always)]
     pub fn is_shared(&self) -> bool {
         self.flags.contains(VmaFlags::SHARED)
-    }
-
-    /// Whether a change is under way.
-    #[inline(always)]
-    pub fn is_busy(&self) -> bool {
-        self.flags.contains(VmaFlags::BUSY)
     }
 
     /// Whether a userfaultfd decides about any of its faults (`userfaultfd_armed`).
