@@ -109,7 +109,7 @@ const SCENARIOS: &[Scenario] = &[
     scenario(&["mmaps"], Exit(0), Passes, ALL),
     scenario(&["mmaps", "77", "20000"], Exit(0), Passes, SINGLE),
     scenario(&["memfd"], Exit(0), Passes, ALL),
-    scenario(&["memfd", "7", "4000"], Exit(0), Passes, FOUR),
+    stressed(scenario(&["memfd", "7", "4000"], Exit(0), Passes, FOUR)),
     stressed(scenario(&["mapstorm"], Exit(0), Passes, FOUR)),
     // Above 39 bits, and above 48 where the CPU has LPA2: each level that is added reaches the CPU
     // of whoever asked, and with four CPUs at least one that was at EL0 in the space meanwhile.

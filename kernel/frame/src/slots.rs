@@ -10,6 +10,7 @@ use crate::frames::Frames;
 use crate::user::UserFrame;
 use arm64::addr::Pfn;
 use sync::atomic::{AtomicU64, Ordering};
+use sync::planted::{self, Fault};
 
 /// An empty slot. A full one has the frame's number plus one.
 const EMPTY: u64 = 0;
@@ -50,7 +51,7 @@ impl PageSlots {
             // The pin acquired what the frame's last holder released, and that came after `take`:
             // a reference to a later life of the frame finds the slot changed.
             let now = slot.load(Ordering::Acquire);
-            if now == seen {
+            if now == seen || planted::is(Fault::SlotWithoutRecheck) {
                 // None: so many references that no more are given out.
                 return frame;
             }

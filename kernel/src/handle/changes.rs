@@ -21,7 +21,7 @@ static WAITING: SpinLock<Queue<Ref<Thread>>, rank::Endpoint> = SpinLock::new(Que
 pub enum ObjectChange {
     /// `ftruncate`.
     Resize(Resize),
-    /// `fallocate` of a hole, `MADV_REMOVE`.
+    /// `fallocate` of a hole.
     Punch(Punch),
     /// `fallocate` of memory.
     Allocate(Allocate),
@@ -83,8 +83,8 @@ pub fn leave(thread: &Ref<Thread>) {
     drop(left);
 }
 
-/// Wakes those who wait for any object: there are few.
-fn wake() {
+/// Wakes those who wait for any object, after a change: there are few.
+pub fn wake() {
     loop {
         // Claimed under the lock: as long as it is queued, its sleep is the one that it queued for.
         let next = WAITING

@@ -13,6 +13,8 @@ pub mod changes;
 pub mod console;
 pub mod memory;
 #[cfg(target_os = "none")]
+pub mod remove;
+#[cfg(target_os = "none")]
 pub mod segments;
 #[cfg(target_os = "none")]
 pub mod transfer;

@@ -10,6 +10,7 @@ use mm::{
 
 use super::{Answer, Call, Handler};
 use crate::errno::Errno;
+use crate::handle::remove::Remove;
 use crate::memory;
 use crate::thread::resume::{Populate, step_change};
 use crate::thread::{Resume, Step, Thread};
@@ -202,6 +203,7 @@ fn madvise(call: &Call<'_>) -> Answer {
             return change(call, Verb::DontNeed { addr, len }, 0);
         }
         linux::MADV_COLLAPSE => return change(call, Verb::Collapse { addr, len }, 0),
+        linux::MADV_REMOVE => return remove(call),
         linux::MADV_POPULATE_READ => return populate(call, Access::Read),
         linux::MADV_POPULATE_WRITE => return populate(call, Access::Write),
         _ => {}
@@ -244,6 +246,16 @@ fn populate(call: &Call<'_>, access: Access) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     Ok(Populate::advised(addr, end, access).step(call.thread))
+}
+
+fn remove(call: &Call<'_>) -> Answer {
+    let (addr, len) = (call.arg(0), call.arg(1));
+    let rounded = len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
+    let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
+    if !addr.is_multiple_of(PAGE) {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Remove::new(addr, end).step(call.thread))
 }
 
 fn mincore(call: &Call<'_>) -> Answer {

@@ -13,6 +13,7 @@ use super::exit::Leaving;
 use crate::errno::{Errno, SysResult};
 use crate::futex;
 use crate::handle::changes::ObjectChange;
+use crate::handle::remove::Remove;
 use crate::handle::transfer::Transfer;
 use crate::process::Process;
 use crate::syscall;
@@ -146,6 +147,8 @@ pub enum Resume {
     VmCopy(VmCopy),
     /// Change many pages of an object.
     Object(ObjectChange),
+    /// Take pages out of the objects that a range shows.
+    Remove(Remove),
     /// Look for data or a hole in an object.
     Seek(Seek),
     /// Look at files, or wait until there is something to see.
@@ -172,7 +175,10 @@ impl Resume {
     /// object and is carried to its end first (D3); a new thread has to run to die; and the end of a
     /// thread looks at the process itself.
     pub fn may_be_abandoned(&self) -> bool {
-        let carried = matches!(self, Self::Change { .. } | Self::Object(_));
+        let carried = matches!(
+            self,
+            Self::Change { .. } | Self::Object(_) | Self::Remove(_)
+        );
         !carried && !matches!(self, Self::Leave(_) | Self::Start(_))
     }
 }
@@ -200,6 +206,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Transfer(transfer) => transfer.step(thread),
         Resume::VmCopy(copy) => watched(thread, || copy.step(thread)),
         Resume::Object(change) => watched(thread, || change.step(thread)),
+        Resume::Remove(remove) => watched(thread, || remove.step(thread)),
         Resume::Seek(seek) => seek.step(thread),
         Resume::Poll(poll) => poll.step(thread),
         Resume::Wake(waking) => waking.step(thread),

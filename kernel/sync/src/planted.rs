@@ -158,6 +158,16 @@ faults! {
     /// Unmapping for a hole drops marks, and fault-around maps pages of watched ranges: the race of
     /// the thread that the rules about both come from.
     PunchUnseen,
+    /// A lookup in a page cache does not load the slot again.
+    SlotWithoutRecheck,
+    /// A hole's pages are not visited again after they were detached.
+    DetachWithoutVisit,
+    /// A visit of mappings goes on although entries were moved.
+    IgnoreMoves,
+    /// Truncation frees pages without a visit of their mappings.
+    FreeWithoutVisit,
+    /// Pages are supplied without a look at the size.
+    SupplyBeyondEnd,
 }
 
 impl Fault {

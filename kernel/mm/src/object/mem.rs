@@ -232,6 +232,7 @@ impl MemObject {
         let count = 1 << block.order();
         let fits = || match first.checked_add(count) {
             Some(end) if end <= limit(self) => Ok(()),
+            _ if planted::is(Fault::SupplyBeyondEnd) => Ok(()),
             _ => Err(SupplyError::BeyondEnd),
         };
         fits()?;

@@ -8,6 +8,7 @@
 use arm64::addr::PAGE_SIZE;
 use frame::UserFrame;
 use frame::slab::Ref;
+use sync::planted::{self, Fault};
 
 use super::mappings::UnmapReason;
 use super::mem::{MAX_SIZE, MemObject, ObjectError, Turn};
@@ -117,6 +118,7 @@ impl Punch {
         }
         match tree.take(at) {
             None => Phase::Detach { at },
+            Some(_) if planted::is(Fault::DetachWithoutVisit) => Phase::Detach { at },
             Some(page) => Phase::Again {
                 page,
                 visit: Visit::new(at, at + 1, UnmapReason::Punch, false),

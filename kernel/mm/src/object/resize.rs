@@ -56,7 +56,8 @@ impl Resize {
         while left > 0 {
             match &mut self.phase {
                 Phase::Visit(visit) => {
-                    if visit.step(object, &mut left) {
+                    let skipped = planted::is(Fault::FreeWithoutVisit);
+                    if skipped || visit.step(object, &mut left) {
                         if planted::is(Fault::ShrinkLate) {
                             let _late = object.set_size(self.size);
                         }

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 
+use sync::planted::{self, Fault};
+
 use super::mappings::{Mapper, Mappings, UnmapReason, Unmapping};
 use super::mem::MemObject;
 
@@ -55,7 +57,7 @@ impl Visit {
         moves: u64,
         budget: &mut u32,
     ) -> One {
-        if moves != self.moves {
+        if moves != self.moves && !planted::is(Fault::IgnoreMoves) {
             (self.moves, self.at) = (moves, (0, 0));
         }
         *budget = budget.saturating_sub(1);

@@ -11,6 +11,7 @@ pub mod mincore;
 pub mod populate;
 pub mod protect;
 pub mod remap;
+pub mod remove;
 pub mod unmap;
 
 use arm64::addr::PAGE_SIZE;

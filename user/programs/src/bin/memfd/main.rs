@@ -6,10 +6,12 @@
 mod codes;
 mod contents;
 mod file;
+mod mapped;
 mod maps;
 mod model;
 mod seals;
 mod self_copy;
+mod storm;
 
 use programs::check;
 
@@ -22,6 +24,8 @@ fn main() {
     seals::run();
     self_copy::run();
     maps::run();
+    mapped::run();
     model::run(seed, steps);
+    storm::run(seed, steps / 4);
     check::pass();
 }

@@ -29,6 +29,7 @@ pub fn run() {
     require!(some == text.as_bytes()[..20], "{some:?}");
     require!(file.write(b"x") < 0, "it cannot be written");
     require!(file.truncate(0) < 0, "nor cut");
+    named();
     let none = open(c"/proc/self/nothing", 0);
     require_result!(none, -errno::ENOENT, "no such file");
     let pid = raw(nr::GETPID, [0; 6]);
@@ -36,6 +37,20 @@ pub fn run() {
     let by_number = open(&path, 0);
     require!(by_number >= 3, "by number: {by_number}");
     drop(File(by_number as usize));
+}
+
+/// A mapped file has the name that it was made with.
+fn named() {
+    let file = File::new(0);
+    let area = Area::unmapped(PAGE);
+    let got = area.map_file(0, PAGE, map::PROT_READ, map::SHARED, file.0);
+    require!(got > 0, "mmap of a file: {got}");
+    let maps = File(open(c"/proc/self/maps", 0) as usize);
+    let start = format!("{:x}-", area.addr(0));
+    let text = read(&maps);
+    let line = text.lines().find(|line| line.starts_with(&start));
+    let shown = line.is_some_and(|line| line.ends_with(" /memfd:test (deleted)"));
+    require!(shown, "{line:?}");
 }
 
 fn read(file: &File) -> String {
