@@ -41,7 +41,7 @@ impl<M: Machine> Space<M> {
         if area.start > at {
             return Ok(Piece::Hole { next: area.start });
         }
-        if area.is_busy() {
+        if map.is_busy(at) {
             return Err(MmError::Busy);
         }
         match &area.backing {
