@@ -18,6 +18,7 @@ use crate::trace::Kind;
 use crate::verbs::advise::Advice;
 use crate::verbs::collapse::Collapse;
 use crate::verbs::map::MapRequest;
+use crate::verbs::protect::Grows;
 use crate::verbs::remap::{Move, RemapFlags};
 use crate::verbs::{advise, brk, collapse, discard, map, protect, remap, unmap};
 use crate::vma::Vma;
@@ -42,6 +43,17 @@ pub enum Verb {
         len: u64,
         /// The new rights.
         prot: Prot,
+    },
+    /// `mprotect` with one of the bits for areas that grow.
+    ProtectGrowing {
+        /// First byte.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// The new rights.
+        prot: Prot,
+        /// Which bit.
+        grows: Grows,
     },
     /// `brk`; the result is the break afterwards.
     Brk {
@@ -142,8 +154,8 @@ pub(crate) enum Work {
 /// What to publish when a range has been zapped and flushed.
 #[derive(Debug)]
 pub(crate) enum After {
-    /// The areas of the range go.
-    Remove { start: u64 },
+    /// The areas of the range go, and then those of another one, if that is not empty.
+    Remove { start: u64, next: (u64, u64) },
     /// The areas of the range go, and this one comes.
     Insert(Vma, Option<Room>),
     /// The areas of the range go, then entries are moved into it.
@@ -291,7 +303,7 @@ pub(crate) fn range(at: u64, end: u64) -> Option<VaRange> {
 fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
     let mut map = space.map().lock();
     let start = match &then {
-        After::Remove { start } => *start,
+        After::Remove { start, .. } => *start,
         After::Insert(area, _) => area.start,
         After::Move(state) => state.to,
         After::Teardown => 0,
@@ -300,6 +312,14 @@ fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
         return Work::Zap { at: end, end, then };
     }
     match then {
+        After::Remove { next, .. } if next.0 < next.1 => {
+            let ((at, end), none) = (next, (0, 0));
+            let then = After::Remove {
+                start: at,
+                next: none,
+            };
+            Work::Zap { at, end, then }
+        }
         After::Remove { .. } | After::Teardown => Work::Finish,
         After::Insert(area, room) => {
             map.insert(area, room);
@@ -340,7 +360,13 @@ impl<M: Machine> Space<M> {
         match verb {
             Verb::Map(request) => map::begin(map, request, limit, reach),
             Verb::Unmap { addr, len } => unmap::begin(map, addr, len),
-            Verb::Protect { addr, len, prot } => protect::begin(map, addr, len, prot),
+            Verb::Protect { addr, len, prot } => protect::begin(map, addr, len, prot, None),
+            Verb::ProtectGrowing {
+                addr,
+                len,
+                prot,
+                grows,
+            } => protect::begin(map, addr, len, prot, Some(grows)),
             Verb::Brk { new } => brk::begin(map, new, limit, reach),
             Verb::Remap {
                 old,
@@ -356,7 +382,7 @@ impl<M: Machine> Space<M> {
                     flags,
                     new,
                 };
-                remap::begin(map, request, reach)
+                remap::begin(map, request, limit, reach)
             }
             Verb::DontNeed { addr, len } => discard::begin(map, addr, len),
             Verb::Advise { addr, len, advice } => advise::begin(map, addr, len, advice),

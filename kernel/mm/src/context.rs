@@ -137,7 +137,7 @@ impl<M: Machine> MmContext<M> {
     }
 
     /// Most pages that one private writable mapping may promise: what the machine has.
-    pub(crate) fn promise_limit(&self) -> u64 {
+    pub fn promise_limit(&self) -> u64 {
         let banks = self.machine.frames().banks();
         banks.map(|bank| bank.end.raw() - bank.start.raw()).sum()
     }

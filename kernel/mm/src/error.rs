@@ -22,6 +22,10 @@ pub enum MmError {
     Access,
     /// The object ends beyond what an offset can say.
     Overflow,
+    /// What the descriptor stands for cannot be mapped.
+    NoDevice,
+    /// A flag that the object does not know, where it was asked to say so.
+    NotSupported,
     /// Another change owns the map: park and begin again. Never seen by a program.
     Busy,
 }
@@ -37,6 +41,8 @@ impl MmError {
             Self::NotPermitted => errno::EPERM,
             Self::Access => errno::EACCES,
             Self::Overflow => errno::EOVERFLOW,
+            Self::NoDevice => errno::ENODEV,
+            Self::NotSupported => errno::EOPNOTSUPP,
             Self::Busy => errno::EAGAIN,
         }) as i32
     }

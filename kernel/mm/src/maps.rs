@@ -29,7 +29,12 @@ impl<M: Machine> Space<M> {
 }
 
 fn line(area: &Vma, out: &mut dyn fmt::Write) -> fmt::Result {
-    let has = |bit, sign| if area.prot.contains(bit) { sign } else { '-' };
+    let mut asked = area.prot;
+    asked.set(
+        Prot::READ,
+        asked.contains(Prot::READ) && !area.flags.contains(VmaFlags::UNREAD),
+    );
+    let has = |bit, sign| if asked.contains(bit) { sign } else { '-' };
     let (offset, inode) = match &area.backing {
         Backing::Anon(_) => (0, 0),
         Backing::Object { object, offset, .. } => (*offset, object.number()),

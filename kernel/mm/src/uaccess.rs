@@ -4,9 +4,11 @@
 use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use pgtable::{Machine, NotAllowed, ReadSide, User, Visit};
 
+use crate::error::MmError;
 use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome, Mode};
 use crate::space::Space;
+use crate::vma::VmaFlags;
 
 /// Why a copy stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,23 @@ impl<M: Machine> Space<M> {
             }
             .map(|()| bytes.len())
         })
+    }
+
+    /// Whether another process, or a call that acts like one, may access the page at `va` like this:
+    /// only as far as the rights were asked for, and no stack grows for it.
+    ///
+    /// # Errors
+    /// [`CopyStop`].
+    pub fn foreign_access(&self, va: u64, access: Access) -> Result<(), CopyStop> {
+        let area = self.area_at(va).map_err(|error| match error {
+            MmError::Busy => CopyStop::Busy,
+            _ => CopyStop::Fault,
+        })?;
+        let unread = access == Access::Read && area.flags.contains(VmaFlags::UNREAD);
+        match unread || !area.prot.contains(access.right()) {
+            true => Err(CopyStop::Fault),
+            false => Ok(()),
+        }
     }
 
     /// Loads an aligned word without faulting it in.

@@ -20,6 +20,7 @@ fn map(space: &Space, addr: u64, len: u64) {
         prot: Prot::RW,
         flags: MapFlags::FIXED,
         backing: Backing::ANON,
+        refusal: None,
     };
     let mut change = space.begin(Verb::Map(request)).unwrap();
     while change.step(space, 64).is_none() {}

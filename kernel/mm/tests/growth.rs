@@ -35,6 +35,7 @@ fn map(space: &Space, addr: u64, len: u64, flags: MapFlags) -> Result<u64, MmErr
         prot: RW,
         flags: flags | MapFlags::NORESERVE,
         backing: Backing::ANON,
+        refusal: None,
     };
     run(space, Verb::Map(request))
 }

@@ -37,6 +37,7 @@ fn request(addr: u64, len: u64, prot: Prot, flags: MapFlags) -> MapRequest {
         prot,
         flags,
         backing: Backing::ANON,
+        refusal: None,
     }
 }
 
@@ -425,6 +426,7 @@ fn an_image_is_read_on_demand_and_written_privately() {
             prot,
             flags,
             backing,
+            refusal: None,
         }),
     )
     .unwrap();
@@ -788,6 +790,11 @@ fn move_pages(space: &Space, model: &mut Model, from: u64, to: u64, pages: u64, 
     if done.is_err() {
         let certain = possible && kept == 1;
         assert!(!certain, "{done:?}");
+        if apart && first.is_some() {
+            // The target and what is left over went before the old range was looked at.
+            model.retain(|slot, _| !(to..to + new_pages).contains(slot));
+            model.retain(|slot, _| !(from + kept..from + pages).contains(slot));
+        }
         return;
     }
     model.retain(|slot, _| !(to..to + new_pages).contains(slot));

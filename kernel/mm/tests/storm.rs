@@ -83,6 +83,7 @@ fn changer(space: &Space, machine: &HostMachine, graves: &Graveyard, rounds: u64
             prot: RW,
             flags: MapFlags::FIXED,
             backing: Backing::ANON,
+            refusal: None,
         };
         let done = match round % 4 {
             0 => run(space, machine, Verb::Unmap { addr, len }),

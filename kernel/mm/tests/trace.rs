@@ -62,6 +62,7 @@ fn map(space: &Space, len: u64, prot: Prot) -> u64 {
             prot,
             flags: MapFlags::FIXED,
             backing: Backing::ANON,
+            refusal: None,
         }),
     )
 }

@@ -206,6 +206,7 @@ fn map(space: &Space, addr: u64, end: u64, prot: Prot, backing: Backing) -> Resu
             prot,
             flags,
             backing,
+            refusal: None,
         }),
     )
 }
@@ -245,6 +246,7 @@ fn make_stack(
         prot: Prot::READ | Prot::WRITE,
         flags: MapFlags::FIXED | MapFlags::GROWSDOWN | MapFlags::STACK,
         backing: Backing::ANON,
+        refusal: None,
     };
     change(space, Verb::Map(request)).map_err(|()| no_memory)?;
     user::write(space, image.sp, &image.bytes).map_err(|_| no_memory)?;

@@ -53,6 +53,7 @@ impl Loaded {
             prot,
             flags,
             backing: Backing::ANON,
+            refusal: None,
         };
         check(self.run(Verb::Map(request)) == Ok(addr), "cannot map", addr)
     }

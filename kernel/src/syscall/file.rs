@@ -84,6 +84,19 @@ pub fn check_buffer(call: &Call<'_>, va: u64, len: u64) -> Result<(), Errno> {
 /// # Errors
 /// `EINVAL`, `EFAULT`, and those of reading the elements.
 pub fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<u64, Stop> {
+    sum_vector(call, va, count, |va, len| check_buffer(call, va, len))
+}
+
+/// The bytes in `count` elements at `va`, each of which `check` has to let pass.
+///
+/// # Errors
+/// `EINVAL`, those of `check`, and those of reading the elements.
+pub fn sum_vector(
+    call: &Call<'_>,
+    va: u64,
+    count: u64,
+    check: impl Fn(u64, u64) -> Result<(), Errno>,
+) -> Result<u64, Stop> {
     if count > VECTOR_MAX {
         return Err(Errno::EINVAL.into());
     }
@@ -100,7 +113,7 @@ pub fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<u64, Stop> {
                 let bytes = bytes.iter().rev();
                 bytes.fold(0, |n, &byte| n << 8 | u64::from(byte))
             };
-            check_buffer(call, word(base), word(len))?;
+            check(word(base), word(len))?;
             total = total.saturating_add(word(len));
         }
         at += chunk;

@@ -3,9 +3,10 @@
 use arm64::attrs::Prot;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
-use mm::object::MAX_SIZE;
+use mm::object::{MAX_SIZE, MemObject};
 use mm::{
-    Access, Advice, Backing, CopyStop, MapFlags, MapRequest, Only, RemapFlags, Verb, VmaFlags,
+    Access, Advice, Backing, CopyStop, Grows, MapFlags, MapRequest, MmError, Only, RemapFlags,
+    Verb, VmaFlags,
 };
 
 use super::{Answer, Call, Handler};
@@ -32,115 +33,141 @@ const PAGE: u64 = 4096;
 fn change(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
     match call.thread.process().space().begin(verb) {
         Ok(change) => Ok(step_change(call.thread, change, populate)),
-        Err(mm::MmError::Busy) => Ok(call.thread.busy(Resume::Call)),
+        Err(MmError::Busy) => Ok(call.thread.busy(Resume::Call)),
         Err(error) => Err(Errno::from(error).into()),
     }
 }
 
-fn prot_of(bits: u32) -> Result<Prot, Errno> {
-    // PROT_BTI and PROT_MTE are refused like any other bit whose feature is not offered.
-    if bits & !(linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC) != 0 {
-        return Err(Errno::EINVAL);
-    }
+/// The rights among these bits. `mmap` ignores others.
+fn prot_of(bits: u32) -> Prot {
     let mut prot = Prot::empty();
     prot.set(Prot::READ, bits & linux::PROT_READ != 0);
     prot.set(Prot::WRITE, bits & linux::PROT_WRITE != 0);
     prot.set(Prot::EXEC, bits & linux::PROT_EXEC != 0);
-    // What can be written or executed can be read: entries know no other way.
-    if !prot.is_empty() {
-        prot |= Prot::READ;
-    }
-    Ok(prot)
+    prot
 }
 
+/// An address without the tag in its top byte, which these calls ignore: `mmap`, `mremap` and `brk`
+/// do not.
+pub const fn untagged(addr: u64) -> u64 {
+    ((addr << 8) as i64 >> 8) as u64
+}
+
+/// Checked in Linux's order: what is wrong with the kind of mapping or with the object is said after
+/// what is wrong with the place.
 fn mmap(call: &Call<'_>) -> Answer {
     let (addr, len, flags, offset) = (call.arg(0), call.arg(1), call.uint(3), call.arg(5));
     if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    if flags & linux::MAP_ANONYMOUS == 0 {
-        return mmap_file(call, flags, offset);
-    }
-    let kind = flags & linux::MAP_TYPE;
-    if kind != linux::MAP_PRIVATE && kind != linux::MAP_SHARED {
-        return Err(Errno::EINVAL.into());
-    }
-    if flags & linux::MAP_HUGETLB != 0 {
-        // No huge pages are set aside, which Linux answers like this.
-        return Err(Errno::ENOMEM.into());
-    }
-    let request = MapRequest {
-        addr,
-        len,
-        prot: mapped_prot(call)?,
-        flags: map_flags(flags),
-        backing: anonymous(kind, len)?,
-    };
-    begin_mmap(call, request, flags)
-}
-
-/// Unknown bits of `prot` are ignored by mmap, not by mprotect.
-fn mapped_prot(call: &Call<'_>) -> Result<Prot, Errno> {
-    prot_of(call.uint(2) & (linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC))
-}
-
-fn begin_mmap(call: &Call<'_>, request: MapRequest, flags: u32) -> Answer {
-    let populate =
-        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
-    let len = if populate { request.len } else { 0 };
-    change(call, Verb::Map(request), len)
-}
-
-/// Maps what is behind a descriptor.
-fn mmap_file(call: &Call<'_>, flags: u32, offset: u64) -> Answer {
-    let (addr, len) = (call.arg(0), call.arg(1));
-    let object = call.thread.process().handles().memory(call.arg(4));
-    if let Err(Errno::EBADF) = object {
-        return Err(Errno::EBADF.into());
-    }
-    let kind = flags & linux::MAP_TYPE;
-    let known = [
-        linux::MAP_PRIVATE,
-        linux::MAP_SHARED,
-        linux::MAP_SHARED_VALIDATE,
-    ];
-    let wrong = flags & (linux::MAP_HUGETLB | linux::MAP_GROWSDOWN) != 0;
-    if wrong || len == 0 || !known.contains(&kind) {
-        return Err(Errno::EINVAL.into());
-    }
-    let object = object?;
-    let mut map_flags = map_flags(flags);
-    map_flags.set(MapFlags::SHARED, kind != linux::MAP_PRIVATE);
-    let prot = mapped_prot(call)?;
-    if kind != linux::MAP_PRIVATE && object.is_write_sealed() {
-        if prot.contains(Prot::WRITE) {
-            return Err(Errno::EPERM.into());
+    let prot = prot_of(call.uint(2));
+    let found = match flags & linux::MAP_ANONYMOUS != 0 {
+        true => anonymous(flags, len),
+        false => {
+            let object = call.thread.process().handles().memory(call.arg(4));
+            if let Err(Errno::EBADF) = object {
+                return Err(Errno::EBADF.into());
+            }
+            if flags & linux::MAP_HUGETLB != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            of_file(flags, object, (offset, len), prot)
         }
-        map_flags |= MapFlags::NEVER_WRITE;
-    }
+    };
+    let ((backing, never_write), refusal) = match found {
+        Ok(filling) => (filling, None),
+        Err(refusal) => ((Backing::ANON, MapFlags::empty()), Some(refusal)),
+    };
     let request = MapRequest {
         addr,
         len,
         prot,
-        flags: map_flags,
-        backing: Backing::object(object, offset),
+        flags: map_flags(flags) | never_write,
+        backing,
+        refusal,
     };
-    begin_mmap(call, request, flags)
+    let populate =
+        flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
+    change(call, Verb::Map(request), if populate { len } else { 0 })
 }
 
+/// What fills a mapping, and the flag of one that must not be written.
+type Filling = (Backing, MapFlags);
+
 /// What fills anonymous memory: shared, it is an object of its own.
-fn anonymous(kind: u32, len: u64) -> Result<Backing, Errno> {
-    if kind == linux::MAP_PRIVATE {
-        return Ok(Backing::ANON);
+fn anonymous(flags: u32, len: u64) -> Result<Filling, MmError> {
+    let size = len.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+    let limit = match flags & linux::MAP_NORESERVE {
+        0 => memory::context().promise_limit(),
+        _ => u64::MAX,
+    };
+    let backing = match flags & linux::MAP_TYPE {
+        // No huge pages are set aside, which Linux answers like this.
+        linux::MAP_PRIVATE | linux::MAP_SHARED if flags & linux::MAP_HUGETLB != 0 => {
+            return Err(MmError::NoMemory);
+        }
+        linux::MAP_PRIVATE => Backing::ANON,
+        linux::MAP_SHARED if flags & linux::MAP_GROWSDOWN != 0 => return Err(MmError::Invalid),
+        linux::MAP_SHARED if size > MAX_SIZE || size / PAGE > limit => {
+            return Err(MmError::NoMemory);
+        }
+        linux::MAP_SHARED => {
+            let object = memory::context().objects().create(size);
+            Backing::object(object.map_err(|_| MmError::NoMemory)?, 0)
+        }
+        _ => return Err(MmError::Invalid),
+    };
+    Ok((backing, MapFlags::empty()))
+}
+
+/// Largest offset of a byte in a file.
+const MAX_OFFSET: u64 = i64::MAX as u64;
+
+/// Flags that `MAP_SHARED_VALIDATE` knows, for memory files.
+const VALIDATED: u32 = linux::MAP_TYPE
+    | linux::MAP_FIXED
+    | linux::MAP_FIXED_NOREPLACE
+    | linux::MAP_GROWSDOWN
+    | linux::MAP_DENYWRITE
+    | linux::MAP_EXECUTABLE
+    | linux::MAP_LOCKED
+    | linux::MAP_NORESERVE
+    | linux::MAP_POPULATE
+    | linux::MAP_NONBLOCK
+    | linux::MAP_STACK;
+
+/// What fills a mapping of an open file.
+fn of_file(
+    flags: u32,
+    object: Result<Ref<MemObject>, Errno>,
+    (offset, len): (u64, u64),
+    prot: Prot,
+) -> Result<Filling, MmError> {
+    let whole = len.checked_next_multiple_of(PAGE);
+    let end = whole.and_then(|len| offset.checked_add(len));
+    if end.is_none_or(|end| end > MAX_OFFSET) {
+        return Err(MmError::Overflow);
     }
-    let size = len.checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-    if size > MAX_SIZE {
-        return Err(Errno::ENOMEM);
+    let kind = flags & linux::MAP_TYPE;
+    match kind {
+        linux::MAP_SHARED_VALIDATE if flags & !VALIDATED != 0 => {
+            return Err(MmError::NotSupported);
+        }
+        linux::MAP_SHARED | linux::MAP_PRIVATE | linux::MAP_SHARED_VALIDATE => {}
+        _ => return Err(MmError::Invalid),
     }
-    let object = memory::context().objects().create(size);
-    object
-        .map(|object| Backing::object(object, 0))
-        .map_err(|_| Errno::ENOMEM)
+    let object = object.map_err(|_| MmError::NoDevice)?;
+    if flags & linux::MAP_GROWSDOWN != 0 {
+        return Err(MmError::Invalid);
+    }
+    let mut never_write = MapFlags::empty();
+    if kind != linux::MAP_PRIVATE && object.is_write_sealed() {
+        if prot.contains(Prot::WRITE) {
+            return Err(MmError::NotPermitted);
+        }
+        never_write = MapFlags::NEVER_WRITE;
+    }
+    Ok((Backing::object(object, offset), never_write))
 }
 
 fn map_flags(flags: u32) -> MapFlags {
@@ -154,29 +181,48 @@ fn map_flags(flags: u32) -> MapFlags {
         (linux::MAP_NORESERVE, MapFlags::NORESERVE),
     ];
     let set = pairs.into_iter().filter(|&(bit, _)| flags & bit != 0);
-    let shared = match flags & linux::MAP_TYPE == linux::MAP_SHARED {
-        true => MapFlags::SHARED,
-        false => MapFlags::empty(),
+    let shared = match flags & linux::MAP_TYPE == linux::MAP_PRIVATE {
+        true => MapFlags::empty(),
+        false => MapFlags::SHARED,
     };
     set.fold(shared, |all, (_, flag)| all | flag)
 }
 
 fn munmap(call: &Call<'_>) -> Answer {
-    change(
-        call,
-        Verb::Unmap {
-            addr: call.arg(0),
-            len: call.arg(1),
-        },
-        0,
-    )
+    let (addr, len) = (untagged(call.arg(0)), call.arg(1));
+    change(call, Verb::Unmap { addr, len }, 0)
 }
 
 fn mprotect(call: &Call<'_>) -> Answer {
-    let (addr, len) = (call.arg(0), call.arg(1));
-    // PROT_GROWSDOWN and PROT_GROWSUP belong to stacks made by hand: not offered.
-    let prot = prot_of(call.uint(2))?;
-    change(call, Verb::Protect { addr, len, prot }, 0)
+    let (addr, len, bits) = (untagged(call.arg(0)), call.arg(1), call.uint(2));
+    let growing = linux::PROT_GROWSDOWN | linux::PROT_GROWSUP;
+    if bits & growing == growing {
+        return Err(Errno::EINVAL.into());
+    }
+    // PROT_BTI and PROT_MTE are refused like any other bit whose feature is not offered: after what
+    // is wrong with the range, before what is wrong with its areas. PROT_SEM means nothing.
+    let rights = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC;
+    let known = rights | linux::PROT_SEM | growing;
+    let whole = len.checked_next_multiple_of(PAGE);
+    let possible = whole.and_then(|len| addr.checked_add(len)).is_some();
+    if bits & !known != 0 && (!addr.is_multiple_of(PAGE) || len != 0 && possible) {
+        return Err(Errno::EINVAL.into());
+    }
+    let prot = prot_of(bits);
+    let verb = match bits & growing {
+        0 => Verb::Protect { addr, len, prot },
+        bit => {
+            let down = bit == linux::PROT_GROWSDOWN;
+            let grows = if down { Grows::Down } else { Grows::Up };
+            Verb::ProtectGrowing {
+                addr,
+                len,
+                prot,
+                grows,
+            }
+        }
+    };
+    change(call, verb, 0)
 }
 
 fn mremap(call: &Call<'_>) -> Answer {
@@ -197,7 +243,7 @@ fn brk(call: &Call<'_>) -> Answer {
 }
 
 fn madvise(call: &Call<'_>) -> Answer {
-    let (addr, len, advice) = (call.arg(0), call.arg(1), call.uint(2));
+    let (addr, len, advice) = (untagged(call.arg(0)), call.arg(1), call.uint(2));
     match advice {
         linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => {
             return change(call, Verb::DontNeed { addr, len }, 0);
@@ -239,7 +285,7 @@ fn remembered(advice: u32) -> Option<Advice> {
 }
 
 fn populate(call: &Call<'_>, access: Access) -> Answer {
-    let (addr, len) = (call.arg(0), call.arg(1));
+    let (addr, len) = (untagged(call.arg(0)), call.arg(1));
     let rounded = len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
     let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
     if !addr.is_multiple_of(PAGE) {
@@ -259,7 +305,7 @@ fn remove(call: &Call<'_>) -> Answer {
 }
 
 fn mincore(call: &Call<'_>) -> Answer {
-    let (addr, len, vec) = (call.arg(0), call.arg(1), call.arg(2));
+    let (addr, len, vec) = (untagged(call.arg(0)), call.arg(1), call.arg(2));
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
@@ -289,11 +335,11 @@ impl Mincore {
             return Step::Done(Ok(0));
         }
         let space = thread.process().space();
-        match space.mincore(self.addr, &mut bytes[..count]) {
-            Ok(()) => {}
-            Err(mm::MmError::Busy) => return thread.busy(Resume::Mincore(self)),
+        let count = match space.mincore(self.addr, &mut bytes[..count]) {
+            Ok(count) => count,
+            Err(MmError::Busy) => return thread.busy(Resume::Mincore(self)),
             Err(error) => return Step::Done(Err(error.into())),
-        }
+        };
         match space.copy_out(self.vec, &bytes[..count]) {
             Ok(count) => {
                 self.addr += count as u64 * PAGE;

@@ -2,9 +2,10 @@
 
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
-use mm::CopyStop;
+use mm::{Access, CopyStop};
 
-use super::file::check_vector;
+use super::file::{check_vector, sum_vector};
+use super::memory::untagged;
 use super::{Answer, Call, Handler, done};
 use crate::errno::Errno;
 use crate::handle::segments::{Next, Segments};
@@ -18,15 +19,15 @@ pub const CALLS: &[(u32, Handler)] = &[
 ];
 
 fn readv(call: &Call<'_>) -> Answer {
-    begin(call, |local, remote| (remote, local))
+    begin(call, Access::Read)
 }
 
 fn writev(call: &Call<'_>) -> Answer {
-    begin(call, |local, remote| (local, remote))
+    begin(call, Access::Write)
 }
 
-/// `order` says where from and where to.
-fn begin(call: &Call<'_>, order: fn(Segments, Segments) -> (Segments, Segments)) -> Answer {
+/// `access` is what is done to the other side's memory.
+fn begin(call: &Call<'_>, access: Access) -> Answer {
     let (pid, flags) = (call.uint(0), call.arg(5));
     let (local, remote) = ((call.arg(1), call.arg(2)), (call.arg(3), call.arg(4)));
     if flags != 0 {
@@ -35,24 +36,32 @@ fn begin(call: &Call<'_>, order: fn(Segments, Segments) -> (Segments, Segments))
     if check_vector(call, local.0, local.1)? == 0 {
         return done(0);
     }
-    if check_vector(call, remote.0, remote.1)? == 0 {
+    // The other side's addresses are its own affair until they are accessed.
+    let sized = |_, len| match (len as i64) < 0 {
+        true => Err(Errno::EINVAL),
+        false => Ok(()),
+    };
+    if sum_vector(call, remote.0, remote.1, sized)? == 0 {
         return done(0);
     }
     if call.thread.process().thread(pid).is_none() {
         return Err(Errno::ESRCH.into());
     }
-    let (from, to) = order(
-        Segments::vector(local.0, local.1),
-        Segments::vector(remote.0, remote.1),
-    );
-    Ok(VmCopy { from, to, done: 0 }.step(call.thread))
+    let copy = VmCopy {
+        local: Segments::vector(local.0, local.1),
+        remote: Segments::vector(remote.0, remote.1),
+        access,
+        done: 0,
+    };
+    Ok(copy.step(call.thread))
 }
 
 /// A copy in progress.
 #[derive(Debug)]
 pub struct VmCopy {
-    from: Segments,
-    to: Segments,
+    local: Segments,
+    remote: Segments,
+    access: Access,
     done: u64,
 }
 
@@ -71,17 +80,26 @@ impl VmCopy {
     /// Copies a piece. False: one side is used up.
     fn piece(&mut self, thread: &Thread) -> Result<bool, CopyStop> {
         let space = thread.process().space();
-        let (from, to) = match (self.from.next(space)?, self.to.next(space)?) {
-            (Next::Piece(from, left), Next::Piece(to, room)) => ((from, left), (to, room)),
+        let (local, remote) = match (self.local.next(space)?, self.remote.next(space)?) {
+            (Next::Piece(local, left), Next::Piece(remote, room)) => {
+                ((local, left), (remote, room))
+            }
             (Next::End, _) | (_, Next::End) => return Ok(false),
             _ => return Ok(true),
         };
+        // The other side's addresses may be tagged, and its memory is not accessed as by itself.
+        let other = untagged(remote.0);
+        space.foreign_access(other, self.access)?;
+        let (from, to) = match self.access {
+            Access::Write => (local.0, other),
+            _ => (other, local.0),
+        };
         let mut chunk = Chunk::new();
-        let bytes = chunk.front(from.1.min(to.1));
-        let count = space.copy_in(from.0, bytes)?;
-        let count = space.copy_out(to.0, &bytes[..count])? as u64;
-        self.from.advance(count);
-        self.to.advance(count);
+        let bytes = chunk.front(local.1.min(remote.1));
+        let count = space.copy_in(from, bytes)?;
+        let count = space.copy_out(to, &bytes[..count])? as u64;
+        self.local.advance(count);
+        self.remote.advance(count);
         self.done += count;
         Ok(true)
     }

@@ -10,7 +10,7 @@ use crate::error::MmError;
 use crate::layout::{DEFAULT_END, FRESH_END, MMAP_MIN_ADDR};
 use crate::object::Room;
 use crate::space::Map;
-use crate::vma::{Backing, Vma, VmaFlags};
+use crate::vma::{Backing, Vma, VmaFlags, rights};
 
 bitflags! {
     /// How to place and treat a mapping.
@@ -46,6 +46,8 @@ pub struct MapRequest {
     pub flags: MapFlags,
     /// What fills it.
     pub backing: Backing,
+    /// What the caller has found wrong with that, to be said after what is wrong with the place.
+    pub refusal: Option<MmError>,
 }
 
 pub(crate) fn begin(
@@ -60,6 +62,11 @@ pub(crate) fn begin(
     let len = round_up(request.len)
         .filter(|&len| len <= map.task_size)
         .ok_or(MmError::NoMemory)?;
+    let start = place(map, &request, len)?;
+    let end = start + len;
+    if let Some(refusal) = request.refusal {
+        return Err(refusal);
+    }
     let accounted = request.prot.contains(Prot::WRITE)
         && !request
             .flags
@@ -67,28 +74,21 @@ pub(crate) fn begin(
     if accounted && !request.flags.contains(MapFlags::STACK) && len >> 12 > limit {
         return Err(MmError::NoMemory);
     }
-    let mut flags = area_flags(request.flags);
+    let (prot, unread) = rights(request.prot);
+    let mut flags = area_flags(request.flags) | unread;
     flags.set(VmaFlags::ACCOUNT, accounted);
     let room = match &request.backing {
         Backing::Anon(_) => None,
-        Backing::Object { object, offset, .. } => {
-            offset.checked_add(len).ok_or(MmError::Overflow)?;
-            Some(Room::reserve(object, 1, flags.may_write_shared())?)
-        }
+        Backing::Object { object, .. } => Some(Room::reserve(object, 1, flags.may_write_shared())?),
     };
-    if !map.areas.may_map() {
-        return Err(MmError::NoMemory);
-    }
-    let start = place(map, &request, len)?;
-    let end = start + len;
-    if !map.areas.may_remove(start, end) {
+    if !map.areas.may_map() || !map.areas.may_remove(start, end) {
         return Err(MmError::NoMemory);
     }
     reach(end)?;
     let area = Vma {
         start,
         end,
-        prot: request.prot,
+        prot,
         flags,
         backing: request.backing,
     };

@@ -10,21 +10,25 @@ use crate::vma::{Backing, Vma};
 
 impl<M: Machine> Space<M> {
     /// Says of each page from `addr` on whether it is in memory: a byte each in `pages`, 1 or 0. A
-    /// page of an object is there if the object has it, whoever mapped it.
+    /// page of an object is there if the object has it, whoever mapped it. Returns how many pages
+    /// there are before a hole or an area that is being changed.
     ///
     /// # Errors
     /// [`MmError::NoMemory`] at a hole, [`MmError::Busy`] where a change is under way.
-    pub fn mincore(&self, addr: u64, pages: &mut [u8]) -> Result<(), MmError> {
+    pub fn mincore(&self, addr: u64, pages: &mut [u8]) -> Result<usize, MmError> {
         let mut done = 0;
         while done < pages.len() {
             let va = addr + done as u64 * PAGE_SIZE;
-            let area = self.area_at(va)?;
+            let area = match self.area_at(va) {
+                Err(_) if done > 0 => break,
+                other => other?,
+            };
             let left = ((area.end - va) / PAGE_SIZE) as usize;
             let count = left.min(pages.len() - done);
             self.residency(&area, va, &mut pages[done..done + count]);
             done += count;
         }
-        Ok(())
+        Ok(done)
     }
 
     /// The area at `va`, as it is now.

@@ -4,20 +4,38 @@ use arm64::addr::PAGE_SIZE;
 use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide};
 
-use super::range_end;
+use super::round_up;
 use crate::change::{Change, Work, range};
 use crate::error::MmError;
 use crate::space::{AREAS_PER_STEP, Map, Space};
-use crate::vma::{Vma, VmaFlags, entry_prot};
+use crate::vma::{Vma, VmaFlags, entry_prot, rights};
 
-pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Change, MmError> {
-    if len == 0 && addr.is_multiple_of(PAGE_SIZE) {
+/// Which bit came with the rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grows {
+    /// `PROT_GROWSDOWN`: the change begins where the area does, which has to grow down.
+    Down,
+    /// `PROT_GROWSUP`: no area grows up.
+    Up,
+}
+
+pub(crate) fn begin(
+    map: &mut Map,
+    addr: u64,
+    len: u64,
+    prot: Prot,
+    grows: Option<Grows>,
+) -> Result<Change, MmError> {
+    if !addr.is_multiple_of(PAGE_SIZE) {
+        return Err(MmError::Invalid);
+    }
+    if len == 0 {
         return Ok(Change::new(Work::Finish, 0));
     }
-    let end = match range_end(map, addr, len) {
-        Err(MmError::Invalid) if addr.is_multiple_of(PAGE_SIZE) => return Err(MmError::NoMemory),
-        other => other?,
-    };
+    // An end beyond all addresses is no error of its own: there is a hole before it.
+    let end = round_up(len).and_then(|len| addr.checked_add(len));
+    let end = end.ok_or(MmError::NoMemory)?;
+    let addr = first(map, addr, end, grows)?;
     // Up to the first hole, or the first area that must not get these rights, the change is made;
     // then that is reported, as on Linux.
     let covered = map.areas.covered_until(addr, end);
@@ -49,6 +67,19 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, prot: Prot) -> Result<Ch
     })
 }
 
+/// Where the change begins.
+fn first(map: &Map, start: u64, end: u64, grows: Option<Grows>) -> Result<u64, MmError> {
+    let area = map.areas.overlapping(start, end).next();
+    let area = area.ok_or(MmError::NoMemory)?;
+    match grows {
+        Some(Grows::Down) if area.flags.contains(VmaFlags::GROWSDOWN) => Ok(area.start),
+        Some(Grows::Down) => Err(MmError::Invalid),
+        _ if area.start > start => Err(MmError::NoMemory),
+        Some(Grows::Up) => Err(MmError::Invalid),
+        None => Ok(start),
+    }
+}
+
 /// Changes and flushes the entries of one table, or passes a range without tables.
 pub(crate) fn step<M: Machine>(
     space: &Space<M>,
@@ -58,14 +89,14 @@ pub(crate) fn step<M: Machine>(
     prot: Prot,
     section: &ReadSide<'_>,
 ) -> Work {
-    let Some((stop, rights)) = part(space, at, end, prot) else {
+    let Some((stop, entries)) = part(space, at, end, prot) else {
         return publish(space, start, end, prot);
     };
     let reached = stop.min(space.end());
     let mut next = stop;
     if let Some(range) = range(at, reached) {
         let mut gather = Gather::new();
-        let done = space.table().protect(range, rights, &mut gather, section);
+        let done = space.table().protect(range, entries, &mut gather, section);
         space.release(&mut gather);
         if done < reached {
             next = done;
@@ -102,8 +133,9 @@ fn part<M: Machine>(space: &Space<M>, at: u64, end: u64, prot: Prot) -> Option<(
     }
     let map = space.map().lock();
     let area = map.areas.find(at)?;
-    let rights = entry_prot(prot, area.flags, &area.backing);
-    Some((area.end.min(end), rights))
+    let (prot, _) = rights(prot);
+    let prot = entry_prot(prot, area.flags, &area.backing);
+    Some((area.end.min(end), prot))
 }
 
 /// The area as it is afterwards. What was promised when it became writable stays promised, unless
@@ -118,5 +150,8 @@ fn set(area: &mut Vma, prot: Prot) {
     } else if area.backing.is_anon() && area.backing.origin().id == 0 {
         area.flags.remove(VmaFlags::ACCOUNT);
     }
+    let (prot, unread) = rights(prot);
+    area.flags.remove(VmaFlags::UNREAD);
+    area.flags.insert(unread);
     area.prot = prot;
 }

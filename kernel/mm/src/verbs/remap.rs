@@ -7,14 +7,13 @@ use pgtable::{Gather, Machine, ReadSide, Visit};
 use sync::planted::{self, Fault};
 
 use super::map::{anywhere, place_at_hint};
-use super::round_up;
 use super::unmap::removal;
 use crate::change::{After, Change, Work, range};
 use crate::error::MmError;
 use crate::layout::MMAP_MIN_ADDR;
 use crate::object::{MemObject, Room};
 use crate::space::{Map, Space};
-use crate::vma::{Backing, Vma};
+use crate::vma::{Backing, Vma, VmaFlags};
 
 bitflags! {
     /// Linux's `MREMAP_*`, same bits.
@@ -59,9 +58,15 @@ pub(crate) struct Move {
     area: Option<(Vma, Option<Room>)>,
 }
 
+/// Rounds up to whole pages as Linux does: what cannot be rounded is 0.
+const fn rounded(len: u64) -> u64 {
+    len.wrapping_add(PAGE_SIZE - 1) & !(PAGE_SIZE - 1)
+}
+
 pub(crate) fn begin(
     map: &mut Map,
     mut request: Request,
+    limit: u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
 ) -> Result<Change, MmError> {
     let Request { old, flags, .. } = request;
@@ -73,26 +78,23 @@ pub(crate) fn begin(
     {
         return Err(MmError::Invalid);
     }
-    request.old_len = round_up(request.old_len).ok_or(MmError::Invalid)?;
-    request.new_len = round_up(request.new_len).ok_or(MmError::Invalid)?;
+    request.old_len = rounded(request.old_len);
+    request.new_len = rounded(request.new_len);
     if request.new_len == 0 {
         return Err(MmError::Invalid);
     }
     let area = map.areas.find(old).ok_or(MmError::BadAddress)?.clone();
     if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) {
-        return to_place(map, &request, &area, reach);
+        return to_place(map, &request, &area, limit, reach);
     }
     if request.new_len <= request.old_len {
-        let old_end = old.checked_add(request.old_len);
-        let old_end = old_end.filter(|&end| end <= map.task_size);
-        let old_end = old_end.ok_or(MmError::Invalid)?;
-        let new_end = old + request.new_len;
-        return match map.areas.may_remove(new_end, old_end) {
-            true => Ok(removal(map, new_end, old_end, old)),
+        let (start, end) = excess(map, &request)?;
+        return match start == end || map.areas.may_remove(start, end) {
+            true => Ok(removal(map, start, end, old)),
             false => Err(MmError::NoMemory),
         };
     }
-    resizable(&request, &area)?;
+    resizable(&request, &area, limit)?;
     if let Some(grown) = room_behind(map, &request, &area) {
         reach(grown)?;
         let room = room_for(&area)?;
@@ -113,22 +115,46 @@ pub(crate) fn begin(
     movement(&request, &area, to, reach)
 }
 
+/// What is left over of the old range, which may be empty.
+fn excess(map: &Map, request: &Request) -> Result<(u64, u64), MmError> {
+    let Request { old, new_len, .. } = *request;
+    let more = request.old_len.saturating_sub(new_len);
+    if more == 0 {
+        return Ok((0, 0));
+    }
+    let start = old.checked_add(new_len);
+    let end = start.and_then(|start| start.checked_add(more));
+    let end = end.filter(|&end| end <= map.task_size);
+    let end = end.ok_or(MmError::Invalid)?;
+    Ok((end - more, end))
+}
+
 /// Whether the area at the old address can become a mapping of the new length.
-fn resizable(request: &Request, area: &Vma) -> Result<(), MmError> {
-    if request.old_len == 0 && !area.is_shared() {
+fn resizable(request: &Request, area: &Vma, limit: u64) -> Result<(), MmError> {
+    let Request {
+        old,
+        old_len,
+        new_len,
+        ..
+    } = *request;
+    if old_len == 0 && !area.is_shared() {
         return Err(MmError::Invalid);
     }
-    match request.old_len > area.end - request.old {
-        true => Err(MmError::BadAddress),
+    if old_len > area.end - old {
+        return Err(MmError::BadAddress);
+    }
+    let promised = area.flags.contains(VmaFlags::ACCOUNT);
+    match promised && new_len.saturating_sub(old_len) >> 12 > limit {
+        true => Err(MmError::NoMemory),
         false => Ok(()),
     }
 }
 
-/// The new end, if the mapping can grow where it is.
+/// The new end, if the mapping can grow where it is. The gap below a growing area is no obstacle.
 fn room_behind(map: &Map, request: &Request, area: &Vma) -> Option<u64> {
     let grown = request.old.checked_add(request.new_len)?;
     let at_end = request.old_len == area.end - request.old;
-    (at_end && grown <= map.task_size && map.areas.is_free(area.end, grown)).then_some(grown)
+    (at_end && grown <= map.task_size && map.areas.is_hole(area.end, grown)).then_some(grown)
 }
 
 /// `MREMAP_FIXED`, or `MREMAP_DONTUNMAP` to a place of the kernel's choice.
@@ -136,40 +162,53 @@ fn to_place(
     map: &mut Map,
     request: &Request,
     area: &Vma,
+    limit: u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
 ) -> Result<Change, MmError> {
     let Request {
-        old,
-        old_len,
-        new_len,
-        new,
-        ..
+        old, new, new_len, ..
     } = *request;
     let new_end = new.checked_add(new_len);
     let new_end = new_end.filter(|&end| end <= map.task_size);
     let new_end = new_end.ok_or(MmError::Invalid)?;
-    let old_end = old.saturating_add(old_len);
+    let old_end = old.wrapping_add(request.old_len);
     if !new.is_multiple_of(PAGE_SIZE) || new < old_end && old < new_end {
         return Err(MmError::Invalid);
     }
     let clipped = Request {
-        old_len: old_len.min(new_len),
+        old_len: request.old_len.min(new_len),
         ..*request
     };
-    resizable(&clipped, area)?;
     if !map.areas.may_move() {
         return Err(MmError::NoMemory);
     }
     if !request.flags.contains(RemapFlags::FIXED) {
+        resizable(&clipped, area, limit)?;
         let to = place_at_hint(map, new, new_len)
             .or_else(|| anywhere(map, new_len))
             .ok_or(MmError::NoMemory)?;
         return movement(request, area, to, reach);
     }
-    if new < MMAP_MIN_ADDR {
-        return Err(MmError::NotPermitted);
+    // What lies at the target and what is left over goes before the rest is looked at.
+    let left = excess(map, request);
+    let wrong = match left {
+        Err(error) => Err(error),
+        Ok(_) => resizable(&clipped, area, limit),
+    };
+    let wrong = match wrong {
+        Ok(()) if new < MMAP_MIN_ADDR => Err(MmError::NotPermitted),
+        other => other,
+    };
+    match wrong {
+        Ok(()) => movement(request, area, new, reach),
+        Err(error) => {
+            let next = left.unwrap_or((0, 0));
+            let then = After::Remove { start: new, next };
+            let (at, end) = (new, new_end);
+            let change = Change::new(Work::Zap { at, end, then }, 0);
+            Ok(change.busy([(new, new_end), next]).with_error(error))
+        }
     }
-    movement(request, area, new, reach)
 }
 
 /// A place in the reverse map of the area's object, for another mapping of it.
@@ -323,7 +362,10 @@ fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
         return Work::Finish;
     }
     // Zapping the old range, now empty, takes its empty tables.
-    let then = After::Remove { start };
+    let then = After::Remove {
+        start,
+        next: (0, 0),
+    };
     Work::Zap {
         at: start,
         end,

@@ -13,12 +13,15 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmErro
     }
 }
 
-/// Takes out what is in `[start, end)`, answering `result`.
+/// Takes out what is in `[start, end)`, which may be empty, answering `result`.
 pub(crate) fn removal(map: &Map, start: u64, end: u64, result: u64) -> Change {
-    if map.areas.is_hole(start, end) {
+    if start >= end || map.areas.is_hole(start, end) {
         return Change::new(Work::Finish, result);
     }
-    let then = After::Remove { start };
+    let then = After::Remove {
+        start,
+        next: (0, 0),
+    };
     let at = start;
     Change::new(Work::Zap { at, end, then }, result).busy([(start, end), (0, 0)])
 }

@@ -52,6 +52,9 @@ bitflags! {
         const UFFD_MINOR = 1 << 15;
         /// `MADV_MERGEABLE`.
         const MERGEABLE = 1 << 18;
+        /// Readable although nobody asked for that: what is written or executed can be read. It is
+        /// shown as asked for, and other processes may not read it.
+        const UNREAD = 1 << 19;
         /// Must not become writable: a shared mapping of an object that is sealed against writes.
         const NEVER_WRITE = 1 << 17;
 
@@ -233,14 +236,18 @@ impl Vma {
 
     /// Whether `next` could belong to the same anonymous object: it differs in its rights at most.
     pub(crate) fn shares_origin_with(&self, next: &Self) -> bool {
+        let differing = (self.flags ^ next.flags).difference(VmaFlags::UNREAD);
         self.end == next.start
-            && self.flags == next.flags
+            && differing.is_empty()
             && self.backing.origin().shift == next.backing.origin().shift
             && self.backing.continues(self.bytes(), &next.backing)
     }
 
     fn merges_with(&self, next: &Self) -> bool {
-        self.shares_origin_with(next) && self.prot == next.prot && self.origins_agree(next)
+        self.shares_origin_with(next)
+            && self.prot == next.prot
+            && self.flags == next.flags
+            && self.origins_agree(next)
     }
 
     /// Takes in `next`, which it merges with.
@@ -258,6 +265,14 @@ impl Vma {
             true => self.start.saturating_sub(STACK_GAP),
             false => self.start,
         }
+    }
+}
+
+/// The rights that an area gets which was asked for with these, and the flag that goes with them.
+pub(crate) fn rights(asked: Prot) -> (Prot, VmaFlags) {
+    match asked.is_empty() || asked.contains(Prot::READ) {
+        true => (asked, VmaFlags::empty()),
+        false => (asked | Prot::READ, VmaFlags::UNREAD),
     }
 }
 

@@ -71,6 +71,7 @@ fn a_mapping_over_another_shows_nothing_of_it() {
         prot: Prot::READ,
         flags: MapFlags::FIXED,
         backing: Backing::ANON,
+        refusal: None,
     });
     let outcome = written_before_the_flush(&stage, verb);
     assert_eq!(outcome, FaultOutcome::Busy);

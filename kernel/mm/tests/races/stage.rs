@@ -76,6 +76,7 @@ pub fn map(space: &Space, addr: u64, pages: u64, backing: Backing, flags: MapFla
         prot: RW,
         flags: flags | MapFlags::FIXED,
         backing,
+        refusal: None,
     };
     run(space, Verb::Map(request)).unwrap();
 }
