@@ -386,7 +386,9 @@ impl<M: Machine> Space<M> {
             }
             Verb::DontNeed { addr, len } => discard::begin(map, addr, len),
             Verb::Advise { addr, len, advice } => advise::begin(map, addr, len, advice),
-            Verb::Collapse { addr, len } => collapse::begin(map, addr, len),
+            Verb::Collapse { addr, len } => {
+                collapse::begin(map, addr, len, self.small_pages_only())
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use pgtable::{Machine, NotAllowed, ReadSide, User, Visit};
 
 use crate::error::MmError;
 use crate::fault::facts::Access;
-use crate::fault::{FaultInput, FaultOutcome, Mode};
+use crate::fault::{FaultInput, FaultOutcome, Mode, SegvCode};
 use crate::space::Space;
 use crate::vma::VmaFlags;
 
@@ -63,21 +63,37 @@ impl<M: Machine> Space<M> {
         })
     }
 
-    /// Whether another process, or a call that acts like one, may access the page at `va` like this:
-    /// only as far as the rights were asked for, and no stack grows for it.
+    /// Whether the rights that were asked for the area at `va` are enough for this access: others
+    /// are bound by them, not by what the CPU allows; and no stack grows for the question.
+    ///
+    /// # Errors
+    /// What a fault would come to.
+    pub fn ask_rights(&self, va: u64, access: Access) -> Result<(), FaultOutcome> {
+        let area = self.area_at(va).map_err(|error| match error {
+            MmError::Busy => FaultOutcome::Busy,
+            _ => FaultOutcome::Segv {
+                code: SegvCode::MapErr,
+            },
+        })?;
+        let unread = access == Access::Read && area.flags.contains(VmaFlags::UNREAD);
+        match unread || !area.prot.contains(access.right()) {
+            true => Err(FaultOutcome::Segv {
+                code: SegvCode::AccErr,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether another process, or a call that acts like one, may access the page at `va` like this.
     ///
     /// # Errors
     /// [`CopyStop`].
     pub fn foreign_access(&self, va: u64, access: Access) -> Result<(), CopyStop> {
-        let area = self.area_at(va).map_err(|error| match error {
-            MmError::Busy => CopyStop::Busy,
-            _ => CopyStop::Fault,
-        })?;
-        let unread = access == Access::Read && area.flags.contains(VmaFlags::UNREAD);
-        match unread || !area.prot.contains(access.right()) {
-            true => Err(CopyStop::Fault),
-            false => Ok(()),
-        }
+        self.ask_rights(va, access)
+            .map_err(|outcome| match outcome {
+                FaultOutcome::Busy => CopyStop::Busy,
+                _ => CopyStop::Fault,
+            })
     }
 
     /// Loads an aligned word without faulting it in.

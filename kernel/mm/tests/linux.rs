@@ -5,7 +5,10 @@ mod common;
 use arm64::attrs::Prot;
 use arm64::pte::Format;
 use common::{Space, World};
-use mm::{Access, Backing, CopyStop, Grows, MapFlags, MapRequest, MmError, RemapFlags, Verb};
+use mm::{
+    Access, Backing, CopyStop, FaultOutcome, Grows, MapFlags, MapRequest, MmError, RemapFlags,
+    SegvCode, Verb,
+};
 
 const PAGE: u64 = 4096;
 const BASE: u64 = 0x10_0000;
@@ -78,6 +81,46 @@ fn what_was_never_written_merges_wherever_it_is_moved() {
     assert_eq!(maps(&space), ["0..24 ---p", "30..40 ---p"]);
     drop(space);
     world.assert_nothing_lost();
+}
+
+#[test]
+fn a_write_that_is_refused_gives_an_area_no_origin() {
+    let world = World::new(512, Format::NORMAL);
+    let space = world.space();
+    map(&space, 0, 4, Prot::READ, MapFlags::empty());
+    map(&space, 8, 4, Prot::READ, MapFlags::empty());
+    for page in [0, 8] {
+        let at = BASE + page * PAGE;
+        assert_eq!(space.copy_out(at, b"x"), Err(CopyStop::Fault));
+    }
+    assert_eq!(remap(&space, (8, 4), (4, 4), MOVE), Ok(4));
+    assert_eq!(maps(&space), ["0..8 r--p"]);
+    drop(space);
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn collapsing_says_what_does_not_suit_in_the_order_of_the_areas() {
+    let world = World::new(4096, Format::NORMAL);
+    let space = world.space();
+    let block = 512 - BASE / PAGE % 512;
+    map(&space, block, 1024, RW, MapFlags::empty());
+    let collapse = |page, pages| {
+        let (addr, len) = (BASE + page * PAGE, pages * PAGE);
+        run(&space, Verb::Collapse { addr, len })
+    };
+    write(&space, block);
+    assert_eq!(collapse(block + 1, 2), Ok(0), "no whole block in the range");
+    assert_eq!(collapse(block + 1022, 4), Err(MmError::NoMemory));
+    map(&space, block + 1028, 4, RW, MapFlags::empty());
+    assert_eq!(
+        collapse(block + 1022, 8),
+        Err(MmError::Invalid),
+        "the small area behind the hole"
+    );
+    assert_eq!(collapse(block, 512), Ok(0));
+    space.set_small_pages_only(true);
+    assert_eq!(collapse(block, 512), Err(MmError::Invalid));
 }
 
 #[test]
@@ -236,6 +279,10 @@ fn rights_are_shown_as_asked_for_and_bind_others() {
     let foreign = |page, access| space.foreign_access(BASE + page * PAGE, access);
     assert_eq!(foreign(0, Access::Write), Ok(()));
     assert_eq!(foreign(0, Access::Read), Err(CopyStop::Fault));
+    let refused = FaultOutcome::Segv {
+        code: SegvCode::AccErr,
+    };
+    assert_eq!(space.ask_rights(BASE, Access::Read), Err(refused));
     let prot = RW;
     let (addr, len) = (BASE, PAGE);
     assert_eq!(run(&space, Verb::Protect { addr, len, prot }), Ok(0));

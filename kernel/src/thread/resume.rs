@@ -311,7 +311,10 @@ impl Populate {
     fn one(&self, thread: &Thread) -> Result<u64, FaultOutcome> {
         let space = thread.process().space();
         match self.access {
-            Some(access) => space.populate(self.at, access),
+            Some(access) => {
+                space.ask_rights(self.at, access)?;
+                space.populate(self.at, access)
+            }
             None => match space.populate(self.at, Access::Write) {
                 Err(FaultOutcome::Segv { .. }) => space.populate(self.at, Access::Read),
                 other => other,

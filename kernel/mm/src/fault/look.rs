@@ -127,8 +127,10 @@ impl<M: Machine> Space<M> {
         let Some(area) = map.areas.find(input.va) else {
             return self.find_stack(&mut map, input, epoch);
         };
-        let first_write =
-            input.access == Access::Write && area.backing.origin().id == 0 && !area.is_shared();
+        let first_write = input.access == Access::Write
+            && area.backing.origin().id == 0
+            && !area.is_shared()
+            && area.prot.contains(Prot::WRITE);
         let area = Some(Area::of(area, input.va));
         if first_write {
             map.name_origin(input.va);

@@ -20,7 +20,7 @@ use crate::fault::BLOCK_ORDER_2M;
 use crate::policy::FOLIO_2M;
 use crate::space::{Map, Space};
 use crate::trace::Kind;
-use crate::vma::VmaFlags;
+use crate::vma::{Vma, VmaFlags};
 
 /// Pages of a block.
 const PAGES: usize = (FOLIO_2M / PAGE_SIZE) as usize;
@@ -50,28 +50,46 @@ enum State {
     Place(UserFrame, usize),
 }
 
-pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
+/// `small_only`: no fault of the space maps more than a page either, and so this does not.
+pub(crate) fn begin(
+    map: &mut Map,
+    addr: u64,
+    len: u64,
+    small_only: bool,
+) -> Result<Change, MmError> {
     let Some((addr, end)) = advised(addr, len)? else {
         return Ok(Change::new(Work::Finish, 0));
     };
-    if map.areas.covered_until(addr, end) < end {
-        return Err(MmError::NoMemory);
-    }
-    let fits = |flags: VmaFlags| !flags.intersects(VmaFlags::NOHUGEPAGE | VmaFlags::UFFD);
-    let suitable = map
+    // Areas before one that does not suit are worked on; a hole is reported at the end.
+    let unsuitable = map
         .areas
         .overlapping(addr, end)
-        .all(|area| area.backing.is_anon() && fits(area.flags));
-    if !suitable {
-        return Err(MmError::Invalid);
-    }
+        .find(|area| small_only || !suits(area))
+        .map(|area| area.start.max(addr));
+    let whole = map.areas.covered_until(addr, end) == end;
+    let (stop, error) = match unsuitable {
+        Some(at) => (at, Some(MmError::Invalid)),
+        None => (end, (!whole).then_some(MmError::NoMemory)),
+    };
     let state = Collapse {
-        range: (addr, end),
+        range: (addr, stop),
         at: addr.next_multiple_of(FOLIO_2M),
         prot: Prot::empty(),
         state: State::Look,
     };
-    Ok(Change::new(Work::Collapse(state), 0).busy([(addr, end), (0, 0)]))
+    let change = Change::new(Work::Collapse(state), 0).busy([(addr, stop), (0, 0)]);
+    Ok(match error {
+        None => change,
+        Some(error) => change.with_error(error),
+    })
+}
+
+/// Whether the area can have folios of 2 MiB: it has room for one, and nobody forbids them.
+fn suits(area: &Vma) -> bool {
+    let first = area.start.checked_next_multiple_of(FOLIO_2M);
+    let room = first.is_some_and(|first| first + FOLIO_2M <= area.end);
+    let forbidden = VmaFlags::NOHUGEPAGE | VmaFlags::UFFD;
+    room && area.backing.is_anon() && !area.flags.intersects(forbidden)
 }
 
 /// A part of a block.
