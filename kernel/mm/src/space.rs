@@ -6,7 +6,6 @@ use core::sync::atomic::Ordering;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arm64::addr::PAGE_SIZE;
-use arm64::geometry::Geometry;
 use frame::FreshFrame;
 use pgtable::{
     AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User, Zap, ZapReason,
@@ -20,7 +19,7 @@ use crate::context::MmContext;
 use crate::epochs::Epochs;
 use crate::error::MmError;
 use crate::fault::{FirstFault, Missed, Pendings, Trace};
-use crate::layout::{VA_BITS, task_size};
+use crate::layout::{fresh_geometry, task_size};
 use crate::object::{Mapper, Room};
 use crate::stats::Counters;
 use crate::vma::{Backing, Vma, VmaIndex};
@@ -132,8 +131,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`MmError::NoMemory`]: no frame for the root.
     pub fn new(context: &'static MmContext<M>) -> Result<Arc<Self>, MmError> {
-        let geometry = Geometry::for_va_bits(VA_BITS);
-        let table = PageTable::new(context.machine, context.new_id(), geometry)?;
+        let table = PageTable::new(context.machine, context.new_id(), fresh_geometry())?;
         // `Arc` has no way to be refused memory: ask for it first.
         let bytes = size_of::<Self>() + 2 * size_of::<usize>();
         let room: Result<(), _> = Vec::<u8>::new().try_reserve_exact(bytes);

@@ -295,7 +295,7 @@ impl Tracer {
         Self {
             wanted: AtomicU32::new(0),
             listener,
-            began: [const { AtomicU64::new(0) }; MAX_CPUS],
+            began: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 

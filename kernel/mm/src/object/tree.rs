@@ -15,15 +15,15 @@ use sync::atomic::AtomicU64;
 
 use super::store::Objects;
 
-/// log2 of the children of a node, and of the slots of a leaf.
-const FAN_BITS: u32 = 6;
+/// log2 of the children of a node, and of the slots of a leaf. Under loom trees are toys.
+const FAN_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
 const FAN: usize = 1 << FAN_BITS;
 /// Nodes on the longest path.
 const HEIGHTS: usize = 5;
 /// Pages that a tree can have: 2^40 bytes.
-pub const MAX_PAGES: u64 = 1 << 28;
+pub const MAX_PAGES: u64 = if cfg!(loom) { 1 << HEIGHTS } else { 1 << 28 };
 
-const _: () = assert!(cfg!(loom) || PageSlots::COUNT == FAN);
+const _: () = assert!(PageSlots::COUNT == FAN);
 const _: () = assert!(MAX_PAGES <= 1 << (FAN_BITS as usize * HEIGHTS));
 
 /// What hangs in a place for a node.
