@@ -9,4 +9,5 @@ mod checks;
 mod marks;
 mod moves;
 mod objects;
+mod shortage;
 mod stage;
