@@ -4,7 +4,7 @@
 //! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
 //! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
 //! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`reports`], [`doors`], [`bad_elf`],
-//! [`prompt`], [`bad_tree`], [`machines`], [`codegen`] and [`liars`].
+//! [`prompt`], [`bad_tree`], [`machines`], [`codegen`], [`verbs`] and [`liars`].
 
 pub mod bad_elf;
 pub mod bad_tree;
@@ -26,6 +26,7 @@ pub mod runner;
 pub mod scenarios;
 pub mod selftests;
 pub mod stage;
+pub mod verbs;
 pub mod witness;
 
 use libtest_mimic::{Failed, Trial};
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
         prompt::trials(),
         bad_tree::trials(),
         codegen::trials(),
+        verbs::trials(),
     ]
     .into_iter()
     .flatten()
