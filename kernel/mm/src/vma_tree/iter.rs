@@ -2,44 +2,40 @@
 
 use core::slice;
 
-use arrayvec::ArrayVec;
+use super::{Child, Extent, NodeSource};
 
-use super::{Child, Extent, MAX_LEVELS, NodeSource};
-
-/// Values in order. A step costs a constant, but for the few that go on to another node.
+/// Values in order. Behind the last value of a leaf the next leaf is looked for from the root: once
+/// for so many values that a step costs a constant, and nothing has to be kept of the way.
 pub(crate) struct Iter<'a, V: Extent, N: NodeSource<V>> {
+    root: Option<&'a Child<V, N>>,
     values: slice::Iter<'a, V>,
-    /// What is left of each inner node above.
-    above: ArrayVec<slice::Iter<'a, Child<V, N>>, MAX_LEVELS>,
+    /// Where the values of this leaf end, or where the search began if there was none.
+    end: u64,
 }
 
 impl<'a, V: Extent, N: NodeSource<V>> Iter<'a, V, N> {
     /// Begins at the lowest value that ends above `va`.
+    #[inline]
     pub(super) fn new(root: Option<&'a Child<V, N>>, va: u64) -> Self {
         let mut iter = Self {
+            root,
             values: [].iter(),
-            above: ArrayVec::new(),
+            end: va,
         };
-        if let Some(root) = root {
-            iter.descend(root, va);
-        }
+        iter.go_to(va);
         iter
     }
 
-    fn descend(&mut self, mut node: &'a Child<V, N>, va: u64) {
-        loop {
-            node = match node {
+    /// Goes on at the lowest value that ends above `va`, if there is one.
+    fn go_to(&mut self, va: u64) {
+        let mut next = self.root;
+        while let Some(node) = next {
+            next = match node {
+                Child::Inner(inner) => inner.child_above(va),
                 Child::Leaf(leaf) => {
                     self.values = leaf.values()[leaf.index_above(va)..].iter();
+                    self.end = leaf.summary().end;
                     return;
-                }
-                Child::Inner(inner) => {
-                    let mut children = inner.children()[inner.index_above(va)..].iter();
-                    let Some(child) = children.next() else {
-                        return;
-                    };
-                    self.above.push(children);
-                    child
                 }
             };
         }
@@ -49,17 +45,12 @@ impl<'a, V: Extent, N: NodeSource<V>> Iter<'a, V, N> {
 impl<'a, V: Extent, N: NodeSource<V>> Iterator for Iter<'a, V, N> {
     type Item = &'a V;
 
+    #[inline]
     fn next(&mut self) -> Option<&'a V> {
-        loop {
-            if let Some(value) = self.values.next() {
-                return Some(value);
-            }
-            match self.above.last_mut()?.next() {
-                Some(child) => self.descend(child, 0),
-                None => {
-                    self.above.pop();
-                }
-            }
-        }
+        let value = self.values.next();
+        value.or_else(|| {
+            self.go_to(self.end);
+            self.values.next()
+        })
     }
 }

@@ -72,6 +72,7 @@ impl<V: Extent> Leaf<V> {
         (self.values.get(at)?.start() == start).then_some(at)
     }
 
+    #[inline(always)]
     pub(super) fn insert(&mut self, at: usize, value: V) {
         let before = self.widest_near(at, at);
         insert_into(&mut self.ends, self.values.len(), at, value.end());
@@ -79,6 +80,7 @@ impl<V: Extent> Leaf<V> {
         self.changed(before, self.widest_near(at, at + 1));
     }
 
+    #[inline(always)]
     pub(super) fn remove_at(&mut self, start: u64) -> Option<V> {
         let at = self.index_of(start)?;
         let before = self.widest_near(at, at + 1);
@@ -109,11 +111,17 @@ impl<V: Extent> Leaf<V> {
     }
 
     pub(super) fn update_all(&mut self, start: u64, end: u64, change: &mut impl FnMut(&mut V)) {
+        let mut moved = false;
         for at in self.inside(start, end) {
-            change(&mut self.values[at]);
-            self.ends[at] = self.values[at].end();
+            let value = &mut self.values[at];
+            let before = (value.end(), value.guarded_start());
+            change(value);
+            self.ends[at] = value.end();
+            moved |= before != (value.end(), value.guarded_start());
         }
-        self.measure();
+        if moved {
+            self.measure();
+        }
     }
 
     pub(super) fn update<R>(&mut self, start: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {
@@ -160,9 +168,12 @@ impl<V: Extent> Leaf<V> {
     /// The widest of the gaps before the values from `from` to `to`, without the one before all.
     fn widest_near(&self, from: usize, to: usize) -> u64 {
         let to = self.values.len().min(to + 1);
-        let values = self.values.get(from.saturating_sub(1)..to).unwrap_or(&[]);
-        let widths = gaps(values).map(|(from, to)| to.saturating_sub(from));
-        widths.max().unwrap_or(0)
+        let mut widest = 0;
+        for at in from.max(1)..to {
+            let low = self.values[at].guarded_start();
+            widest = widest.max(low.saturating_sub(self.ends[at - 1]));
+        }
+        widest
     }
 
     /// Gaps changed of which the widest was `before` and is `after` now.

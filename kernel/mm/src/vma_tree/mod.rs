@@ -255,6 +255,7 @@ impl<V: Extent, N: NodeSource<V>> Child<V, N> {
     }
 
     /// Adds a value; returns what was split off, to the right.
+    #[inline(always)]
     fn insert(&mut self, value: V, spares: &mut Spares<V, N>) -> Option<Self> {
         match self {
             Self::Leaf(leaf) => insert_in_leaf(leaf, value, spares).map(Self::Leaf),
@@ -262,6 +263,7 @@ impl<V: Extent, N: NodeSource<V>> Child<V, N> {
         }
     }
 
+    #[inline(always)]
     fn remove(&mut self, start: u64, spares: &mut Spares<V, N>) -> Option<V> {
         match self {
             Self::Leaf(leaf) => leaf.remove_at(start),
@@ -303,6 +305,7 @@ impl<V: Extent, N: NodeSource<V>> Child<V, N> {
 
 /// Splits a full leaf where the value belongs: at an end, only the value goes to the new leaf, so
 /// that values which come in order fill their leaves.
+#[inline(always)]
 fn insert_in_leaf<V: Extent, N: NodeSource<V>>(
     leaf: &mut N::Leaf,
     value: V,
