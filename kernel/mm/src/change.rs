@@ -111,7 +111,7 @@ impl Verb {
 }
 
 /// What moving a page costs, in pages of other work: it finds and locks two tables.
-const MOVE_COST: u32 = 4;
+const MOVE_COST: u32 = 7;
 /// What one look at a table costs in that measure.
 const VISIT_COST: u32 = 64;
 

@@ -33,6 +33,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    #[inline(never)]
     pub(super) fn apply_access(
         &self,
         va: u64,
@@ -84,6 +85,7 @@ impl<M: Machine> Space<M> {
         self.give_rights(va, prot, found, sight, section)
     }
 
+    #[inline(never)]
     fn give_rights(
         &self,
         va: u64,

@@ -28,6 +28,7 @@ pub(super) struct How {
 
 impl<M: Machine> Space<M> {
     /// Maps the object's page, made first where that is planned.
+    #[inline(never)]
     pub(super) fn map_object<'g>(
         &'g self,
         input: FaultInput,

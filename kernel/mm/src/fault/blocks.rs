@@ -46,6 +46,7 @@ impl Pendings {
 
 impl<M: Machine> Space<M> {
     /// Goes on with the block around the address, and maps it when it is ready.
+    #[inline(never)]
     pub(super) fn fill_block(
         &self,
         input: FaultInput,

@@ -68,6 +68,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// Maps the page of zeros, with the mark that is there or without one.
+    #[inline(never)]
     pub(super) fn map_zero<'g>(
         &'g self,
         input: FaultInput,
@@ -93,7 +94,7 @@ impl<M: Machine> Space<M> {
     }
 
     /// Maps a copy of the page that is mapped: the zero page, or one that somebody else has too.
-    #[cold]
+    #[inline(never)]
     pub(super) fn copy_mapped<'g>(
         &'g self,
         input: FaultInput,
@@ -139,7 +140,7 @@ impl<M: Machine> Space<M> {
         if !still_the_objects(area, Some(page)) && !unchecked {
             return Err(Undone::Retired);
         }
-        Ok(self.put(leaf, input.va, copy, attrs, sight))
+        Ok(self.put(&leaf, input.va, copy, attrs, sight))
     }
 
     /// A copy of `page`, or zeros where there is none.
@@ -167,33 +168,43 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
         let leaf = self.lock_planned(va, found, sight, section)?;
-        Ok(self.put(leaf, va, frame, attrs, sight))
+        Ok(self.put(&leaf, va, frame, attrs, sight))
     }
 
     /// Puts `frame` under the lock where the entry is that was seen, if it is still (D5, check 3).
     #[inline(always)]
     fn put(
         &self,
-        leaf: Leaf<'_, User, M>,
+        leaf: &Leaf<'_, User, M>,
         va: u64,
         frame: UserFrame,
         attrs: Attrs,
         sight: &Sight<'_>,
     ) -> Applied {
-        if sight.look.value.is_none() {
-            return match leaf.install(va, frame, attrs) {
-                Ok(()) => Applied::Mapped(PAGE_SIZE),
-                Err(_ours) => Applied::Already,
-            };
-        }
-        let mut gather = Gather::new();
-        let replaced = leaf.replace(va, sight.look.value, frame, attrs, &mut gather);
-        drop(leaf);
-        self.release(&mut gather);
-        match replaced {
+        let put = match sight.look.value.is_none() {
+            true => leaf.install(va, frame, attrs),
+            false => self.replace(leaf, va, frame, attrs, sight),
+        };
+        match put {
             Ok(()) => Applied::Mapped(PAGE_SIZE),
             Err(_ours) => Applied::Already,
         }
+    }
+
+    /// Apart from the hot path for the size of the gather.
+    #[inline(never)]
+    fn replace(
+        &self,
+        leaf: &Leaf<'_, User, M>,
+        va: u64,
+        frame: UserFrame,
+        attrs: Attrs,
+        sight: &Sight<'_>,
+    ) -> Result<(), UserFrame> {
+        let mut gather = Gather::new();
+        let replaced = leaf.replace(va, sight.look.value, frame, attrs, &mut gather);
+        self.release(&mut gather);
+        replaced
     }
 
     /// Locks the leaf table, after which the area is known to be current (D5, checks 1 and 2).
