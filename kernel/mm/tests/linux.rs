@@ -308,3 +308,21 @@ fn residency_is_told_up_to_a_hole() {
     let behind = BASE + 3 * PAGE;
     assert_eq!(space.mincore(behind, &mut pages), Err(MmError::NoMemory));
 }
+
+#[test]
+fn a_second_mapping_of_a_part_leaves_the_first_in_one_piece() {
+    let world = World::new(512, Format::NORMAL);
+    let space = world.space();
+    let object = space.context().objects().create(8 * PAGE);
+    let request = MapRequest {
+        addr: BASE,
+        len: 8 * PAGE,
+        prot: RW,
+        flags: MapFlags::SHARED | MapFlags::FIXED,
+        backing: Backing::object(object.expect("there is memory"), 0),
+        refusal: None,
+    };
+    assert!(run(&space, Verb::Map(request)).is_ok());
+    assert_eq!(remap(&space, (3, 0), (20, 2), MOVE), Ok(20));
+    assert_eq!(maps(&space), ["0..8 rw-s", "20..22 rw-s"]);
+}

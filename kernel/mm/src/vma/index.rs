@@ -172,6 +172,10 @@ impl VmaIndex {
 
     /// Removes `[start, end)` from all areas. [`Self::reserve`] came before.
     pub fn remove(&mut self, start: u64, end: u64) {
+        if start >= end {
+            // A border where nothing goes would stay.
+            return;
+        }
         // Only what has a part on either side is cut in two; others are shortened where they are.
         match self.areas.find(end).map(|area| area.start) {
             Some(first) if first < start => self.split(end),
