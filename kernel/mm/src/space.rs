@@ -25,7 +25,7 @@ use crate::stats::Counters;
 use crate::vma::{Backing, Vma, VmaIndex};
 
 /// Areas that one step of a change works on.
-pub(crate) const AREAS_PER_STEP: usize = 64;
+pub(crate) const AREAS_PER_STEP: usize = 16;
 
 /// The map of a space: what may be where.
 pub struct Map {

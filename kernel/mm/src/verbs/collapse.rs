@@ -44,6 +44,8 @@ pub(crate) struct Collapse {
 enum State {
     /// Nothing yet.
     Look,
+    /// It is worth it, and there is a folio.
+    Protect(FreshFrame),
     /// So many pages are copied.
     Copy(FreshFrame, usize),
     /// So many pages are in their places.
@@ -100,6 +102,7 @@ pub(crate) fn step<M: Machine>(
 ) -> Result<Work, MmError> {
     match mem::replace(&mut collapse.state, State::Look) {
         State::Look => next_block(space, collapse, section),
+        State::Protect(folio) => Ok(protect(space, collapse, folio, section)),
         State::Copy(folio, PAGES) => {
             collapse.state = State::Place(folio.into_user(), 0);
             Ok(Work::Collapse(collapse))
@@ -132,21 +135,30 @@ fn next_block<M: Machine>(
         state.at += FOLIO_2M;
         return Ok(Work::Collapse(state));
     };
-    let range = range(state.at, state.at + FOLIO_2M).ok_or(MmError::Invalid)?;
     let frames = space.machine().frames();
     let folio = frames.alloc_fresh(BLOCK_ORDER_2M, false);
     let folio = folio.map_err(|_| MmError::NoMemory)?;
-    // From here on nothing in the block changes: who wants to write faults, and waits.
+    state.prot = prot;
+    state.state = State::Protect(folio);
+    Ok(Work::Collapse(state))
+}
+
+/// From here on nothing in the block changes: who wants to write faults, and waits.
+fn protect<M: Machine>(
+    space: &Space<M>,
+    mut collapse: Collapse,
+    folio: FreshFrame,
+    section: &ReadSide<'_>,
+) -> Work {
     let mut gather = Gather::new();
-    let readable = prot.difference(Prot::WRITE);
-    let mut at = state.at;
-    while let Some(rest) = crate::change::range(at, range.end().raw()) {
+    let readable = collapse.prot.difference(Prot::WRITE);
+    let (mut at, end) = (collapse.at, collapse.at + FOLIO_2M);
+    while let Some(rest) = range(at, end) {
         at = space.table().protect(rest, readable, &mut gather, section);
     }
     space.release(&mut gather);
-    state.prot = prot;
-    state.state = State::Copy(folio, 0);
-    Ok(Work::Collapse(state))
+    collapse.state = State::Copy(folio, 0);
+    Work::Collapse(collapse)
 }
 
 fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>) -> bool {
