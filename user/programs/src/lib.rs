@@ -12,6 +12,8 @@
 pub mod check;
 #[cfg(target_arch = "aarch64")]
 pub mod code;
+pub mod figures;
+pub mod memfile;
 pub mod memory;
 pub mod model;
 pub mod pmu;

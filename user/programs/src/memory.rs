@@ -5,8 +5,8 @@
 //! an area leaves a hole that stays a hole, and all its methods are safe: an access to a part that
 //! is not accessible ends the program with a signal, and never reaches memory of anybody else.
 
-use crate::require;
 use crate::sys::{errno, map, nr, syscall};
+use crate::{require, require_result};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The window: 64 GiB to 256 GiB, below every 39-bit layout's stack and mmap base.
@@ -47,6 +47,25 @@ impl Area {
             crate::sys::describe(got)
         );
         area
+    }
+
+    /// Takes addresses and maps shared memory of their own there; checks that it worked.
+    pub fn shared(len: usize) -> Self {
+        let area = Self::unmapped(len);
+        area.share(0, len);
+        area
+    }
+
+    /// Maps fresh shared memory over a part; checks that it worked.
+    pub fn share(&self, offset: usize, len: usize) {
+        let flags = map::SHARED | map::ANONYMOUS | map::FIXED;
+        let got = self.map_raw(offset, len, map::RW, flags);
+        require_result!(got, self.addr(offset) as isize, "mmap of shared memory");
+    }
+
+    /// Maps what shared memory is at `from` a second time at `to`; the raw answer.
+    pub fn map_again(&self, from: usize, to: usize, len: usize) -> isize {
+        self.remap(from, 0, to, len)
     }
 
     /// Maps `len` bytes anonymous and private near the hint `wish`, 0 for none, without replacing
@@ -159,6 +178,18 @@ impl Area {
         let addr = self.checked(from, old.max(new));
         // SAFETY: both ranges belong to this area.
         unsafe { syscall(nr::MREMAP, [addr, old, new, 0, 0, 0]) }
+    }
+
+    /// What `mincore` says of `pages` pages from `offset`: for each, whether it is there.
+    pub fn resident(&self, offset: usize, pages: usize) -> Vec<bool> {
+        let addr = self.checked(offset, pages * crate::sys::PAGE);
+        let mut bytes = vec![2u8; pages];
+        let vec = bytes.as_mut_ptr() as usize;
+        // SAFETY: a byte for each page is written to the vector, which has as many.
+        let got = unsafe { syscall(nr::MINCORE, [addr, pages * crate::sys::PAGE, vec, 0, 0, 0]) };
+        require_result!(got, 0, "mincore");
+        let bytes = std::hint::black_box(bytes);
+        bytes.into_iter().map(|byte| byte & 1 == 1).collect()
     }
 
     /// Reads a byte.

@@ -126,8 +126,12 @@ pub mod map {
     pub const MADV_NORMAL: usize = 0;
     pub const MADV_RANDOM: usize = 1;
     pub const MADV_DONTNEED: usize = 4;
+    pub const MADV_REMOVE: usize = 9;
     pub const MADV_HUGEPAGE: usize = 14;
     pub const MADV_NOHUGEPAGE: usize = 15;
+    pub const MADV_POPULATE_READ: usize = 22;
+    pub const MADV_POPULATE_WRITE: usize = 23;
+    pub const MADV_COLLAPSE: usize = 25;
 }
 
 /// The page size the programs count on (AT_PAGESZ of this machine).

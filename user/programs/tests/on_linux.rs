@@ -70,6 +70,11 @@ pass_here! {
     bad_pointers_are_refused: "efault" "strict";
     mappings_follow_the_model: "mmaps" "1" "5000";
     mappings_follow_the_model_from_another_seed: "mmaps" "2" "5000";
+    objects_are_shared: "objects";
+    copies_are_made_when_written: "cow";
+    contents_do_not_depend_on_sizes: "sizes";
+    neighbours_hold_what_was_written: "around";
+    memory_stands_pressure: "pressure" "500";
     mappings_survive_a_storm: "mapstorm" "500";
     futexes_count: "futexes";
     clocks_are_sane: "timeprog";
