@@ -7,6 +7,7 @@ pub mod activate;
 pub mod bbm;
 pub mod bug;
 pub mod context;
+mod copy;
 pub mod cpu;
 mod early_map;
 pub mod events;

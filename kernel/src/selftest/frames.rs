@@ -77,3 +77,28 @@ pub(super) fn slab_pages_go_back_when_their_last_object_does() -> Outcome {
         before,
     )
 }
+
+/// `memcpy` is ours, and chooses its way by the length.
+pub(super) fn copies_of_every_length_and_alignment_are_exact() -> Outcome {
+    const LONGEST: usize = 300;
+    const ROOM: usize = LONGEST + 32;
+    let from: [u8; ROOM] = core::array::from_fn(|at| (at * 7 + 1) as u8);
+    for len in 0..=LONGEST {
+        for (skip, shift) in [(0, 0), (1, 0), (0, 1), (3, 5), (8, 8), (13, 2)] {
+            let mut to = [0xee_u8; ROOM];
+            // The compiler must not know the length, else it copies by itself.
+            let len = core::hint::black_box(len);
+            to[8 + shift..8 + shift + len].copy_from_slice(&from[skip..skip + len]);
+            let is_right = to.iter().enumerate().all(|(at, &byte)| {
+                let inside = (8 + shift..8 + shift + len).contains(&at);
+                let expected = match inside {
+                    true => ((at - 8 - shift + skip) * 7 + 1) as u8,
+                    false => 0xee,
+                };
+                byte == expected
+            });
+            check(is_right, "a copy of this length is wrong", len as u64)?;
+        }
+    }
+    Ok(())
+}

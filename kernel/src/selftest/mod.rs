@@ -62,6 +62,7 @@ static TESTS: &[Test] = tests![
     frames::blocks_of_every_order_come_and_go_without_loss,
     frames::fresh_frames_are_zero_even_after_use,
     frames::slab_pages_go_back_when_their_last_object_does,
+    frames::copies_of_every_length_and_alignment_are_exact,
     kernel_space::every_table_under_every_root_is_constructed,
     kernel_space::no_mapping_is_both_writable_and_executable,
     kernel_space::text_and_constants_cannot_be_written,
