@@ -147,12 +147,11 @@ impl Policy {
         self.uffd_never.store(never, Ordering::Relaxed);
     }
 
-    /// Whether a read fault in `area` may map neighbours.
+    /// Whether a read fault in an area of these flags may map neighbours. `MADV_RANDOM` does not
+    /// forbid it: that is about reading ahead, and the neighbours are resident.
     #[inline(always)]
     pub fn maps_around(&self, flags: VmaFlags) -> bool {
-        let never = VmaFlags::RAND_READ
-            .union(VmaFlags::UFFD_WP)
-            .union(VmaFlags::UFFD_MINOR);
+        let never = VmaFlags::UFFD_WP.union(VmaFlags::UFFD_MINOR);
         if planted::is(Fault::AroundWatched) || planted::is(Fault::PunchUnseen) {
             return true;
         }
@@ -247,7 +246,8 @@ mod tests {
         let policy = Policy::new();
         assert!(policy.maps_around(VmaFlags::empty()));
         assert!(policy.maps_around(VmaFlags::UFFD_MISSING));
-        for never in [VmaFlags::UFFD_WP, VmaFlags::UFFD_MINOR, VmaFlags::RAND_READ] {
+        assert!(policy.maps_around(VmaFlags::RAND_READ));
+        for never in [VmaFlags::UFFD_WP, VmaFlags::UFFD_MINOR] {
             assert!(!policy.maps_around(never));
             assert!(!policy.maps_around(never | VmaFlags::UFFD_MISSING));
         }
