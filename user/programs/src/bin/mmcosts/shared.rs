@@ -126,9 +126,12 @@ pub fn anonymous(choice: &Choice, size: Size) {
             size.choose()?;
             let flags = map::SHARED | map::ANONYMOUS | map::FIXED;
             accept(area.map_raw(0, LEN, map::RW, flags), "mmap")?;
-            if size == Size::Small {
-                size.advise(&area, LEN)?;
-            }
+            // Larger folios of shared memory come where they are asked for.
+            let advised = match size {
+                Size::Medium => Size::Large,
+                size => size,
+            };
+            advised.advise(&area, LEN)?;
             let written = meter.time(0, || pages::write(&area, LEN));
             meter.claim_faults(0, written, size.faults(LEN));
             pages::hold(&area, LEN, MARK, 0)?;
