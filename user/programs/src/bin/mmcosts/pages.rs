@@ -4,7 +4,7 @@ use crate::groups::{Done, confirm};
 use programs::memory::Area;
 use programs::sys::PAGE;
 
-/// The byte that [`write`] leaves in the first byte of each page.
+/// The byte that `write` leaves in the first byte of each page.
 pub const MARK: u8 = 0x5a;
 
 /// Writes [`MARK`] to the first byte of each page of the first `len` bytes.
