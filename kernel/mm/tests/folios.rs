@@ -105,3 +105,34 @@ fn a_block_with_a_hole_or_a_page_of_zeros_is_left_as_it_is() {
     drop(space);
     world.assert_nothing_lost();
 }
+
+/// The whole folio lies in the area still, as the map has it, while a part of it has been changed in
+/// the tables: a fault beside that part must not reach into it.
+#[test]
+fn a_folio_keeps_out_of_what_a_change_is_about() {
+    let changes = [
+        Verb::Protect {
+            addr: BASE + 8 * PAGE,
+            len: 8 * PAGE,
+            prot: Prot::READ,
+        },
+        Verb::Unmap {
+            addr: BASE,
+            len: 8 * PAGE,
+        },
+    ];
+    for (verb, (beside, changed)) in changes.into_iter().zip([(0, 8), (8, 0)]) {
+        let world = World::new(512, Format::NORMAL);
+        let space = world.space();
+        map(&space, BASE, FOLIO_64K);
+        // A page elsewhere keeps the table.
+        map(&space, BASE + FOLIO_64K, PAGE);
+        write(&space, BASE + FOLIO_64K, 1);
+        let mut change = space.begin(verb).unwrap();
+        assert!(change.step(&space, 1).is_none());
+        write(&space, BASE + beside * PAGE, 1);
+        while change.step(&space, 64).is_none() {}
+        let reached = space.copy_out(BASE + changed * PAGE, b"x");
+        assert!(reached.is_err(), "written without a right: {reached:?}");
+    }
+}

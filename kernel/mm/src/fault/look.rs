@@ -58,6 +58,18 @@ impl Area {
         }
     }
 
+    /// Leaves what a change is about out of the area: a folio or a window around `va`, which is not
+    /// in it, would map pages where the change has been already.
+    #[cold]
+    fn stay_clear(&mut self, va: u64, busy: [(u64, u64); 2]) {
+        for (start, end) in busy.into_iter().filter(|(start, end)| start < end) {
+            match end <= va {
+                true => self.start = self.start.max(end),
+                false => self.end = self.end.min(start),
+            }
+        }
+    }
+
     /// What entries get that are not known to map a page of the program's own.
     pub fn entry_prot(&self) -> Prot {
         match self.object.is_none() || self.flags.contains(VmaFlags::SHARED) {
@@ -131,10 +143,14 @@ impl<M: Machine> Space<M> {
             && area.backing.origin().id == 0
             && !area.is_shared()
             && area.prot.contains(Prot::WRITE);
-        let area = Some(Area::of(area, input.va));
+        let mut area = Area::of(area, input.va);
+        if map.owned {
+            area.stay_clear(input.va, map.busy);
+        }
         if first_write {
             map.name_origin(input.va);
         }
+        let area = Some(area);
         Ok(Found { area, epoch })
     }
 
