@@ -60,9 +60,9 @@ impl<M: Machine> Space<M> {
             None => self.begin_block(start)?,
         };
         let end = (pending.cleared + PER_FAULT).min(PAGES);
-        for page in pending.cleared..end {
-            pending.folio.zero_page(page);
-        }
+        pending
+            .folio
+            .zero_pages(pending.cleared, end - pending.cleared);
         pending.cleared = end;
         if end < PAGES {
             // Dropped where as many others are on their way: then this fault takes less.
