@@ -124,6 +124,38 @@ fn collapsing_says_what_does_not_suit_in_the_order_of_the_areas() {
 }
 
 #[test]
+fn a_growing_area_may_come_next_to_one_that_grows_too() {
+    let world = World::new(512, Format::NORMAL);
+    let space = world.space();
+    map(&space, 1, 2, RW, MapFlags::empty());
+    map(&space, 10, 4, RW, MapFlags::GROWSDOWN);
+    assert_eq!(space.copy_out(BASE + 9 * PAGE, b"x"), Err(CopyStop::Fault));
+    map(&space, 4, 2, RW, MapFlags::GROWSDOWN);
+    assert_eq!(space.copy_out(BASE + 6 * PAGE, b"x"), Ok(1));
+    assert_eq!(maps(&space), ["1..3 rw-p", "4..6 rw-p", "6..14 rw-p"]);
+    drop(space);
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn a_second_mapping_of_shared_memory_leaves_the_first_whole() {
+    let world = World::new(512, Format::NORMAL);
+    let space = world.space();
+    let object = world.context.objects().create(8 * PAGE).unwrap();
+    let request = MapRequest {
+        addr: BASE,
+        len: 8 * PAGE,
+        prot: RW,
+        flags: MapFlags::FIXED | MapFlags::SHARED,
+        backing: Backing::object(object, 0),
+        refusal: None,
+    };
+    assert!(run(&space, Verb::Map(request)).is_ok());
+    assert_eq!(remap(&space, (3, 0), (20, 2), MOVE), Ok(20));
+    assert_eq!(maps(&space), ["0..8 rw-s", "20..22 rw-s"]);
+}
+
+#[test]
 fn a_remap_to_the_same_length_changes_nothing() {
     let world = World::new(512, Format::NORMAL);
     let space = world.space();

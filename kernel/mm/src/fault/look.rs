@@ -198,7 +198,8 @@ impl<M: Machine> Space<M> {
         };
         let grows = area.flags.contains(VmaFlags::GROWSDOWN) && reach - start <= STACK_LIMIT;
         let apart = before.is_none_or(|below| {
-            below.prot.is_empty() && below.end <= start || below.end + STACK_GAP <= start
+            let near = below.prot.is_empty() || below.flags.contains(VmaFlags::GROWSDOWN);
+            near && below.end <= start || below.end + STACK_GAP <= start
         });
         (grows && apart).then_some(area.start)
     }

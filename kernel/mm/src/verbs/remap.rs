@@ -361,6 +361,10 @@ fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
         });
         return Work::Finish;
     }
+    if start == end {
+        // A second mapping: there is no old range.
+        return Work::Finish;
+    }
     // Zapping the old range, now empty, takes its empty tables.
     let then = After::Remove {
         start,
