@@ -40,7 +40,7 @@ impl PageSlots {
     /// # Panics
     /// If there is no such slot.
     #[inline]
-    pub fn get(&self, index: usize) -> Option<UserFrame> {
+    pub fn pin(&self, index: usize) -> Option<UserFrame> {
         let slot = &self.slots[index];
         let mut seen = slot.load(Ordering::Acquire);
         while seen != EMPTY {

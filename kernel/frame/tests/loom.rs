@@ -161,7 +161,7 @@ fn a_lookup_gets_the_page_in_the_slot_or_none() {
         slots.put(0, page).unwrap();
         let (theirs, seen) = (slots.clone(), contents.clone());
         let reader = thread::spawn(move || {
-            if let Some(frame) = theirs.get(0) {
+            if let Some(frame) = theirs.pin(0) {
                 assert_eq!((frame.pfn(), frame.owner()), (pfn, 7));
                 seen.read();
                 drop(frame);
@@ -190,7 +190,7 @@ fn a_lookup_sees_a_page_with_all_that_was_written_before() {
         let slots = Arc::new(PageSlots::new(frames));
         let (theirs, seen) = (slots.clone(), contents.clone());
         let reader = thread::spawn(move || {
-            if let Some(frame) = theirs.get(0) {
+            if let Some(frame) = theirs.pin(0) {
                 // SAFETY: loom checks that no mutable access is concurrent.
                 seen.0.with(|value| assert_eq!(unsafe { *value }, 1));
                 assert!(theirs.holds(0, frame.pfn()));

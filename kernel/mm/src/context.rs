@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use arm64::addr::Pfn;
+use frame::UserFrame;
 use pgtable::asid::{Asids, SET_ASIDE};
 use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
@@ -27,7 +28,7 @@ pub struct MmContext<M: Machine> {
     policy: Policy,
     max_map_count: AtomicUsize,
     area_nodes: AreaNodes,
-    zero_page: Pfn,
+    zero_page: UserFrame,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
@@ -123,7 +124,7 @@ impl<M: Machine> MmContext<M> {
     /// The page of zeros that all share. It is never written and never freed.
     #[inline(always)]
     pub fn zero_page(&self) -> Pfn {
-        self.zero_page
+        self.zero_page.pfn()
     }
 
     /// Where memory objects come from.
@@ -147,11 +148,11 @@ impl<M: Machine> MmContext<M> {
 ///
 /// # Panics
 /// If there is none: nothing can run on such a machine.
-fn zero_page<M: Machine>(machine: &M) -> Pfn {
+fn zero_page<M: Machine>(machine: &M) -> UserFrame {
     match machine.frames().alloc_fresh(0, true) {
         Ok(frame) => {
             machine.sync_instructions(frame.pfn().start());
-            frame.into_user().into_entry()
+            frame.into_user()
         }
         Err(_) => panic!("no memory for the page of zeros"),
     }

@@ -145,7 +145,8 @@ impl<M: Machine> Change<'_, '_, M> {
     fn fill(&self, indices: Range<usize>, va: u64, entries: &Entries, found: Found) -> usize {
         let (cells, first, block) = (self.words(), indices.start, self.block());
         let run = found.count == block && found.common == found.any;
-        if run && self.is_block(Pte::from_raw(found.any)) {
+        // All are there and follow each other: where the first begins, the block does.
+        if run && self.is_block(entries[0]) {
             each_of_block(block, |i| {
                 cells.put_new(first + i, entries[i].with_contiguous(true));
             });

@@ -177,7 +177,7 @@ impl MemObject {
     /// A reference to page `index` if it is there, without a lock.
     #[inline]
     pub fn resident(&self, index: u64) -> Option<UserFrame> {
-        self.tree.get(index)
+        self.tree.pin(index)
     }
 
     /// References to the pages from `first` on that are there, without a lock, into the places of
@@ -186,7 +186,7 @@ impl MemObject {
         let inside = self.pages().saturating_sub(first);
         let count = usize::try_from(inside).unwrap_or(usize::MAX);
         let count = count.min(pages.len());
-        self.tree.get_many(first, &mut pages[..count]);
+        self.tree.pin_many(first, &mut pages[..count]);
     }
 
     /// Whether page `index` is `frame` and inside of the object at this moment: what is looked at
@@ -325,7 +325,7 @@ impl MemObject {
             }
             let state = self.state.lock();
             self.may_write(&state, reach)?;
-            let page = self.tree.get(index);
+            let page = self.tree.pin(index);
             let Some(page) = page.or_else(|| self.put_fresh(index, fresh.take())) else {
                 continue;
             };

@@ -74,13 +74,13 @@ fn slot(index: u64) -> usize {
 impl PageTree {
     /// A reference to page `index`.
     #[inline]
-    pub fn get(&self, index: u64) -> Option<UserFrame> {
-        self.leaf(index)?.get(slot(index))
+    pub fn pin(&self, index: u64) -> Option<UserFrame> {
+        self.leaf(index)?.pin(slot(index))
     }
 
     /// References to pages from `first` on, for each place of `pages` that is empty and whose page
     /// is resident. One path is walked for each leaf.
-    pub fn get_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
+    pub fn pin_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
         let mut at = first;
         let mut rest = pages;
         while !rest.is_empty() {
@@ -88,7 +88,7 @@ impl PageTree {
             let (now, later) = rest.split_at_mut(run);
             if let Some(leaf) = self.leaf(at) {
                 for (index, page) in (slot(at)..).zip(now) {
-                    *page = page.take().or_else(|| leaf.get(index));
+                    *page = page.take().or_else(|| leaf.pin(index));
                 }
             }
             at += run as u64;

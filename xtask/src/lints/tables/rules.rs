@@ -223,7 +223,7 @@ const COMPARISONS: Signs = Signs {
     ],
     complaint: "spaces are told apart by kind and number, not by address (CTOR-08)",
     exceptions: &[Exception {
-        path: "kernel/mm/src/object.rs",
+        path: "kernel/mm/src/object/image.rs",
         signs: &["ptr::eq"],
         reason: "two objects over the same bytes of an image; no space",
     }],
