@@ -20,6 +20,10 @@ pub fn trials() -> Vec<Trial> {
         let name = format!("prompt::answers_each_command[{}]", cell.name());
         trials.push(trial(name.clone(), move || commands(&name, cell)));
     }
+    for &cell in [ONE, FOUR].into_iter().flatten() {
+        let name = format!("prompt::outlives_programs_without_memory[{}]", cell.name());
+        trials.push(trial(name.clone(), move || hunger(&name, cell)));
+    }
     trials
 }
 
@@ -151,6 +155,40 @@ fn leaks(ended: &Ended) -> Result<(), String> {
     ended
         .all("stats")
         .try_for_each(|line| report::no_leak(&report::stats_of(line)?))
+}
+
+/// The ways in which `oom` takes all memory, of which it dies.
+const HUNGRY: [&str; 4] = ["zeros", "shared", "blocks", "copies"];
+
+/// One program after another takes all memory and is killed, and the next one runs: all in one boot.
+fn hunger(name: &str, cell: Cell) -> Result<()> {
+    let read = |program| anyhow::Ok(std::fs::read(crate::env::program(program)?)?);
+    let (hello, oom) = (read("hello")?, read("oom")?);
+    let pairs = HUNGRY.map(|case| [format!("run oom {case}"), format!("run hello {case}")]);
+    let mut typed = pairs.as_flattened().to_vec();
+    typed.push("quit".into());
+    let mut typist = Typist::new(typed);
+    let played = Stage::new(name, cell, &["./first"], &Elf::exits(4).bytes())?
+        .machine(|machine| machine.memory("128M").bootarg("tessera.prompt=1"))
+        .initrd(|initrd| initrd.bin("hello", hello.clone()).bin("oom", oom.clone()))
+        .run_with(&mut typist)?;
+    let ended = &played.booted.ended;
+    let greeted = |case: &&str| {
+        let words = format!("arg 1: {case}\n");
+        typist.answers.iter().any(|answer| answer.contains(&words))
+    };
+    let (killed, greeted) = (
+        ended.all("killed").count(),
+        HUNGRY.iter().copied().filter(|case| greeted(case)).count(),
+    );
+    let outcome = match ended.halted() {
+        Err(outcome) => outcome,
+        Ok(_) if (killed, greeted) != (4, 4) => Outcome::Fail(format!(
+            "{killed} programs were killed, {greeted} ran afterwards"
+        )),
+        Ok(_) => leaks(ended).map_or_else(Outcome::Fail, |()| Outcome::Pass),
+    };
+    played.verdict(outcome)
 }
 
 const FLIPS: &str = "bad_elf::two_hundred_with_one_bit_wrong";

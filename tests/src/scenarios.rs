@@ -195,6 +195,7 @@ const SCENARIOS: &[Scenario] = &[
             ("faults_bus", 10, 10),
         ],
     ),
+    stressed(scenario(&["pressure", "3000", "2"], Exit(0), Passes, FOUR)),
     small(scenario(&["oom", "zeros"], Killed(9), Any, SINGLE)),
     small(scenario(&["oom", "shared"], Killed(9), Any, SINGLE)),
     small(scenario(&["oom", "blocks"], Killed(9), Any, SINGLE)),

@@ -1,7 +1,7 @@
 //! Memory that is shared until it is written: the page of zeros, the pages of the program's image,
 //! and what rights that come and go make of copies.
 
-use programs::figures::{all_counts, counts, figure, free_frames};
+use programs::figures::{all_counts, counts, free_frames, settle};
 use programs::memory::{Area, readable, writable};
 use programs::sys::{PAGE, errno, map, nr, syscall};
 use programs::{check, require, require_result};
@@ -12,8 +12,7 @@ const READ: usize = 1000;
 
 fn main() {
     check::start("cow");
-    // The first look at the figures takes memory of its own.
-    let _ = figure("now");
+    settle();
     check::section(10, "reading takes no memory");
     reading();
     check::section(11, "writing copies");

@@ -1,7 +1,7 @@
 //! Memory that several mappings show: what is written through one is seen in the others, private
 //! copies stay apart, and what the object loses all of them lose.
 
-use programs::figures::{all_counts, counts};
+use programs::figures::{all_counts, counts, settle};
 use programs::memfile::MemFile;
 use programs::memory::{Area, readable, writable};
 use programs::sys::{PAGE, errno, map};
@@ -13,6 +13,7 @@ const LEN: usize = PAGES * PAGE;
 
 fn main() {
     check::start("objects");
+    settle();
     check::section(10, "two mappings of shared anonymous memory");
     two_mappings();
     check::section(11, "what madvise leaves of shared memory");

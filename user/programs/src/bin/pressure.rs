@@ -250,7 +250,7 @@ fn reading(rounds: u64) {
             });
         }
         let mut random = Random::new(rounds);
-        for _ in 0..rounds / 4 {
+        for _ in 0..rounds / 16 {
             state.store(MOVING, Ordering::SeqCst);
             changes.fetch_add(1, Ordering::SeqCst);
             let first = change(&target, &mut random);

@@ -4,7 +4,7 @@
 //! for), `pages` (neither) or `blocks` (2 MiB wherever they fit). The sizes show in the counts of the
 //! kernel only; contents and rights have to be the same in all of them.
 
-use programs::figures::{all_counts, counts, figure, free_frames};
+use programs::figures::{all_counts, counts, figure, free_frames, settle};
 use programs::memory::{Area, readable, writable};
 use programs::sys::{PAGE, errno, map, nr, syscall};
 use programs::{check, require, require_result};
@@ -36,7 +36,7 @@ fn main() {
         Some("blocks") => Mode::Blocks,
         Some(_) => check::usage("sizes [default|pages|blocks]"),
     };
-    let _ = figure("now");
+    settle();
     check::section(10, "what sizes there are");
     by_default(mode);
     asked_for(mode);
