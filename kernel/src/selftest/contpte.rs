@@ -21,10 +21,14 @@ fn pages() -> impl Iterator<Item = u64> {
     (0..16).map(|page| VA + page * PAGE)
 }
 
-/// A space with one folio mapped by one fault of this kind on its first page.
+/// A space with one folio mapped by one fault of this kind on its first page. A read of anonymous
+/// memory would map the page of zeros.
 fn folio(access: Access) -> Result<Loaded, super::Failure> {
     let space = Loaded::new()?;
-    space.map(VA, BLOCK, RW)?;
+    match access {
+        Access::Read => space.map_shared(VA, BLOCK, RW)?,
+        _ => space.map(VA, BLOCK, RW)?,
+    }
     let outcome = space.fault(VA, access);
     check(outcome == FaultOutcome::Done, "the fault was refused", VA)?;
     check(is_folded(&space), "no contiguous block", VA)?;

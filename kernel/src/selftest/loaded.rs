@@ -4,7 +4,10 @@ use alloc::sync::Arc;
 
 use arm64::attrs::Prot;
 use arm64::pte::Pte;
-use mm::{Access, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Mode, Verb};
+use mm::{
+    Access, Advice, Backing, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Mode, Verb,
+    VmaFlags,
+};
 use pgtable::{Machine, Walked};
 
 use super::{Failure, Outcome, check};
@@ -46,13 +49,35 @@ impl Loaded {
     }
 
     pub(super) fn map(&self, addr: u64, len: u64, prot: Prot) -> Outcome {
-        let flags = MapFlags::FIXED;
+        self.map_backed((addr, len), prot, MapFlags::FIXED, Backing::ANON)
+    }
+
+    /// Maps shared memory, in folios where they fit: its pages may be written once they are there,
+    /// and are clean until they are.
+    pub(super) fn map_shared(&self, addr: u64, len: u64, prot: Prot) -> Outcome {
+        let Ok(object) = memory::context().objects().create(len) else {
+            return check(false, "no memory object", len);
+        };
+        let flags = MapFlags::FIXED | MapFlags::SHARED;
+        self.map_backed((addr, len), prot, flags, Backing::object(object, 0))?;
+        let advice = Advice::new(VmaFlags::HUGEPAGE, VmaFlags::empty());
+        let advised = self.run(Verb::Advise { addr, len, advice });
+        check(advised == Ok(0), "madvise", addr)
+    }
+
+    fn map_backed(
+        &self,
+        (addr, len): (u64, u64),
+        prot: Prot,
+        flags: MapFlags,
+        backing: Backing,
+    ) -> Outcome {
         let request = MapRequest {
             addr,
             len,
             prot,
             flags,
-            backing: Backing::ANON,
+            backing,
             refusal: None,
         };
         check(self.run(Verb::Map(request)) == Ok(addr), "cannot map", addr)

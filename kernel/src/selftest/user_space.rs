@@ -117,7 +117,7 @@ pub(super) fn unmapping_reaches_the_mmu_and_frees_after_grace() -> Outcome {
 
 pub(super) fn access_flag_and_dirty_state_are_kept() -> Outcome {
     let space = Loaded::new()?;
-    space.map(VA, PAGE, RW)?;
+    space.map_shared(VA, PAGE, RW)?;
     space.fault(VA, Access::Read);
     check(
         space.young_and_dirty(VA) == Some((true, false)),
