@@ -65,7 +65,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// Maps what `next` gives for each page of `[from, to)` that lies in the table and whose entry is
     /// none, in one batch. Any other entry, be it a marker, is left alone, and `next` is not asked
     /// about it (UF-01: nothing but absent entries is added to). The page of `touched` is born as
-    /// `attrs` say; its neighbours clean, and old where the hardware records accesses. Aligned
+    /// `attrs` say; its neighbours too, but old and clean where the hardware records accesses. Aligned
     /// groups that come out whole, of one folio and alike are contiguous.
     pub fn install_around(
         &self,
@@ -80,8 +80,12 @@ impl<M: Machine> Leaf<'_, User, M> {
         if from >= to {
             return done;
         }
-        let young = attrs.young && !machine.records_access();
-        let plain = attrs.with_young(young).with_dirty(false);
+        // Where software records, a block is recorded as a whole: an entry that lags behind what
+        // its siblings say would fault for ever (law 7).
+        let plain = match machine.records_access() {
+            true => attrs.with_young(false).with_dirty(false),
+            false => attrs,
+        };
         let born = Born {
             neighbour: page(machine, PhysAddr::new(0), plain),
             attrs,

@@ -220,9 +220,11 @@ impl<M: Machine> Space<M> {
         let applied = match plan {
             Plan::Refuse(refusal) => return Ok(self.refuse(refusal, input)),
             Plan::Ask(_) => return Ok(self.ask(input)),
+            // What was seen of a block is what any of its entries recorded; there is nothing to do
+            // only if each of them says so (law 7).
             Plan::Spurious => {
-                self.drop_stale_page(input.va);
-                Applied::Already
+                let write = input.access == Access::Write;
+                self.apply_access(input.va, write, found, section)?
             }
             Plan::SetAccess { dirty } => self.apply_access(input.va, dirty, found, section)?,
             Plan::Reprotect => self.apply_reprotect(input.va, found, sight, section)?,
