@@ -259,8 +259,9 @@ fn pie() -> Elf {
 }
 
 /// Asks for memory that is writable and executable at once.
+/// Its page is writable in the tables once it has been written, not before.
 fn write_execute() -> Elf {
-    let mut elf = Elf::exits(11);
+    let mut elf = Elf::writes_and_exits(11);
     elf.segments[0].flags = R | W | X;
     elf
 }

@@ -73,6 +73,15 @@ impl Elf {
         Self::runs(&exit_code(status))
     }
 
+    /// A program that stores a word behind its own code first, for which its segment has to be
+    /// writable, and then exits.
+    pub fn writes_and_exits(status: u16) -> Self {
+        /// `adr x1, .` and `str wzr, [x1, #256]`.
+        const STORE: [u32; 2] = [0x1000_0001, 0xb901_003f];
+        let code: Vec<u32> = STORE.into_iter().chain(exit_code(status)).collect();
+        Self::runs(&code)
+    }
+
     /// A good program that runs these instructions.
     pub fn runs(code: &[u32]) -> Self {
         let body: Vec<u8> = code.iter().flat_map(|word| word.to_le_bytes()).collect();
