@@ -105,10 +105,8 @@ impl<M: Machine> Space<M> {
             return Applied::Already;
         };
         let at = input.va & !(PAGE_SIZE - 1);
-        // The page at `va` is as far from the fault's as their addresses are.
-        let index_of = |va: u64| index.wrapping_add(va.wrapping_sub(at) / PAGE_SIZE);
+        // The page at an address is as far from the fault's as the addresses are.
         let first = index.wrapping_sub((at - from) / PAGE_SIZE);
-        debug_assert_eq!(first.wrapping_add((at - from) / PAGE_SIZE), index_of(at));
         let exec = area.prot.contains(Prot::EXEC);
         let around = leaf.install_around((from, to), attrs, at, |va| {
             let page = object.resident_inside(first + (va - from) / PAGE_SIZE)?;

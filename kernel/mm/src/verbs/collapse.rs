@@ -108,7 +108,7 @@ pub(crate) fn step<M: Machine>(
             Ok(Work::Collapse(collapse))
         }
         State::Copy(folio, ready) => Ok(copy(space, collapse, folio, ready, section)),
-        State::Place(folio, PAGES) => Ok(finish(space, collapse, &folio, section)),
+        State::Place(_, PAGES) => Ok(finish(space, collapse, section)),
         State::Place(folio, placed) => Ok(place(space, collapse, folio, placed, section)),
     }
 }
@@ -220,12 +220,7 @@ fn place<M: Machine>(
 }
 
 /// The table maps the folio, whole and in order: a block takes its place.
-fn finish<M: Machine>(
-    space: &Space<M>,
-    mut collapse: Collapse,
-    _folio: &UserFrame,
-    section: &ReadSide<'_>,
-) -> Work {
+fn finish<M: Machine>(space: &Space<M>, mut collapse: Collapse, section: &ReadSide<'_>) -> Work {
     let mut gather = Gather::new();
     if space.table().collapse(collapse.at, &mut gather, section) {
         space.counters().pages_collapsed.add(PAGES as u64);
