@@ -8,7 +8,7 @@ use frame::slab::Ref;
 use sync::atomic::{AtomicUsize, Ordering};
 use sync::{CachePadded, MAX_CPUS, SpinLock, cpu_index, rank};
 
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::memory;
 use crate::process::Process;
 use crate::report::ending::Ending;
@@ -144,7 +144,7 @@ pub fn is_pending() -> bool {
 /// of objects that have ended.
 pub fn run(cpu: &'static Cpu) {
     memory::frames().answer_drain();
-    if !memory::graveyard().is_empty() && memory::graveyard().reap(&HW, REAP) == REAP {
+    if !memory::graveyard().is_empty() && memory::graveyard().reap(hw(), REAP) == REAP {
         cpu.attend();
     }
     if memory::context().objects().reap(REAP_PAGES) {

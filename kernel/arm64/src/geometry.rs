@@ -7,8 +7,11 @@
 
 /// Levels of translation for the 4 KiB granule, coarsest first. Level −1 exists with LPA2 only.
 /// [ARM "Translation table lookup levels"]
+///
+/// As wide as a register: where accesses must be aligned, a structure with bytes of padding behind a
+/// narrow level is copied byte by byte, and every step of a walk copies one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[repr(u8)]
+#[repr(u64)]
 pub enum Level {
     /// Level −1: an entry maps 256 TiB. Holds tables only.
     Lm1 = 0,

@@ -177,7 +177,7 @@ impl Frames {
     /// # Safety
     /// It is.
     #[inline(always)]
-    pub(crate) unsafe fn record(&self, pfn: Pfn) -> &FrameMeta {
+    pub unsafe fn record(&self, pfn: Pfn) -> &FrameMeta {
         // SAFETY: as the caller promises.
         unsafe { self.map.at(pfn) }
     }

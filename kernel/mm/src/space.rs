@@ -6,10 +6,8 @@ use core::sync::atomic::Ordering;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arm64::addr::PAGE_SIZE;
-use frame::FreshFrame;
-use pgtable::{
-    AsidCell, Gather, Machine, PageTable, RootWord, TableError, TableStats, User, Zap, ZapReason,
-};
+use frame::{FreshFrame, OutOfMemory};
+use pgtable::{AsidCell, Gather, Machine, PageTable, RootWord, TableStats, User, Zap, ZapReason};
 use sync::SpinLock;
 use sync::atomic::AtomicBool;
 use sync::rank;
@@ -267,17 +265,22 @@ impl<M: Machine> Space<M> {
     }
 
     /// A frame, cleared if `zeroed`; before giving up, frees what waits to be freed.
-    pub(crate) fn fresh_frame(&self, zeroed: bool) -> Result<FreshFrame, TableError> {
-        let frames = self.machine().frames();
-        if let Ok(frame) = frames.alloc_fresh(0, zeroed) {
-            return Ok(frame);
+    #[inline(always)]
+    pub(crate) fn fresh_frame(&self, zeroed: bool) -> Result<FreshFrame, OutOfMemory> {
+        match self.machine().frames().alloc_fresh(0, zeroed) {
+            Ok(frame) => Ok(frame),
+            Err(_) => self.fresh_frame_after_all(zeroed),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fresh_frame_after_all(&self, zeroed: bool) -> Result<FreshFrame, OutOfMemory> {
+        let frames = self.machine().frames();
         self.context.graveyard.reap(self.machine(), 64);
         self.context.objects().reap(256);
         self.drop_pending();
-        frames
-            .alloc_fresh(0, zeroed)
-            .map_err(|_| TableError::NoMemory)
+        frames.alloc_fresh(0, zeroed)
     }
 
     pub(crate) fn epochs(&self) -> &Epochs {

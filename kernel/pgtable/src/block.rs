@@ -327,7 +327,7 @@ impl<M: Machine> PageTable<User, M> {
 
     fn block_at(&self, va: u64, section: &ReadSide<'_>) -> Option<(Level, u64)> {
         let look = self.look(va, section);
-        let level = look.level;
+        let level = look.level();
         let block = level != Level::L3 && look.value.maps_frame(level);
         block.then_some((level, va & !(level.size() - 1)))
     }

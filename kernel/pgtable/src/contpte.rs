@@ -9,6 +9,7 @@
 //! moment, and only faults of EL0 wait for the table's lock.
 //! [Arm ARM D8.6.1 “The Contiguous bit”; requirements B.1]
 
+use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
 use arm64::attrs::{Attrs, Prot};
@@ -32,8 +33,9 @@ const LOCKLESS_TRIES: u32 = if cfg!(loom) { 3 } else { 64 };
 
 /// A table with what it takes to change it.
 pub(crate) struct Change<'a, 't, M: Machine> {
-    pub(crate) table: &'a TableRef<'t>,
-    pub(crate) guard: &'a Guard<'t>,
+    pub(crate) table: TableRef<'t>,
+    /// The table's serialiser is held as long as this is borrowed from who holds it (CTOR-09).
+    pub(crate) held: PhantomData<&'a Guard<'t>>,
     pub(crate) writer: &'a Writer<'a, M>,
     pub(crate) stats: &'a TableStats,
     /// The number of the space, and the first address that the table translates: to tell of blocks.
@@ -58,12 +60,12 @@ fn first_of(table: &TableRef<'_>, index: usize) -> usize {
 
 /// `pte` with the accessed and dirty state of all entries of its block. The lock is held.
 #[inline(never)]
-pub(crate) fn get_locked(table: &TableRef<'_>, index: usize) -> Value {
+pub(crate) fn get_locked(table: TableRef<'_>, index: usize) -> Value {
     let mut pte = table.load(index, Ordering::Relaxed);
     if !pte.is_contiguous() {
         return Value::new(pte);
     }
-    let first = first_of(table, index);
+    let first = first_of(&table, index);
     if !planted::is(Fault::SkipGather) {
         for i in first..first + table.shape().cont_entries() {
             pte = with_ad_of(pte, table.load(i, Ordering::Relaxed));
@@ -76,8 +78,8 @@ pub(crate) fn get_locked(table: &TableRef<'_>, index: usize) -> Value {
 /// valid, contiguous, consecutive and equal otherwise; else the read starts over. It ends after a
 /// bounded number of tries (XC-04).
 #[inline(never)]
-pub(crate) fn get_lockless(table: &TableRef<'_>, index: usize) -> Loaded {
-    let first = first_of(table, index);
+pub(crate) fn get_lockless(table: TableRef<'_>, index: usize) -> Loaded {
+    let first = first_of(&table, index);
     for _ in 0..LOCKLESS_TRIES {
         let pte = table.load(index, Ordering::Acquire);
         if !pte.is_contiguous() {
@@ -86,12 +88,12 @@ pub(crate) fn get_lockless(table: &TableRef<'_>, index: usize) -> Loaded {
                 contiguous: false,
             };
         }
-        let start = further(table, pte.without_ad(), first.wrapping_sub(index));
+        let start = further(&table, pte.without_ad(), first.wrapping_sub(index));
         let mut whole = pte;
         let consistent = (0..table.shape().cont_entries()).all(|i| {
             let entry = table.load(first + i, Ordering::Relaxed);
             whole = with_ad_of(whole, entry);
-            entry.without_ad() == further(table, start, i) || planted::is(Fault::SkipConsistency)
+            entry.without_ad() == further(&table, start, i) || planted::is(Fault::SkipConsistency)
         });
         if consistent {
             return Loaded {
@@ -104,6 +106,15 @@ pub(crate) fn get_lockless(table: &TableRef<'_>, index: usize) -> Loaded {
     Loaded::NONE
 }
 
+/// Whether `pte` at `index` is what the last entry of a block is: aligned like its frame.
+#[inline(always)]
+pub(crate) fn ends_block(table: &TableRef<'_>, index: usize, pte: Pte) -> bool {
+    let last = table.shape().cont_entries() - 1;
+    // The address bits of the frame that count within a block are those of its number.
+    let ends = (pte.raw() >> table.level().shift()) as usize & last == last;
+    index & last == last && ends || planted::is(Fault::FoldMisaligned)
+}
+
 #[inline(always)]
 fn with_ad_of(pte: Pte, other: Pte) -> Pte {
     let pte = if other.young() { pte.mkyoung() } else { pte };
@@ -114,11 +125,7 @@ impl<M: Machine> Change<'_, '_, M> {
     /// The entries, for loops.
     #[inline(always)]
     pub(crate) fn words(&self) -> Cells<'_, M> {
-        debug_assert!(
-            self.guard.covers(self.table),
-            "CTOR-09: a change under the wrong lock"
-        );
-        // SAFETY: CTOR-09: the guard is held as long as `self` is borrowed, and is the table's.
+        // SAFETY: CTOR-09: the table's serialiser is held, see `held`.
         unsafe { self.table.words(self.writer) }
     }
 
@@ -141,16 +148,12 @@ impl<M: Machine> Change<'_, '_, M> {
     /// Whether it did.
     #[inline(always)]
     pub(crate) fn try_fold(&self, index: usize, va: u64) -> bool {
-        let cells = self.words();
-        let (last, pte) = (self.block() - 1, cells.raw(index));
-        // The address bits of the frame that count within a block are those of its number.
-        let ends = (pte.raw() >> self.table.level().shift()) as usize & last == last;
-        (index & last == last && ends || planted::is(Fault::FoldMisaligned))
-            && self.try_fold_block(index, va)
+        ends_block(&self.table, index, self.words().raw(index)) && self.try_fold_block(index, va)
     }
 
+    /// [`Self::try_fold`] where [`ends_block`] says so.
     #[inline(never)]
-    fn try_fold_block(&self, index: usize, va: u64) -> bool {
+    pub(crate) fn try_fold_block(&self, index: usize, va: u64) -> bool {
         let fits = self.fits(index);
         if fits {
             self.convert(index, va, true);
@@ -167,7 +170,7 @@ impl<M: Machine> Change<'_, '_, M> {
             _ => self.stats.count_fold(),
         }
         let size = self.table.level().size();
-        let va = self.base + first_of(self.table, index) as u64 * size;
+        let va = self.base + first_of(&self.table, index) as u64 * size;
         let bytes = self.block() as u64 * size;
         self.writer.machine().converted(what, self.space, va, bytes);
     }
@@ -191,7 +194,7 @@ impl<M: Machine> Change<'_, '_, M> {
         let start = pte.without_ad();
         (1..block).all(|i| {
             let entry = cells.raw(first + i);
-            let wanted = further(self.table, start, i);
+            let wanted = further(&self.table, start, i);
             entry.without_ad() == wanted
                 || planted::is(Fault::FoldMixedAttributes)
                     && entry.is_leaf(level)
@@ -215,7 +218,7 @@ impl<M: Machine> Change<'_, '_, M> {
         let cells = self.words();
         let first = match contiguous {
             true => index + 1 - self.block(),
-            false => first_of(self.table, index),
+            false => first_of(&self.table, index),
         };
         let into = (index - first) as u64;
         let start = (va & !(self.table.level().size() - 1)) - into * self.table.level().size();
@@ -229,7 +232,7 @@ impl<M: Machine> Change<'_, '_, M> {
         }
         new = new.with_contiguous(contiguous);
         for i in 0..self.block() {
-            let entry = further(self.table, new, i);
+            let entry = further(&self.table, new, i);
             match wrong {
                 true => cells.update(first + i, |_| Some(entry)),
                 false => cells.put(first + i, entry),
@@ -300,7 +303,7 @@ impl<M: Machine> Change<'_, '_, M> {
         fence(Ordering::Release);
         let mut i = 0;
         while i < count {
-            let entry = further(self.table, rest, i);
+            let entry = further(&self.table, rest, i);
             let aligned = (pa.raw() + i as u64 * size) & (size * block as u64 - 1) == 0;
             if aligned && (index + i) & (block - 1) == 0 && count - i >= block {
                 self.set_run(index + i, block, entry.with_contiguous(true));
@@ -428,6 +431,7 @@ pub(crate) fn each_of_block(block: usize, mut act: impl FnMut(usize)) {
 }
 
 /// The word for a page of `attrs`; never contiguous by itself, and not writable with a mark (law 10).
+#[inline(always)]
 pub(crate) fn page<M: Machine>(machine: &M, pa: arm64::addr::PhysAddr, attrs: Attrs) -> Pte {
     let attrs = match attrs.uffd_wp {
         true => attrs.with_prot(attrs.prot.difference(Prot::WRITE)),

@@ -230,32 +230,29 @@ impl<M: Machine> PageTable<User, M> {
         Ok(self.leaf(table, guard, va))
     }
 
-    /// Locks the leaf table that `look` came to for `va`, or finds or makes it as
-    /// [`Self::lock_leaf`] does where the look ended above or the table was unlinked since.
-    ///
-    /// # Errors
-    /// As [`Self::lock_leaf`].
+    /// Locks the leaf table that `look` came to for `va`, which is known then to be linked still,
+    /// and `still` to be true (D5, checks 1 and 2). None if it is not so, or the look ended above:
+    /// [`Self::lock_leaf`] makes tables.
     #[inline(always)]
     pub fn lock_seen<'g>(
         &'g self,
         va: u64,
         look: &Look<'g>,
-        section: &ReadSide<'g>,
         still: impl Fn() -> bool,
-    ) -> Result<Leaf<'g, User, M>, LockError> {
-        if let Some(table) = look.leaf {
-            self.machine().pause(Pause::BeforeLock);
-            let guard = Guard::lock(&table);
-            if guard.is_live() {
-                return match still() {
-                    true => Ok(self.leaf(table, guard, va)),
-                    false => Err(LockError::Retired),
-                };
-            }
+    ) -> Option<Leaf<'g, User, M>> {
+        if !look.has_table() {
+            return None;
         }
-        self.lock_leaf(va, section, still)
+        let table = look.table;
+        self.machine().pause(Pause::BeforeLock);
+        let guard = Guard::lock(&table);
+        match guard.is_live() && still() {
+            true => Some(self.leaf(table, guard, va)),
+            false => None,
+        }
     }
 
+    #[inline(always)]
     fn leaf<'g>(&'g self, table: TableRef<'g>, guard: Guard<'g>, va: u64) -> Leaf<'g, User, M> {
         let first = va & !(Level::L3.size() * table.entries() as u64 - 1);
         let to = end_of(
@@ -352,7 +349,11 @@ impl<M: Machine> PageTable<User, M> {
         section: &ReadSide<'g>,
     ) -> Option<Leaf<'g, User, M>> {
         loop {
-            let table = self.look(va, section).leaf?;
+            let look = self.look(va, section);
+            if !look.has_table() {
+                return None;
+            }
+            let table = look.table;
             self.machine().pause(Pause::BeforeLock);
             let guard = Guard::lock(&table);
             if guard.is_live() {

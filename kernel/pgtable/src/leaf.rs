@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 
 use crate::cells::Cells;
-use crate::contpte::{Change, each_of_block, page};
+use crate::contpte::{Change, each_of_block, ends_block, page};
 use crate::gather::{Flush, Gather};
 use crate::machine::Machine;
 use crate::part::Part;
@@ -118,15 +118,25 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     pub(crate) fn write<R>(&self, act: impl FnOnce(&Change<'_, '_, M>) -> R) -> R {
         let writer = Writer::open(self.space.machine());
-        act(&Change {
-            table: &self.table,
-            guard: &self.guard,
-            writer: &writer,
+        act(&self.change(&writer))
+    }
+
+    /// The table with what it takes to change it while `writer` is open.
+    #[inline(always)]
+    fn change<'a>(&'a self, writer: &'a Writer<'a, M>) -> Change<'a, 'a, M> {
+        debug_assert!(
+            self.guard.covers(&self.table),
+            "CTOR-09: a change under the wrong lock"
+        );
+        Change {
+            table: self.table,
+            held: PhantomData,
+            writer,
             stats: self.space.stats(),
             space: self.space.owner().id,
             base: self.from & !(self.table.entries() as u64 * PAGE - 1),
             asid: self.space.asid_cell(),
-        })
+        }
     }
 
     /// Whether nothing at all is at the `count` pages from `va` on.
@@ -144,17 +154,19 @@ impl<M: Machine> Leaf<'_, User, M> {
     ///
     /// # Errors
     /// The frame comes back if something is mapped there already.
-    #[inline]
+    #[inline(always)]
     pub fn install(&self, va: u64, frame: UserFrame, attrs: Attrs) -> Result<(), UserFrame> {
         let slot = self.slot(va);
         if !slot.raw().is_none() {
             return Err(frame);
         }
         let pte = page(self.space.machine(), frame.into_entry().start(), attrs);
-        self.write(|change| {
-            change.words().put_new(slot.index, pte);
-            change.try_fold(slot.index, va);
-        });
+        let writer = Writer::open(self.space.machine());
+        self.change(&writer).words().put_new(slot.index, pte);
+        if ends_block(&self.table, slot.index, pte) {
+            self.change(&writer).try_fold_block(slot.index, va);
+        }
+        drop(writer);
         self.add_entries(1);
         self.space.machine().publish(SpaceKind::User);
         Ok(())
@@ -165,6 +177,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     ///
     /// # Errors
     /// Something is mapped there already.
+    #[inline(always)]
     pub fn install_special(&self, va: u64, pfn: Pfn, attrs: Attrs) -> Result<(), Occupied> {
         let slot = self.slot(va);
         if !slot.raw().is_none() {
@@ -173,7 +186,9 @@ impl<M: Machine> Leaf<'_, User, M> {
         let prot = attrs.prot.difference(Prot::WRITE);
         let attrs = attrs.with_prot(prot).with_special(true);
         let pte = page(self.space.machine(), pfn.start(), attrs);
-        self.write(|change| change.words().put_new(slot.index, pte));
+        let writer = Writer::open(self.space.machine());
+        self.change(&writer).words().put_new(slot.index, pte);
+        drop(writer);
         self.add_entries(1);
         self.space.machine().publish(SpaceKind::User);
         Ok(())

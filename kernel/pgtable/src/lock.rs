@@ -15,8 +15,8 @@ use crate::slot::{LockedSlot, TableRef};
 /// whatever serialises the whole space (CTOR-09).
 pub struct Guard<'l> {
     lock: Option<WordGuard<'static, rank::Table>>,
-    /// The one table it covers; none: every table of the space.
-    table: Option<PhysAddr>,
+    /// The table that was locked; without a lock every table of the space is covered.
+    table: PhysAddr,
     meta: &'static FrameMeta,
     _held: PhantomData<&'l ()>,
 }
@@ -31,7 +31,7 @@ impl Guard<'_> {
         let meta = table.meta();
         Self {
             lock: Some(meta.table_lock().lock(key)),
-            table: Some(table.pa()),
+            table: table.pa(),
             meta,
             _held: PhantomData,
         }
@@ -44,7 +44,7 @@ impl Guard<'_> {
     pub(crate) unsafe fn whole_space(table: &TableRef<'_>) -> Self {
         Self {
             lock: None,
-            table: None,
+            table: table.pa(),
             meta: table.meta(),
             _held: PhantomData,
         }
@@ -64,8 +64,7 @@ impl Guard<'_> {
 
     #[inline]
     pub(crate) fn covers(&self, table: &TableRef<'_>) -> bool {
-        debug_assert_eq!(self.lock.is_some(), self.table.is_some());
-        self.table.is_none_or(|pa| pa == table.pa())
+        self.lock.is_none() || self.table == table.pa()
     }
 
     /// The entry `index` of `table`, for changing.

@@ -117,8 +117,8 @@ impl<M: Machine> PageTable<User, M> {
             // A block of level 1 leaves blocks of level 2 behind.
             while let Some(va) = edge_of_block.take() {
                 let look = self.look(va, section);
-                let is_block = look.level != Level::L3 && look.value.maps_frame(look.level);
-                if is_block && va & (look.level.size() - 1) != 0 {
+                let is_block = look.level() != Level::L3 && look.value.maps_frame(look.level());
+                if is_block && va & (look.level().size() - 1) != 0 {
                     self.split_block(va, section)?;
                     edge_of_block = Some(va);
                 }

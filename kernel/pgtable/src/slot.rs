@@ -99,7 +99,7 @@ pub(crate) fn load_lockless(table: &TableRef<'_>, index: usize, _section: &ReadS
             contiguous: false,
         };
     }
-    contpte::get_lockless(table, index)
+    contpte::get_lockless(*table, index)
 }
 
 /// Reads an entry under its lock: one load, or of a contiguous block sixteen. Hardware may still
@@ -114,7 +114,7 @@ pub fn ptep_get(slot: &LockedSlot<'_>, guard: &Guard<'_>) -> Value {
     if !pte.maybe_contiguous() {
         return Value::new(pte);
     }
-    contpte::get_locked(&slot.table, slot.index)
+    contpte::get_locked(slot.table, slot.index)
 }
 
 impl LockedSlot<'_> {
@@ -178,7 +178,8 @@ impl Reading<'_> {
     }
 }
 
-/// A live table, seen for `'g`.
+/// A live table, seen for `'g`. Functions that are not inlined take it by value: a table whose
+/// address somebody else has is kept in memory, and copied there, at every step of a walk.
 #[derive(Clone, Copy)]
 pub(crate) struct TableRef<'g> {
     cells: NonNull<AtomicU64>,
@@ -299,13 +300,17 @@ impl<'g> TableRef<'g> {
         }
     }
 
-    /// The record of the table's frame. Not free: a [`Guard`] and a leaf keep it.
-    #[inline]
+    /// The record of the table's frame.
+    #[inline(always)]
     pub(crate) fn meta(&self) -> &'static FrameMeta {
-        match self.frames.meta(self.pa.pfn()) {
-            Some(meta) => meta,
-            None => no_metadata(self.pa),
-        }
+        let pfn = self.pa.pfn();
+        debug_assert!(
+            self.frames.meta(pfn).is_some(),
+            "law 8: table page {:?} lies outside of every RAM bank",
+            self.pa
+        );
+        // SAFETY: law 8: a table's frame was allocated as one, or adopted after it was found in RAM.
+        unsafe { self.frames.record(pfn) }
     }
 
     #[inline(always)]
@@ -322,9 +327,4 @@ impl<'g> TableRef<'g> {
     pub(crate) fn level(&self) -> Level {
         self.level
     }
-}
-
-#[cold]
-fn no_metadata(pa: PhysAddr) -> ! {
-    panic!("law 8: table page {pa:?} lies outside of every RAM bank");
 }

@@ -65,30 +65,40 @@ impl Walked {
     }
 }
 
-/// Where a walk ended, and the leaf table if it came that far.
+/// Where a walk ended, and the table it ended in.
 pub struct Look<'g> {
     /// The value loaded last.
     pub value: Value,
-    /// Its level.
-    pub level: Level,
-    pub(crate) leaf: Option<TableRef<'g>>,
+    pub(crate) table: TableRef<'g>,
 }
 
 impl Look<'_> {
+    /// Whether it came as far as a table of pages.
+    #[inline(always)]
+    pub fn has_table(&self) -> bool {
+        self.level() == Level::L3
+    }
+
+    /// The level of [`Self::value`].
+    #[inline(always)]
+    pub fn level(&self) -> Level {
+        self.table.level()
+    }
+
     /// Whether there is nothing at all around the address in a table of level 2, not even a table
     /// below, as far as can be seen without the lock: there is room for a block of 2 MiB.
     pub fn has_room_for_block(&self) -> bool {
-        self.leaf.is_none() && self.value.is_none()
+        !self.has_table() && self.value.is_none()
     }
 
     /// Whether the `count` entries around `va` that such a block would take are empty, as far as
     /// can be seen without the lock. `count` is a power of two, within a table.
     pub fn is_empty_around(&self, va: u64, count: usize) -> bool {
-        let Some(table) = &self.leaf else {
+        if !self.has_table() {
             return self.value.is_none();
-        };
-        let first = table.index(va) & !(count - 1);
-        (first..first + count).all(|i| table.load(i, Ordering::Relaxed).is_none())
+        }
+        let first = self.table.index(va) & !(count - 1);
+        (first..first + count).all(|i| self.table.load(i, Ordering::Relaxed).is_none())
     }
 }
 
@@ -157,12 +167,8 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     #[inline(always)]
     pub fn look<'g>(&'g self, va: u64, section: &ReadSide<'g>) -> Look<'g> {
         let (loaded, table) = self.descend(va, section);
-        let level = table.level();
-        Look {
-            value: loaded.value,
-            level,
-            leaf: (level == Level::L3).then_some(table),
-        }
+        let value = loaded.value;
+        Look { value, table }
     }
 
     /// What was loaded where the way down ends, and the table it is in.

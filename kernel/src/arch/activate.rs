@@ -15,7 +15,7 @@ use pgtable::{Machine, RootWord};
 use sync::atomic::{AtomicU64, Ordering};
 
 use super::events;
-use super::mmu::HW;
+use super::mmu::hw;
 use super::percpu::PerCpu;
 use crate::{memory, percpu};
 
@@ -44,7 +44,7 @@ pub(super) static RESERVED_ROOT: AtomicU64 = AtomicU64::new(0);
 
 /// Names the empty table that TTBR0 holds while no space is loaded.
 pub fn set_reserved_root(root: PhysAddr) {
-    RESERVED_ROOT.store(regs::ttbr(HW.format(), root, 0), Ordering::Relaxed);
+    RESERVED_ROOT.store(regs::ttbr(hw().format(), root, 0), Ordering::Relaxed);
 }
 
 /// TTBR0 while no space is loaded.
@@ -150,7 +150,7 @@ fn execute(cpu: &PerCpu, step: Step) {
 /// What TTBR0 names from here on is a constructed root that outlives its activation (law 8: a root
 /// is freed after the grace period that follows its last deactivation).
 fn load(target: &Activation) {
-    TTBR0_EL1.set(regs::ttbr(HW.format(), target.root, target.asid));
+    TTBR0_EL1.set(regs::ttbr(hw().format(), target.root, target.asid));
 }
 
 #[inline(always)]

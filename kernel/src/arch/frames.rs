@@ -8,7 +8,7 @@ use frame::{ChunkError, FrameMeta, Frames, PageOps, Window};
 use pgtable::{Kernel, PageTable, Special, TableError};
 
 use super::activate;
-use super::mmu::{self, HW, Hw};
+use super::mmu::{self, Hw, hw};
 use super::{heap, memory_ops};
 use crate::early::tables::GEOMETRY;
 use crate::early::{BootInfo, Region, Root};
@@ -109,9 +109,9 @@ pub fn adopt(info: &BootInfo, ids: [u32; 3]) -> Result<BootSpaces, TableError> {
     // no other CPU runs yet. A tree adopted twice is found out by its first table.
     unsafe {
         Ok((
-            PageTable::adopt(&HW, ids[0], GEOMETRY, kernel.pa)?,
-            PageTable::adopt(&HW, ids[1], geometry(idmap)?, idmap.pa)?,
-            PageTable::adopt(&HW, ids[2], geometry(reserved)?, reserved.pa)?,
+            PageTable::adopt(hw(), ids[0], GEOMETRY, kernel.pa)?,
+            PageTable::adopt(hw(), ids[1], geometry(idmap)?, idmap.pa)?,
+            PageTable::adopt(hw(), ids[2], geometry(reserved)?, reserved.pa)?,
         ))
     }
 }

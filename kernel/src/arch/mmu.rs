@@ -21,36 +21,43 @@ use crate::trace;
 /// Kernel ranges longer than this many pages are invalidated by dropping everything.
 const KERNEL_RANGE_LIMIT: u64 = 512;
 
-/// The machine under every space of this kernel.
+/// The machine under every space of this kernel. Tables hold a reference to it, so that what walks
+/// and changes of entries ask at every step is one load away.
 #[derive(Debug)]
-pub struct Hw;
+pub struct Hw {
+    format: Format,
+    frames: &'static Frames,
+}
 
 static FRAMES: Once<Frames> = Once::new();
+static HW: Once<Hw> = Once::new();
 static GRACE: Grace = Grace::new();
 static TABLES: TableStats = TableStats::new();
-static FORMAT: Once<Format> = Once::new();
-
-/// The one machine.
-pub static HW: Hw = Hw;
 
 /// Installs the allocator and the descriptor format; once, at boot.
 pub(super) fn install(frames: Frames, format: Format) {
-    FRAMES.call_once(|| frames);
-    FORMAT.call_once(|| format);
+    let frames = FRAMES.call_once(|| frames);
+    HW.call_once(|| Hw { format, frames });
+}
+
+/// The one machine.
+#[inline]
+pub fn hw() -> &'static Hw {
+    match HW.get() {
+        Some(hw) => hw,
+        None => panic!("the machine was asked for before it was known"),
+    }
 }
 
 /// The frame allocator.
 #[inline]
 pub fn frames() -> &'static Frames {
-    match FRAMES.get() {
-        Some(frames) => frames,
-        None => panic!("a frame was asked for before the allocator existed"),
-    }
+    hw().frames
 }
 
 /// The frame allocator, if there is one yet: for reports.
 pub fn frames_if_there() -> Option<&'static Frames> {
-    FRAMES.get()
+    HW.get().map(|hw| hw.frames)
 }
 
 /// Grace periods of this machine.
@@ -61,15 +68,12 @@ pub fn grace() -> &'static Grace {
 impl Machine for Hw {
     #[inline]
     fn frames(&self) -> &'static Frames {
-        frames()
+        self.frames
     }
 
     #[inline]
     fn format(&self) -> Format {
-        match FORMAT.get() {
-            Some(format) => *format,
-            None => panic!("a table was touched before the descriptor format was known"),
-        }
+        self.format
     }
 
     #[inline]
@@ -142,12 +146,12 @@ impl Machine for Hw {
         super::cpu::features().hafdbs == 2
     }
 
-    #[inline]
+    #[inline(always)]
     fn open_tables(&self) -> usize {
         table_window::open()
     }
 
-    #[inline]
+    #[inline(always)]
     fn close_tables(&self) {
         table_window::close();
     }
@@ -211,7 +215,7 @@ fn invalidate_range(asid: u16, start: u64, end: u64, level: Level, tables: bool)
     let abilities = tlbi::Abilities {
         ranges: features.tlb_range,
         hints: features.ttl,
-        lpa2: HW.format().lpa2,
+        lpa2: hw().format().lpa2,
     };
     let pages = end.wrapping_sub(start) >> 12;
     let pieces = tlbi::Pieces::new(asid, VirtAddr::new(start), pages, level, !tables, abilities);

@@ -13,7 +13,7 @@ use arm64::regs::{self, USER_T0SZ};
 use pgtable::{Machine, RootWord};
 use sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::mmu::HW;
+use super::mmu::hw;
 use super::{events, memory_ops};
 use crate::early::layout::DIRECT_MAP;
 use crate::percpu;
@@ -42,7 +42,7 @@ const _: () = {
 /// From now on tables are written through a window with these roots.
 pub fn install(roots: impl Iterator<Item = RootWord>) {
     for word in roots {
-        let ttbr = regs::ttbr(HW.format(), word.root(), WINDOW_ASID);
+        let ttbr = regs::ttbr(hw().format(), word.root(), WINDOW_ASID);
         ROOTS[usize::from(word.levels()) - 3].store(ttbr, Ordering::Relaxed);
     }
     DISTANCE.store((DIRECT_MAP as usize).wrapping_neg(), Ordering::Release);
@@ -55,7 +55,7 @@ pub fn is_installed() -> bool {
 
 /// Opens the window on this CPU: the distance from where tables are read to where they are
 /// written. 0 where tables are not protected; then nothing is opened.
-#[inline]
+#[inline(always)]
 pub fn open() -> usize {
     let distance = DISTANCE.load(Ordering::Relaxed);
     if distance != 0 {
@@ -70,7 +70,7 @@ pub fn open() -> usize {
 }
 
 /// Closes the window that is open on this CPU: what TTBR0 held before is back.
-#[inline]
+#[inline(always)]
 pub fn close() {
     if is_installed() {
         let outside = &percpu::this().outside;

@@ -9,7 +9,7 @@ use frame::UserFrame;
 use pgtable::{Gather, Graveyard, Machine, PageTable, User, Visit, Walked, Zap};
 
 use super::{Cost, Failure, measure, row};
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::memory::frames;
 
 /// 2 MiB aligned: the range of one leaf table.
@@ -33,14 +33,14 @@ pub(super) fn run() -> Result<(), Failure> {
 }
 
 fn table() -> Result<Table, Failure> {
-    Table::new(&HW, SPACE, Geometry::for_va_bits(39)).map_err(|_| "no space")
+    Table::new(hw(), SPACE, Geometry::for_va_bits(39)).map_err(|_| "no space")
 }
 
 /// A space with an empty leaf table at [`VA`].
 fn table_with_leaf() -> Result<Table, Failure> {
     let table = table()?;
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let locked = table.lock_leaf(VA, &section, || true);
     drop(locked.map_err(|_| "no table")?);
     Ok(table)
@@ -110,7 +110,7 @@ fn windows() -> Result<(), Failure> {
 
 fn map_around(table: &Table, pages: &mut [Option<UserFrame>]) -> usize {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let Some(leaf) = table.lock_existing(VA, &section) else {
         return 0;
     };
@@ -140,7 +140,7 @@ fn attrs() -> Attrs {
 
 fn map_pages(table: &Table, pages: &mut [Option<UserFrame>]) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let leaf = table.lock_leaf(VA, &section, || true);
     let leaf = leaf.map_err(|_| "no table")?;
     let mut rest = pages.iter_mut();
@@ -150,7 +150,7 @@ fn map_pages(table: &Table, pages: &mut [Option<UserFrame>]) -> Result<(), Failu
 
 fn map_folios(table: &Table, folios: &mut [Option<UserFrame>]) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let leaf = table.lock_leaf(VA, &section, || true);
     let leaf = leaf.map_err(|_| "no table")?;
     let (wanted, mut rest) = (folios.len(), folios.iter_mut());
@@ -161,7 +161,7 @@ fn map_folios(table: &Table, folios: &mut [Option<UserFrame>]) -> Result<(), Fai
 /// A walk of all entries, each of which translates `span` bytes.
 fn seen(name: &str, table: &Table, span: u64) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (count, cost) = measure(|| {
         let mut count = 0;
         table.walk_range(VA, VA + ENTRIES * PAGE, &section, |_, walked| {
@@ -178,7 +178,7 @@ fn seen(name: &str, table: &Table, span: u64) -> Result<(), Failure> {
 /// Takes the right to write from all pages, and flushes.
 fn change(name: &str, table: &Table) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let whole = range(ENTRIES)?;
     let (changed, cost) = measure(|| {
         let mut gather = Gather::new();
@@ -194,7 +194,7 @@ fn change(name: &str, table: &Table) -> Result<(), Failure> {
 /// Clears the accessed flag of all pages, and does not flush: reclaim does not either.
 fn age(name: &str, table: &Table) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let whole = range(ENTRIES)?;
     let mut gather = Gather::new();
     let (young, cost) = measure(|| match table.cursor(whole, &section).visit() {
@@ -222,7 +222,7 @@ fn touch_one_of_each_block(table: &Table) -> Result<(), Failure> {
 /// As [`age`], with nothing to find.
 fn idle(name: &str, table: &Table) -> Result<(), Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (whole, mut gather) = (range(ENTRIES)?, Gather::new());
     let (young, cost) = measure(|| match table.cursor(whole, &section).visit() {
         Some(Visit::Table(leaf)) => leaf.clear_young(&mut gather),
@@ -252,7 +252,7 @@ fn unmap(name: &str, table: &mut Table) -> Result<(), Failure> {
 /// Takes out `pages` pages from [`VA`] on: what taking out and flushing cost, and what giving back.
 fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<[Cost; 2], Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (whole, mut gather) = (range(pages)?, Gather::new());
     let (mut taken, mut freed) = (Cost::default(), Cost::default());
     let mut at = whole.start();
@@ -263,7 +263,7 @@ fn zap(table: &Table, pages: u64, graves: &Graveyard) -> Result<[Cost; 2], Failu
             (next, gather.flush(table))
         });
         taken.add(cost);
-        let ((), cost) = measure(|| gather.release(&HW, graves, &flushed));
+        let ((), cost) = measure(|| gather.release(hw(), graves, &flushed));
         freed.add(cost);
         at = VirtAddr::new(next);
     }
@@ -275,13 +275,13 @@ fn end(table: &mut Table, graves: &Graveyard) -> Result<(), Failure> {
     let mut gather = Gather::new();
     table.retire(&mut gather);
     let flushed = gather.flush(table);
-    gather.release(&HW, graves, &flushed);
+    gather.release(hw(), graves, &flushed);
     for _ in 0..16 {
-        graves.reap(&HW, usize::MAX);
+        graves.reap(hw(), usize::MAX);
         if graves.is_empty() {
             return Ok(());
         }
-        HW.grace().quiescent(sync::cpu_index());
+        hw().grace().quiescent(sync::cpu_index());
     }
     Err("a grace period does not end")
 }
@@ -309,7 +309,7 @@ fn conversions() -> Result<(), Failure> {
 /// Changes one page; afterwards it translates `span` bytes.
 fn protect_one(table: &Table, page: VaRange, prot: Prot, span: u64) -> Result<Cost, Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let mut gather = Gather::new();
     let (_, cost) = measure(|| table.protect(page, prot, &mut gather, &section));
     let _nothing_to_release = gather.flush(table);

@@ -15,7 +15,7 @@ use pgtable::{Graveyard, Kernel, PageTable, Special};
 use sync::Once;
 
 use crate::arch::frames as boot;
-use crate::arch::mmu::{self, HW, Hw};
+use crate::arch::mmu::{self, Hw, hw};
 use crate::arch::{cpu, heap, time};
 use crate::early::{BootInfo, Region, ReservedKind};
 use crate::{bootargs, trace};
@@ -121,7 +121,7 @@ pub fn init(info: &BootInfo, cpus: usize) {
     let args = bootargs::get();
     let traced = trace::init(args.trace, cpus, args.trace_events as usize);
     let context = CONTEXT.call_once(|| {
-        MmContext::new(&HW, &GRAVEYARD, asid_bits, cpus, time::instructions)
+        MmContext::new(hw(), &GRAVEYARD, asid_bits, cpus, time::instructions)
             .traced_by(trace::keep, traced)
     });
     let policy = context.policy();

@@ -17,7 +17,7 @@ use sync::planted::{self, Fault};
 use sync::{Once, SpinLock, rank};
 
 use super::{WINDOW_ID, boot, frames, init_mm};
-use crate::arch::mmu::{self, HW, Hw};
+use crate::arch::mmu::{self, Hw, hw};
 use crate::arch::probe;
 use crate::arch::table_window::{self, WINDOW_ASID};
 use crate::early::{BootInfo, List};
@@ -82,9 +82,9 @@ fn try_start(info: &BootInfo) -> Result<(), StartError> {
 
 /// The window over nothing yet, with every table that it will ever need.
 fn make_window(info: &BootInfo) -> Result<PageTable<Special, Hw>, TableError> {
-    let levels = if HW.format().lpa2 { 5 } else { 4 };
+    let levels = if hw().format().lpa2 { 5 } else { 4 };
     let geometry = Geometry::for_levels(levels).ok_or(TableError::BadRange)?;
-    let mut window = PageTable::new(&HW, WINDOW_ID, geometry)?;
+    let mut window = PageTable::new(hw(), WINDOW_ID, geometry)?;
     let step = Level::L1.size();
     for bank in info.banks.iter().chain(&info.held) {
         let end = bank.end.min(WINDOW_END);
@@ -177,7 +177,7 @@ pub fn live_table_at(va: u64) -> Option<(Level, u32)> {
 pub(super) fn is_sealed(table: &TableDesc) -> bool {
     let stay = ();
     let direct = boot::DIRECT_MAP + table.pa.raw();
-    match init_mm().walk(direct, &HW.read_side(&stay)) {
+    match init_mm().walk(direct, &hw().read_side(&stay)) {
         Walked::Seen { value, .. } => !value.writable(),
         Walked::Miss { .. } => false,
     }

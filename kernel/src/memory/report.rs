@@ -6,7 +6,7 @@ use arm64::geometry::Level;
 use pgtable::Machine;
 
 use super::{IDMAP_ID, RESERVED_ID, WINDOW_ID, boot, frames, init_mm, memory, protect};
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::arch::{cpu, heap};
 use crate::early::Region;
 use mm::context::INIT_MM;
@@ -66,14 +66,14 @@ pub fn report(out: &mut dyn fmt::Write) -> fmt::Result {
 }
 
 fn descriptors() -> &'static str {
-    match HW.format().lpa2 {
+    match hw().format().lpa2 {
         true => "with 52-bit output addresses (LPA2)",
         false => "with 48-bit output addresses",
     }
 }
 
 fn tables(out: &mut dyn fmt::Write) -> fmt::Result {
-    let (all, kernel) = (HW.stats(), init_mm().stats());
+    let (all, kernel) = (hw().stats(), init_mm().stats());
     writeln!(
         out,
         "tables by level        made   freed  adopted at boot   of the kernel"
@@ -106,7 +106,7 @@ fn tables(out: &mut dyn fmt::Write) -> fmt::Result {
 /// Those of `out`.
 pub fn dump_kernel(out: &mut dyn fmt::Write) -> fmt::Result {
     let stay = ();
-    init_mm().dump(out, &HW.read_side(&stay))
+    init_mm().dump(out, &hw().read_side(&stay))
 }
 
 /// Writes what the host-side reader starts from: the kernel's root, where the metadata is, the
@@ -116,7 +116,7 @@ pub fn dump_kernel(out: &mut dyn fmt::Write) -> fmt::Result {
 /// Those of `out`.
 pub fn snapshot_facts(out: &mut dyn fmt::Write) -> fmt::Result {
     let memory = memory();
-    let pgfmt = if HW.format().lpa2 { "lpa2" } else { "normal" };
+    let pgfmt = if hw().format().lpa2 { "lpa2" } else { "normal" };
     let word = memory.init_mm.root_word();
     write!(
         out,

@@ -8,7 +8,7 @@ use core::fmt::{self, Write};
 use mm::fault::{FirstFault, Trace};
 use pgtable::Machine;
 
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::loader::ExecFail;
 use crate::process::Process;
 use crate::process::end::{End, signal_name};
@@ -157,7 +157,7 @@ const fn access_name(access: mm::Access) -> &'static str {
 /// One line per level: the index, the raw entry and what it says.
 fn walk(out: &mut dyn Write, trace: &Trace) -> fmt::Result {
     for (level, index, pte) in trace.iter().flatten() {
-        let entry = HW.format().decode(*pte, *level);
+        let entry = hw().format().decode(*pte, *level);
         writeln!(
             out,
             "  level {} [{index:3}] {:#018x}  {entry}",

@@ -156,7 +156,7 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
 /// Tables of programs at `level`, made and freed since reset: all but the kernel's own.
 fn user_tables(level: Level) -> (u64, u64) {
     let (all, kernel) = (
-        arch::mmu::HW.stats().at(level),
+        arch::mmu::hw().stats().at(level),
         memory::init_mm().stats().at(level),
     );
     (all.made - kernel.made, all.freed - kernel.freed)
@@ -210,7 +210,7 @@ pub fn write_all_spaces(out: &mut dyn Write, living: Option<&Process>) -> fmt::R
     all.each(&mut counter);
     counter("faults_4k", all.faults_4k());
     let living = living.map(|space| space.table_stats().events());
-    let ended = arch::mmu::HW.stats().events();
+    let ended = arch::mmu::hw().stats().events();
     ended.each_with(living, &mut counter);
     failed?;
     write!(out, "}}")

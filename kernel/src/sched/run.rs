@@ -280,9 +280,16 @@ pub fn interrupt_others() {
 /// # Panics
 /// If there is none: an exception from EL0 without a thread is a kernel bug.
 pub fn current() -> Ref<Thread> {
-    this()
-        .current()
-        .expect("an exception from EL0 belongs to a thread")
+    current_of(this())
+}
+
+/// [`current`], of `cpu`, which is this one.
+#[inline(always)]
+pub fn current_of(cpu: &'static Cpu) -> Ref<Thread> {
+    match cpu.current() {
+        Some(thread) => thread,
+        None => panic!("an exception from EL0 belongs to a thread"),
+    }
 }
 
 /// Sets this CPU's timer to what comes first: the end of a share, a time-out, an open grace

@@ -7,7 +7,7 @@ use pgtable::{Gather, Machine, PageTable, User, Walked, Zap};
 
 use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Failure, Outcome, check};
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::arch::probe::{As, load_as_user, translate, try_load_as_user, try_store_as_user};
 use crate::memory::{frames, graveyard};
 
@@ -41,7 +41,7 @@ fn mapped() -> Result<Loaded, Failure> {
     };
     let frame = fresh.into_user();
     let (pa, stay) = (frame.pfn().start(), ());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let table = space.0.table();
     let done = table.map_block(VA, Level::L2, frame, young(RW), &section, || true);
     check(done.is_ok(), "the block cannot be mapped", VA)?;
@@ -56,7 +56,7 @@ fn mapped() -> Result<Loaded, Failure> {
 /// Level and reach of the translation of `va`.
 fn seen(space: &Loaded, va: u64) -> Option<(Level, u64)> {
     let stay = ();
-    match space.0.table().walk(va, &HW.read_side(&stay)) {
+    match space.0.table().walk(va, &hw().read_side(&stay)) {
         Walked::Seen { level, span, .. } => Some((level, span)),
         Walked::Miss { .. } => None,
     }
@@ -64,12 +64,12 @@ fn seen(space: &Loaded, va: u64) -> Option<(Level, u64)> {
 
 fn release(table: &PageTable<User, Hw>, gather: &mut Gather) {
     let flushed = gather.flush(table);
-    gather.release(&HW, graveyard(), &flushed);
+    gather.release(hw(), graveyard(), &flushed);
 }
 
 fn protect(space: &Loaded, start: u64, len: u64, prot: Prot) -> Outcome {
     let (table, stay) = (space.0.table(), ());
-    let (section, mut gather) = (HW.read_side(&stay), Gather::new());
+    let (section, mut gather) = (hw().read_side(&stay), Gather::new());
     let (mut at, end) = (start, start + len);
     while at < end {
         at = table.protect(range(at, end - at)?, prot, &mut gather, &section);
@@ -116,7 +116,7 @@ fn cut_and_collapse(space: &Loaded) -> Outcome {
         check(load_as_user(va) == va, "the content", va)?;
     }
     let (table, stay) = (space.0.table(), ());
-    let (section, mut gather) = (HW.read_side(&stay), Gather::new());
+    let (section, mut gather) = (hw().read_side(&stay), Gather::new());
     let early = table.collapse(odd, &mut gather, &section);
     check(!early, "law 6: mixed rights became a block", odd)?;
     release(table, &mut gather);
@@ -144,7 +144,7 @@ pub(super) fn no_access_through_a_block_that_is_gone() -> Outcome {
         check(load_as_user(va) == va, "the content", va)?;
     }
     let (table, stay) = (space.0.table(), ());
-    let (section, mut gather) = (HW.read_side(&stay), Gather::new());
+    let (section, mut gather) = (hw().read_side(&stay), Gather::new());
     let hole = range(VA + 100 * PAGE, 8 * PAGE)?;
     let mut at = hole.start().raw();
     while at < hole.end().raw() {
@@ -163,11 +163,11 @@ pub(super) fn no_access_through_a_block_that_is_gone() -> Outcome {
 /// A block of 1 GiB over the beginning of RAM, read only and never written: down to pages and away.
 pub(super) fn a_gibibyte_is_cut_down_to_a_page() -> Outcome {
     wait_for_graves()?;
-    let (live, before) = (HW.stats().live(), frames().stats().free);
+    let (live, before) = (hw().stats().live(), frames().stats().free);
     {
         let space = Loaded::new()?;
         let (table, stay) = (space.0.table(), ());
-        let section = HW.read_side(&stay);
+        let section = hw().read_side(&stay);
         let (va, pa) = (0x14_0000_0000, PhysAddr::new(1 << 30));
         let attrs = young(Prot::READ).with_special(true);
         let done = table.map_special_block(va, Level::L1, pa, attrs, &section, || true);
@@ -188,7 +188,7 @@ pub(super) fn a_gibibyte_is_cut_down_to_a_page() -> Outcome {
         }
     }
     wait_for_graves()?;
-    check(HW.stats().live() == live, "tables were lost", live)?;
+    check(hw().stats().live() == live, "tables were lost", live)?;
     let after = frames().stats().free;
     check(
         after == before,

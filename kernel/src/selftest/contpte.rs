@@ -6,7 +6,7 @@ use pgtable::{Machine, Walked};
 
 use super::loaded::{Loaded, PAGE, RW};
 use super::{Outcome, check};
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::arch::probe::{
     As, load_as_user, store_as_user, translate, try_load_as_user, try_store_as_user,
 };
@@ -46,7 +46,7 @@ fn is_unfolded(space: &Loaded) -> bool {
 
 fn spans(space: &Loaded, wanted: u64) -> bool {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let of = |va| match space.0.table().walk(va, &section) {
         Walked::Seen { span, .. } => span == wanted,
         Walked::Miss { .. } => false,

@@ -7,7 +7,7 @@ use frame::{Class, TableState};
 use pgtable::{Kind, Machine, PageTable, Walked};
 
 use super::{Outcome, check};
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::arch::probe::{As, translate};
 use crate::early::Region;
 use crate::memory::{self, boot_info, frames, init_mm};
@@ -20,7 +20,7 @@ const DIRECT_MAP: u64 = 0xffff_0000_0000_0000;
 fn constructed<K: Kind>(space: &PageTable<K, Hw>) -> Result<u64, super::Failure> {
     let (stay, owner) = ((), space.owner());
     let (mut count, mut wrong) = (0, None);
-    space.each_table(&HW.read_side(&stay), |level, pa| {
+    space.each_table(&hw().read_side(&stay), |level, pa| {
         count += 1;
         let fine = frames().meta(pa.pfn()).is_some_and(|meta| {
             meta.class() == Class::Table
@@ -44,7 +44,7 @@ pub(super) fn every_table_under_every_root_is_constructed() -> Outcome {
     for special in memory::special_spaces() {
         found += constructed(special)?;
     }
-    let live = HW.stats().live();
+    let live = hw().stats().live();
     check(
         found == live,
         "tables found differ from tables made, less freed",
@@ -73,7 +73,7 @@ impl Write for Finder {
 pub(super) fn no_mapping_is_both_writable_and_executable() -> Outcome {
     let stay = ();
     let mut finder = Finder { found: false };
-    let dumped = init_mm().dump(&mut finder, &HW.read_side(&stay));
+    let dumped = init_mm().dump(&mut finder, &hw().read_side(&stay));
     check(
         dumped.is_ok() && !finder.found,
         "W^X is broken in init_mm",
@@ -110,7 +110,7 @@ pub(super) fn text_and_constants_cannot_be_written() -> Outcome {
 
 pub(super) fn data_and_direct_map_cannot_be_executed() -> Outcome {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let image = boot_info().image;
     let direct = DIRECT_MAP + image.text.start;
     for va in [

@@ -8,7 +8,7 @@ use pgtable::{Accessed, Gather, Leaf, Machine, Visit, Zap};
 
 use super::loaded::{Loaded, PAGE};
 use super::{Failure, Outcome, check};
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::arch::probe::{As, translate, try_load_as_user, try_store_as_user};
 use crate::memory::{frames, graveyard};
 
@@ -33,7 +33,7 @@ fn locked<R>(
     act: impl FnOnce(&Leaf<'_, pgtable::User, Hw>, &mut Gather) -> R,
 ) -> Result<R, Failure> {
     let (table, stay) = (space.0.table(), ());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let part = range(VA, PAGE)?;
     let mut gather = Gather::new();
     let result = match table.cursor(part, &section).visit() {
@@ -44,13 +44,13 @@ fn locked<R>(
         }),
     };
     let flushed = gather.flush(table);
-    gather.release(&HW, graveyard(), &flushed);
+    gather.release(hw(), graveyard(), &flushed);
     result
 }
 
 /// What the MMU grants now, against what the protection says: a clean page may still fault.
 fn mmu_agrees(prot: Prot, young: bool, dirty: bool) -> Outcome {
-    let by_hardware = HW.records_access();
+    let by_hardware = hw().records_access();
     let read = prot.contains(Prot::READ) && (young || by_hardware);
     check(try_load_as_user(VA).is_some() == read, "a read", VA)?;
     let write = prot.contains(Prot::WRITE) && (young && dirty || by_hardware);
@@ -107,7 +107,7 @@ fn page_of(space: &Loaded, prot: Prot) -> Outcome {
 
 fn install(space: &Loaded, prot: Prot) -> Outcome {
     let (table, stay) = (space.0.table(), ());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let Ok(fresh) = frames().alloc_fresh(0, true) else {
         return check(false, "no frame", 0);
     };
@@ -134,13 +134,13 @@ fn reinstall(space: &Loaded, prot: Prot) -> Outcome {
     check(space.raw(VA).is_none(), "memory is not none", VA)?;
     check(try_load_as_user(VA).is_none(), "law 12: a stale read", VA)?;
     let (stay, mut gather) = ((), Gather::new());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let _end = space
         .0
         .table()
         .zap(part, Zap::REGION_GONE, &mut gather, &section);
     let flushed = gather.flush(space.0.table());
-    gather.release(&HW, graveyard(), &flushed);
+    gather.release(hw(), graveyard(), &flushed);
     install(space, prot)
 }
 
@@ -156,7 +156,7 @@ pub(super) fn a_block_of_any_protection_is_a_leaf_of_its_level() -> Outcome {
 fn block_of(level: Level, prot: Prot) -> Outcome {
     let space = Loaded::new()?;
     let (table, stay) = (space.0.table(), ());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (pa, attrs) = (PhysAddr::new(1 << 30), Attrs::user(prot).with_special(true));
     let done = table.map_special_block(VA, level, pa, attrs.with_young(true), &section, || true);
     check(done.is_ok(), "set on an empty slot", level.size())?;
@@ -192,7 +192,7 @@ fn block_of(level: Level, prot: Prot) -> Outcome {
         _ => return check(false, "a visit finds no block", VA),
     };
     let flushed = gather.flush(table);
-    gather.release(&HW, graveyard(), &flushed);
+    gather.release(hw(), graveyard(), &flushed);
     check(
         states == (true, true, true, true, true),
         "a block's states",

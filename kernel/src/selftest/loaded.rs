@@ -12,7 +12,7 @@ use pgtable::{Machine, Walked};
 
 use super::{Failure, Outcome, check};
 use crate::arch::activate::{self, RootActivation};
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::arch::probe::try_store_as_user;
 use crate::memory::{self, Space, grace, graveyard};
 
@@ -129,7 +129,7 @@ impl Loaded {
 
     pub(super) fn young_and_dirty(&self, va: u64) -> Option<(bool, bool)> {
         let stay = ();
-        match self.0.table().walk(va, &HW.read_side(&stay)) {
+        match self.0.table().walk(va, &hw().read_side(&stay)) {
             Walked::Seen { value, .. } => Some((value.young(), value.dirty())),
             Walked::Miss { .. } => None,
         }
@@ -145,7 +145,7 @@ impl Drop for Loaded {
 /// Lets grace periods pass: this CPU reports for itself, the others are idle.
 pub(super) fn wait_for_graves() -> Outcome {
     for _ in 0..1_000_000 {
-        graveyard().reap(&HW, 64);
+        graveyard().reap(hw(), 64);
         if graveyard().is_empty() {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use super::loaded::{Loaded, PAGE, wait_for_graves};
 use super::user_space::VA;
 use super::{Outcome, check};
 use crate::arch::activate;
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::arch::probe::{As, Store, translate, try_store};
 use crate::arch::table_window;
 use crate::memory::{self, frames, init_mm, protect};
@@ -50,7 +50,7 @@ fn stray(pa: PhysAddr) -> Outcome {
 fn strays<K: Kind>(space: &PageTable<K, Hw>) -> Result<u64, super::Failure> {
     let stay = ();
     let (mut count, mut outcome) = (0, Ok(()));
-    space.each_table(&HW.read_side(&stay), |_, pa| {
+    space.each_table(&hw().read_side(&stay), |_, pa| {
         count += 1;
         if outcome.is_ok() {
             outcome = stray(pa);
@@ -74,7 +74,7 @@ pub(super) fn no_live_table_can_be_written_past_the_window() -> Outcome {
     for special in memory::special_spaces() {
         found += strays(special)?;
     }
-    let live = HW.stats().live();
+    let live = hw().stats().live();
     check(found == live, "tables found differ from live ones", live)
 }
 
@@ -175,7 +175,7 @@ pub(super) fn a_table_of_changes_is_one_window() -> Outcome {
         return check(false, "no range", TABLE);
     };
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let before = table_window::opened();
     let mut gather = Gather::new();
     let table = user.0.table();

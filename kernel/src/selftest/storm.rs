@@ -12,7 +12,7 @@ use sync::{SpinLock, cpu_index, rank};
 
 use super::loaded::{Loaded, PAGE, RW};
 use super::{Failure, Outcome, check};
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::arch::probe::{As, load_as_user, translate};
 use crate::memory::{grace, graveyard};
 use crate::{arch, bootargs, sched};
@@ -84,13 +84,13 @@ impl Storm {
     /// Every page: its own frame, accessed and written, or nothing at all.
     fn walk(&self) {
         let stay = ();
-        let section = HW.read_side(&stay);
+        let section = hw().read_side(&stay);
         let (mut seen, mut missed) = (0, 0);
         for va in (0..16).map(|page| VA + page * PAGE) {
             let walked = self.space.0.table().walk(va, &section);
             let fine = match walked {
                 Walked::Seen { value, .. } => {
-                    let place = walked.address(va, HW.format()).map(PhysAddr::raw);
+                    let place = walked.address(va, hw().format()).map(PhysAddr::raw);
                     seen += 1;
                     place == Some(self.first + va - VA) && value.young() && value.dirty()
                 }
@@ -110,7 +110,7 @@ impl Storm {
     /// The tables as `ptdump` shows them, without a lock (PTE-07).
     fn dump(&self) {
         let (stay, mut text) = ((), String::new());
-        let written = self.space.0.table().dump(&mut text, &HW.read_side(&stay));
+        let written = self.space.0.table().dump(&mut text, &hw().read_side(&stay));
         let (mut lines, mut torn) = (0, u64::from(written.is_err()));
         for line in text.lines() {
             lines += 1;
@@ -125,10 +125,10 @@ impl Storm {
             return check(false, "no range", start);
         };
         let (table, stay) = (self.space.0.table(), ());
-        let (section, mut gather) = (HW.read_side(&stay), Gather::new());
+        let (section, mut gather) = (hw().read_side(&stay), Gather::new());
         let end = table.protect(range, prot, &mut gather, &section);
         let flushed = gather.flush(table);
-        gather.release(&HW, graveyard(), &flushed);
+        gather.release(hw(), graveyard(), &flushed);
         check(end == start + len, "a protection ends early", end)
     }
 }

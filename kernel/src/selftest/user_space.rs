@@ -7,7 +7,7 @@ use pgtable::Machine;
 use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Outcome, check};
 use crate::arch::cpu;
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::arch::probe::{As, load_as_user, store_as_user, translate};
 use crate::memory::{frames, graveyard};
 
@@ -222,7 +222,7 @@ pub(super) fn two_spaces_do_not_see_each_other() -> Outcome {
 pub(super) fn an_address_space_ends_without_loss() -> Outcome {
     wait_for_graves()?;
     let before = frames().stats().unused();
-    let live = HW.stats().live();
+    let live = hw().stats().live();
     {
         let space = Loaded::new()?;
         for far in 0..8 {
@@ -233,16 +233,16 @@ pub(super) fn an_address_space_ends_without_loss() -> Outcome {
             }
         }
         check(
-            HW.stats().live() > live + 16,
+            hw().stats().live() > live + 16,
             "eight GiB apart need tables",
             0,
         )?;
     }
     wait_for_graves()?;
     check(
-        HW.stats().live() == live,
+        hw().stats().live() == live,
         "tables were lost",
-        HW.stats().live(),
+        hw().stats().live(),
     )?;
     let after = frames().stats().unused();
     check(

@@ -9,7 +9,7 @@ use pgtable::{Gather, Machine, PageTable, User, Walked, Zap};
 use super::loaded::{Loaded, PAGE, RW, wait_for_graves};
 use super::{Failure, Outcome, check};
 use crate::arch::activate::{self, RootActivation};
-use crate::arch::mmu::{HW, Hw};
+use crate::arch::mmu::{Hw, hw};
 use crate::arch::probe::{As, load_as_user, translate, try_load_as_user, try_store_as_user};
 use crate::memory::{frames, graveyard};
 
@@ -20,14 +20,14 @@ fn agrees(space: &Loaded, start: u64, end: u64) -> Result<u64, Failure> {
     let stay = ();
     let (mut at, mut wrong, mut seen) = (start, None, 0);
     let mut see = |va: u64, walked: Walked| {
-        let known = walked.address(va, HW.format());
+        let known = walked.address(va, hw().format());
         if va != at || known != translate(va, As::UserRead) {
             wrong = wrong.or(Some(va));
         }
         seen += u64::from(known.is_some());
         at = va + PAGE;
     };
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     space.0.table().walk_range(start, end, &section, &mut see);
     check(at == end, "a walk ends elsewhere", at)?;
     match wrong {
@@ -62,10 +62,10 @@ pub(super) fn a_walk_over_a_boundary_of_the_root_sees_the_next_table() -> Outcom
 /// two is loaded only while no table is written.
 pub(super) fn a_space_of_any_number_of_levels_is_walked_by_the_mmu() -> Outcome {
     let usual = Loaded::new()?;
-    let most = if HW.format().lpa2 { 5 } else { 4 };
+    let most = if hw().format().lpa2 { 5 } else { 4 };
     for levels in 2..=most {
         let shape = Geometry::for_levels(levels).unwrap_or(Geometry::for_va_bits(39));
-        let mut table = PageTable::<User, _>::new(&HW, NUMBER, shape).map_err(|_| Failure {
+        let mut table = PageTable::<User, _>::new(hw(), NUMBER, shape).map_err(|_| Failure {
             what: "no space",
             value: levels as u64,
         })?;
@@ -90,7 +90,7 @@ const NUMBER: u32 = 0x1e7e;
 fn install(table: &PageTable<User, Hw>, va: u64) -> Result<PhysAddr, Failure> {
     let failure = |what| Failure { what, value: va };
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let frame = frames().alloc_fresh(0, true);
     let frame = frame.map_err(|_| failure("no frame"))?.into_user();
     let place = frame.pfn().start();
@@ -104,14 +104,14 @@ fn install(table: &PageTable<User, Hw>, va: u64) -> Result<PhysAddr, Failure> {
 
 fn end(table: &mut PageTable<User, Hw>, va: u64) -> Outcome {
     let (stay, mut gather) = ((), Gather::new());
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let page = VaRange::from_len(VirtAddr::new(va), PAGE);
     if let Some(page) = page {
         table.zap(page, Zap::REGION_GONE, &mut gather, &section);
     }
     table.retire(&mut gather);
     let flushed = gather.flush(table);
-    gather.release(&HW, graveyard(), &flushed);
+    gather.release(hw(), graveyard(), &flushed);
     wait_for_graves()
 }
 
@@ -135,14 +135,14 @@ pub(super) fn a_walk_of_mixed_tables_agrees_with_the_mmu() -> Outcome {
 /// references as entries.
 fn each_frame_is_mapped_once(space: &Loaded, start: u64, end: u64) -> Outcome {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (mut entries, mut folios) = ([(0u64, 0u32); 64], 0);
     let mut failure = Ok(());
     space
         .0
         .table()
         .walk_range(start, end, &section, |va, walked| {
-            let Some(pa) = walked.address(va, HW.format()) else {
+            let Some(pa) = walked.address(va, hw().format()) else {
                 return;
             };
             let Some(meta) = frames().meta(pa.pfn()) else {

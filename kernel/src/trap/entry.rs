@@ -9,6 +9,7 @@ use super::idregs;
 use crate::arch::{self, Cause, Context, WayBack};
 use crate::process::end::signal;
 use crate::process::signals;
+use crate::sched::cpu::Cpu;
 use crate::sched::stay::What;
 use crate::sched::{self, settle};
 use crate::syscall;
@@ -38,7 +39,7 @@ pub fn other_call_from_el0(imm: u16, context: &Context) -> WayBack<'_> {
 pub fn page_fault_from_el0(access: esr::Access, far: u64, context: &Context) -> WayBack<'_> {
     let cpu = sched::this();
     cpu.stay.begin(What::FAULT);
-    page_fault(access, untagged(far));
+    page_fault(cpu, access, untagged(far));
     sched::leave_kernel(cpu, context)
 }
 
@@ -81,7 +82,7 @@ fn memory_fault(fault: Fault, far: u64, context: &Context) {
     let va = untagged(far);
     match fault.status {
         FaultStatus::Translation | FaultStatus::Permission | FaultStatus::AccessFlag => {
-            page_fault(fault.access, va);
+            page_fault(sched::this(), fault.access, va);
         }
         FaultStatus::Alignment => kill(signal::BUS, "BUS_ADRALN", va),
         FaultStatus::TagCheck => kill(signal::SEGV, "SEGV_MTESERR", va),
@@ -103,42 +104,52 @@ fn memory_fault(fault: Fault, far: u64, context: &Context) {
     }
 }
 
-fn page_fault(access: esr::Access, va: u64) {
+#[inline(always)]
+fn page_fault(cpu: &'static Cpu, access: esr::Access, va: u64) {
     let access = match access {
         esr::Access::Read => mm::Access::Read,
         esr::Access::Write => mm::Access::Write,
         esr::Access::Exec => mm::Access::Exec,
     };
-    let thread = sched::current();
+    let thread = sched::current_of(cpu);
     let process = thread.process();
-    process.space().begin_fault();
     // This CPU may have the space with fewer levels than it has by now, and the fault may be about
     // that: then it is none. A change costs one retry at the most, as the words agree afterwards.
     if arch::activate::reload_grown(process.space_activation()) {
         return process.space().counters().root_reloads.bump();
     }
-    match process.space().fault(FaultInput {
+    let outcome = process.space().fault(FaultInput {
         va,
         access,
         mode: Mode::User,
-    }) {
+    });
+    if !matches!(outcome, FaultOutcome::Done | FaultOutcome::Again) {
+        unresolved(&thread, outcome, va);
+    }
+}
+
+/// A fault that the program cannot simply go on after.
+#[cold]
+#[inline(never)]
+fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64) {
+    match outcome {
         FaultOutcome::Done | FaultOutcome::Again => {}
         // Woken, it returns to EL0 and faults again.
         FaultOutcome::Busy => {
-            settle(&thread, Step::Busy);
+            settle(thread, Step::Busy);
         }
         FaultOutcome::Segv {
             code: SegvCode::MapErr,
         } => {
-            signals::kill(&thread, signal::SEGV, "SEGV_MAPERR", va);
+            signals::kill(thread, signal::SEGV, "SEGV_MAPERR", va);
         }
         FaultOutcome::Segv {
             code: SegvCode::AccErr,
         } => {
-            signals::kill(&thread, signal::SEGV, "SEGV_ACCERR", va);
+            signals::kill(thread, signal::SEGV, "SEGV_ACCERR", va);
         }
-        FaultOutcome::Bus => signals::kill(&thread, signal::BUS, "BUS_ADRERR", va),
-        FaultOutcome::OutOfMemory => out_of_memory(&thread, va),
+        FaultOutcome::Bus => signals::kill(thread, signal::BUS, "BUS_ADRERR", va),
+        FaultOutcome::OutOfMemory => out_of_memory(thread, va),
     }
 }
 

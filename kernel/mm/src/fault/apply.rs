@@ -69,7 +69,7 @@ impl<M: Machine> Space<M> {
         sight: &Sight<'_>,
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area()?.entry_prot();
+        let prot = found.area.entry_prot();
         self.give_rights(va, prot, found, sight, section)
     }
 
@@ -81,7 +81,7 @@ impl<M: Machine> Space<M> {
         sight: &Sight<'_>,
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area()?.prot;
+        let prot = found.area.prot;
         self.give_rights(va, prot, found, sight, section)
     }
 
@@ -95,7 +95,7 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
         // Nobody watches the mark any more: it goes (UF-25).
-        let unmark = sight.marked && !found.area()?.watches_writes();
+        let unmark = sight.marked && !found.area.watches_writes();
         let mut gather = Gather::new();
         let given = match self.visit_planned(va, found, section) {
             Ok(Some(Visit::Table(leaf))) => give_page(&leaf, va, prot, unmark, sight, &mut gather),

@@ -4,7 +4,7 @@
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use frame::UserFrame;
-use pgtable::{Leaf, Machine, ReadSide, User};
+use pgtable::{Leaf, Machine, User};
 use sync::planted::{self, Fault};
 
 use super::facts::Size;
@@ -36,9 +36,8 @@ impl<M: Machine> Space<M> {
         sight: &Sight<'g>,
         supply: Option<Size>,
         how: How,
-        section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
-        let area = found.area()?;
+        let area = &found.area;
         let made = match supply {
             Some(size) => Some(self.supply(area, input.va, size)?),
             None => None,
@@ -53,7 +52,9 @@ impl<M: Machine> Space<M> {
             .with_young(true)
             .with_dirty(writes(input.access))
             .with_uffd_wp(how.mark && !planted::is(Fault::DropMarkOnMap));
-        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let Some(leaf) = self.lock_planned(input.va, found, &sight.look) else {
+            return Err(Undone::Retired);
+        };
         if !still_the_objects(area, Some(page)) && !planted::is(Fault::MapDetached) {
             return Err(Undone::Retired);
         }

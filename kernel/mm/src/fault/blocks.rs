@@ -92,7 +92,7 @@ impl<M: Machine> Space<M> {
         found: &Found,
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
-        let attrs = Attrs::user(found.area()?.prot)
+        let attrs = Attrs::user(found.area.prot)
             .with_young(true)
             .with_dirty(true);
         let still = || self.is_current(found, va) || planted::is(Fault::BlockUnchecked);

@@ -26,18 +26,13 @@ impl Access {
 
 /// What the area at the address says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AreaFacts {
-    /// No area, and no stack that may grow here.
-    Hole,
-    /// An area.
-    Area {
-        /// Its rights.
-        prot: Prot,
-        /// What its pages are.
-        kind: AreaKind,
-        /// What a userfaultfd has asked for.
-        uffd: UffdFacts,
-    },
+pub struct AreaFacts {
+    /// Its rights.
+    pub prot: Prot,
+    /// What its pages are.
+    pub kind: AreaKind,
+    /// What a userfaultfd has asked for.
+    pub uffd: UffdFacts,
 }
 
 /// What the pages of an area are.

@@ -11,6 +11,7 @@ use sync::planted::{self, Fault};
 use super::facts::{
     Access, AreaFacts, AreaKind, Content, EntryFacts, FaultFacts, Owner, Size, UffdFacts,
 };
+use super::plan::Refusal;
 use super::{FaultInput, FaultOutcome, Mode};
 use crate::layout::{STACK_GAP, STACK_LIMIT, STACK_TOP};
 use crate::object::MemObject;
@@ -24,8 +25,7 @@ const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
 
 /// The area, as it was under the map's lock.
 pub(super) struct Found {
-    /// None: there is no area.
-    pub area: Option<Area>,
+    pub area: Area,
     /// What [`Space::epochs`] said.
     epoch: u64,
 }
@@ -41,8 +41,9 @@ pub(super) struct Area {
 }
 
 impl Area {
+    /// `ends`: what of the area a folio or a window may take.
     #[inline(always)]
-    fn of(area: &Vma, va: u64) -> Self {
+    fn of(area: &Vma, (start, end): (u64, u64), va: u64) -> Self {
         let object = match &area.backing {
             Backing::Anon(_) => None,
             Backing::Object { object, offset, .. } => {
@@ -50,23 +51,27 @@ impl Area {
             }
         };
         Self {
-            start: area.start,
-            end: area.end,
+            start,
+            end,
             prot: area.prot,
             flags: area.flags,
             object,
         }
     }
 
-    /// Leaves what a change is about out of the area: a folio or a window around `va`, which is not
-    /// in it, would map pages where the change has been already.
-    #[cold]
-    fn stay_clear(&mut self, va: u64, busy: [(u64, u64); 2]) {
-        for (start, end) in busy.into_iter().filter(|(start, end)| start < end) {
-            match end <= va {
-                true => self.start = self.start.max(end),
-                false => self.end = self.end.min(start),
-            }
+    /// What the decision depends on.
+    #[inline(always)]
+    fn facts(&self, kind: AreaKind) -> AreaFacts {
+        let mut uffd = UffdFacts::default();
+        if self.flags.intersects(VmaFlags::UFFD) {
+            uffd.missing = self.flags.contains(VmaFlags::UFFD_MISSING);
+            uffd.wp = self.flags.contains(VmaFlags::UFFD_WP);
+            uffd.minor = self.flags.contains(VmaFlags::UFFD_MINOR);
+        }
+        AreaFacts {
+            prot: self.prot,
+            kind,
+            uffd,
         }
     }
 
@@ -93,19 +98,13 @@ impl Area {
 impl Found {
     /// Whether the smaller folio around `va` lies in the area.
     pub fn folio_fits(&self, va: u64) -> bool {
-        let area = self.area.as_ref();
-        area.is_some_and(|area| area.holds_block(va, FOLIO_64K))
+        self.area.holds_block(va, FOLIO_64K)
     }
 
     /// Whether the area is anonymous memory.
-    pub fn is_anon(&self) -> bool {
-        self.area.as_ref().is_some_and(|area| area.object.is_none())
-    }
-
-    /// The area; who planned something has one.
     #[inline(always)]
-    pub fn area(&self) -> Result<&Area, super::Undone> {
-        self.area.as_ref().ok_or(super::Undone::Retired)
+    pub fn is_anon(&self) -> bool {
+        self.area.object.is_none()
     }
 }
 
@@ -117,6 +116,18 @@ pub(super) struct Sight<'g> {
     pub page: Option<UserFrame>,
     /// Whether the entry carries a mark.
     pub marked: bool,
+}
+
+impl<'g> Sight<'g> {
+    /// What the entry alone says.
+    #[inline(always)]
+    pub fn new(look: Look<'g>) -> Self {
+        Self {
+            look,
+            page: None,
+            marked: false,
+        }
+    }
 }
 
 impl<M: Machine> Space<M> {
@@ -137,20 +148,21 @@ impl<M: Machine> Space<M> {
         }
         let epoch = self.epochs().at(input.va);
         let Some(area) = map.areas.find(input.va) else {
-            return self.find_stack(&mut map, input, epoch);
+            let area = self.find_stack(&mut map, input)?;
+            return Ok(Found { area, epoch });
         };
         let first_write = input.access == Access::Write
             && area.backing.origin().id == 0
             && !area.is_shared()
             && area.prot.contains(Prot::WRITE);
-        let mut area = Area::of(area, input.va);
-        if map.owned {
-            area.stay_clear(input.va, map.busy);
-        }
+        let ends = match map.owned {
+            false => (area.start, area.end),
+            true => stay_clear((area.start, area.end), input.va, map.busy),
+        };
+        let area = Area::of(area, ends, input.va);
         if first_write {
             map.name_origin(input.va);
         }
-        let area = Some(area);
         Ok(Found { area, epoch })
     }
 
@@ -162,14 +174,9 @@ impl<M: Machine> Space<M> {
     }
 
     #[cold]
-    fn find_stack(
-        &self,
-        map: &mut Map,
-        input: FaultInput,
-        epoch: u64,
-    ) -> Result<Found, FaultOutcome> {
+    fn find_stack(&self, map: &mut Map, input: FaultInput) -> Result<Area, FaultOutcome> {
         let Some(start) = self.stack_above(map, input.va) else {
-            return Ok(Found { area: None, epoch });
+            return Err(self.refuse(Refusal::NoArea, input));
         };
         // What an owner of the map is about to publish below the stack is not in it yet.
         if map.owned {
@@ -177,11 +184,10 @@ impl<M: Machine> Space<M> {
         }
         map.areas.grow_down(start, input.va & !(PAGE_SIZE - 1));
         self.counters().stack_growths.bump();
-        let area = map
-            .areas
-            .find(input.va)
-            .map(|area| Area::of(area, input.va));
-        Ok(Found { area, epoch })
+        match map.areas.find(input.va) {
+            Some(area) => Ok(Area::of(area, (area.start, area.end), input.va)),
+            None => Err(self.refuse(Refusal::NoArea, input)),
+        }
     }
 
     /// The start of the area above `va`, if that may grow down to it.
@@ -204,47 +210,43 @@ impl<M: Machine> Space<M> {
         (grows && apart).then_some(area.start)
     }
 
-    /// The facts of the fault.
+    /// The facts of a fault where nothing is mapped, in anonymous memory.
     #[inline(always)]
-    pub(super) fn look_at<'g>(
-        &'g self,
+    pub(super) fn facts_of_empty(
+        &self,
         input: FaultInput,
         found: &Found,
-        section: &ReadSide<'g>,
-    ) -> (Sight<'g>, FaultFacts) {
-        let look = self.table().look(input.va, section);
-        let mut sight = Sight {
-            look,
-            page: None,
-            marked: false,
-        };
-        let mut facts = FaultFacts {
-            area: AreaFacts::Hole,
+        look: &Look<'_>,
+    ) -> FaultFacts {
+        FaultFacts {
+            area: found.area.facts(AreaKind::Anon),
             entry: EntryFacts::None,
             access: input.access,
-            size: Size::Page,
+            size: self.size_for(input, &found.area, look),
             around: false,
             kernel: input.mode != Mode::User,
-        };
-        let Some(area) = &found.area else {
-            return (sight, facts);
-        };
-        let mut uffd = UffdFacts::default();
-        if area.flags.intersects(VmaFlags::UFFD) {
-            uffd.missing = area.flags.contains(VmaFlags::UFFD_MISSING);
-            uffd.wp = area.flags.contains(VmaFlags::UFFD_WP);
-            uffd.minor = area.flags.contains(VmaFlags::UFFD_MINOR);
         }
-        let mut empty = sight.look.value.is_none();
-        if !empty {
-            facts.entry = self.entry_facts(input, &mut sight, section);
-            empty = matches!(facts.entry, EntryFacts::Marker { .. });
+    }
+
+    /// The facts of the fault.
+    pub(super) fn facts(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        sight: &mut Sight<'_>,
+        section: &ReadSide<'_>,
+    ) -> FaultFacts {
+        let area = &found.area;
+        let mut facts = self.facts_of_empty(input, found, &sight.look);
+        if !sight.look.value.is_none() {
+            facts.entry = self.entry_facts(input, sight, section);
         }
+        let empty = matches!(facts.entry, EntryFacts::None | EntryFacts::Marker { .. });
         let kind = match &area.object {
             None => AreaKind::Anon,
             Some((object, index)) => {
                 let content = match empty {
-                    true => content(object, *index, &mut sight),
+                    true => content(object, *index, sight),
                     false => Content::Resident,
                 };
                 facts.around = empty && self.context().policy().maps_around(area.flags);
@@ -254,21 +256,14 @@ impl<M: Machine> Space<M> {
                 }
             }
         };
-        if facts.entry == EntryFacts::None {
-            facts.size = self.size_for(input, area, &sight);
-        }
-        facts.area = AreaFacts::Area {
-            prot: area.prot,
-            kind,
-            uffd,
-        };
-        (sight, facts)
+        facts.area.kind = kind;
+        facts
     }
 
     /// The largest folio that may be tried for.
     #[inline(always)]
-    fn size_for(&self, input: FaultInput, area: &Area, sight: &Sight<'_>) -> Size {
-        if self.small_pages_only() {
+    fn size_for(&self, input: FaultInput, area: &Area, look: &Look<'_>) -> Size {
+        if !look.value.is_none() || self.small_pages_only() {
             return Size::Page;
         }
         let policy = self.context().policy();
@@ -281,13 +276,13 @@ impl<M: Machine> Space<M> {
             && input.mode != Mode::Kernel
             && area.object.is_none()
             && area.holds_block(va, FOLIO_2M)
-            && sight.look.has_room_for_block()
+            && look.has_room_for_block()
         {
             return Size::Block;
         }
         let fits = folio
             && area.holds_block(va, FOLIO_64K)
-            && sight.look.is_empty_around(va, FOLIO_PAGES)
+            && look.is_empty_around(va, FOLIO_PAGES)
             && area.object.as_ref().is_none_or(|(object, index)| {
                 // Blocks of the space are folios of the object only where their alignments agree.
                 let into = va / PAGE_SIZE % FOLIO_PAGES as u64;
@@ -304,7 +299,7 @@ impl<M: Machine> Space<M> {
         sight: &mut Sight<'_>,
         section: &ReadSide<'_>,
     ) -> EntryFacts {
-        let (value, level) = (sight.look.value, sight.look.level);
+        let (value, level) = (sight.look.value, sight.look.level());
         if value.is_leaf(level) {
             let prot = value.prot();
             let upgrade = input.access == Access::Write && !prot.contains(Prot::WRITE);
@@ -342,7 +337,7 @@ impl<M: Machine> Space<M> {
     fn owner_of(&self, va: u64, sight: &mut Sight<'_>, section: &ReadSide<'_>) -> Owner {
         let format = self.machine().format();
         let special = matches!(
-            sight.look.value.decode(format, sight.look.level),
+            sight.look.value.decode(format, sight.look.level()),
             Entry::Leaf { attrs, .. } if attrs.special
         );
         if special {
@@ -364,6 +359,20 @@ impl<M: Machine> Space<M> {
         sight.page = Some(page);
         owner
     }
+}
+
+/// Leaves what a change is about out of an area: a folio or a window around `va`, which is not in
+/// it, would map pages where the change has been already.
+#[cold]
+fn stay_clear(ends: (u64, u64), va: u64, busy: [(u64, u64); 2]) -> (u64, u64) {
+    let mut clear = ends;
+    for (start, end) in busy.into_iter().filter(|(start, end)| start < end) {
+        match end <= va {
+            true => clear.0 = clear.0.max(end),
+            false => clear.1 = clear.1.min(start),
+        }
+    }
+    clear
 }
 
 /// What the object has at `index`.

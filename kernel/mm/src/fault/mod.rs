@@ -17,7 +17,7 @@ mod reform;
 use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
-use pgtable::{Invalidation, LockError, Machine, ReadSide};
+use pgtable::{Invalidation, LockError, Look, Machine, ReadSide, TableError};
 
 pub(crate) use blocks::{BLOCK_ORDER_2M, Pendings};
 pub(crate) use reform::Missed;
@@ -26,7 +26,7 @@ use crate::policy::{FOLIO_2M, FOLIO_64K};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::trace::Kind;
-use facts::{Access, Size};
+use facts::{Access, FaultFacts, Size};
 use look::{Found, Sight};
 use plan::{Plan, Refusal, plan};
 
@@ -113,7 +113,8 @@ pub(crate) enum Undone {
 impl From<LockError> for Undone {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Retired => Self::Retired,
+            // Where a table was to be made, there is a block by now.
+            LockError::Retired | LockError::Table(TableError::Occupied) => Self::Retired,
             LockError::Table(_) => Self::NoMemory,
         }
     }
@@ -143,18 +144,39 @@ impl<M: Machine> Space<M> {
         if input.mode != Mode::User {
             self.counters().faults_kernel.bump();
         }
-        let stay = ();
-        let section = self.machine().read_side(&stay);
-        // A change may come between the look and the application; the look is then repeated. It
-        // cannot go on for ever: each repetition is something completed by somebody else.
+        match self.try_once(input) {
+            Some(outcome) => outcome,
+            None => self.try_again(input),
+        }
+    }
+
+    /// A change may come between the look and the application; the look is then repeated. It cannot
+    /// go on for ever: each repetition is something completed by somebody else. Apart from the first
+    /// try, which is not to carry what a loop keeps.
+    #[cold]
+    #[inline(never)]
+    fn try_again(&self, input: FaultInput) -> FaultOutcome {
         loop {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
             let found = match self.find(input) {
                 Ok(found) => found,
                 Err(outcome) => return outcome,
             };
-            if let Some(outcome) = self.attempt(input, &found, &section) {
+            let sight = Sight::new(self.table().look(input.va, &section));
+            if let Some(outcome) = self.attempt_seen(input, &found, sight, &section) {
                 return outcome;
             }
+        }
+    }
+
+    #[inline(always)]
+    fn try_once(&self, input: FaultInput) -> Option<FaultOutcome> {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        match self.find(input) {
+            Ok(found) => self.attempt(input, &found, &section),
+            Err(outcome) => Some(outcome),
         }
     }
 
@@ -179,34 +201,147 @@ impl<M: Machine> Space<M> {
     }
 
     /// One look and one application. None: something changed in between.
+    #[inline(always)]
     fn attempt<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
         section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
-        let (sight, mut facts) = self.look_at(input, found, section);
+        let look = self.table().look(input.va, section);
+        match found.is_anon() && look.value.is_none() && look.has_table() {
+            true => self.touch_first(input, found, look, section),
+            false => self.attempt_seen(input, found, Sight::new(look), section),
+        }
+    }
+
+    /// [`Self::attempt`] where anonymous memory is touched for the first time, which most faults are
+    /// about: nothing but the usual cases of the plan is in its way.
+    #[inline(always)]
+    fn touch_first<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        let undone = match plan(&self.facts_of_empty(input, found, &look)) {
+            Plan::Fill(Size::Page) => match self.fill_page(input, found, &look) {
+                Ok(done) => return Some(self.account(Plan::Fill(Size::Page), done, input)),
+                Err(undone) => undone,
+            },
+            Plan::Fill(Size::Folio) => match self.fill_folio(input, found, &look, section) {
+                Ok(done) => return Some(self.account(Plan::Fill(Size::Folio), done, input)),
+                Err(undone) => undone,
+            },
+            Plan::Zero { mark: false } => match self.map_zero(input, found, &look) {
+                Ok(done) => return Some(self.account(Plan::Zero { mark: false }, done, input)),
+                Err(undone) => undone,
+            },
+            _ => return self.attempt_seen(input, found, Sight::new(look), section),
+        };
+        self.after_first(undone, input, found, look, section)
+    }
+
+    /// What was planned at first did not work.
+    #[cold]
+    #[inline(never)]
+    fn after_first<'g>(
+        &'g self,
+        undone: Undone,
+        input: FaultInput,
+        found: &Found,
+        look: Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        let facts = self.facts_of_empty(input, found, &look);
+        match self.fall_back(undone, facts, input, found) {
+            Ok(smaller) => self.pursue(smaller, input, found, &Sight::new(look), section),
+            Err(outcome) => outcome,
+        }
+    }
+
+    #[inline(never)]
+    fn attempt_seen<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        mut sight: Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        let facts = self.facts(input, found, &mut sight, section);
+        self.pursue(facts, input, found, &sight, section)
+    }
+
+    /// Carries the plan out, or one with a smaller folio.
+    #[inline(never)]
+    fn pursue<'g>(
+        &'g self,
+        mut facts: FaultFacts,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
         loop {
-            match self.carry_out(plan(&facts), input, found, &sight, section) {
+            match self.carry_out(plan(&facts), input, found, sight, section) {
                 Ok(outcome) => return Some(outcome),
-                Err(Undone::Retired) => return None,
-                Err(Undone::NoFolio) => {
-                    self.counters().folios_missed.bump();
-                    if found.is_anon() {
-                        self.remember_missed(input.va);
-                    }
-                    facts.size = match facts.size {
-                        Size::Block if found.folio_fits(input.va) => Size::Folio,
-                        _ => Size::Page,
-                    };
-                }
-                Err(Undone::NoMemory) => {
-                    self.counters().faults_oom.bump();
-                    self.tell_fault(Kind::FaultOom, input, 0);
-                    return Some(FaultOutcome::OutOfMemory);
-                }
+                Err(undone) => match self.fall_back(undone, facts, input, found) {
+                    Ok(smaller) => facts = smaller,
+                    Err(outcome) => return outcome,
+                },
             }
         }
+    }
+
+    /// What to try next after a plan that was not carried out.
+    ///
+    /// # Errors
+    /// How the attempt ends otherwise.
+    #[cold]
+    fn fall_back(
+        &self,
+        undone: Undone,
+        facts: FaultFacts,
+        input: FaultInput,
+        found: &Found,
+    ) -> Result<FaultFacts, Option<FaultOutcome>> {
+        match undone {
+            Undone::Retired => Err(None),
+            Undone::NoFolio => {
+                self.counters().folios_missed.bump();
+                if found.is_anon() {
+                    self.remember_missed(input.va);
+                }
+                let size = match facts.size {
+                    Size::Block if found.folio_fits(input.va) => Size::Folio,
+                    _ => Size::Page,
+                };
+                Ok(FaultFacts { size, ..facts })
+            }
+            Undone::NoMemory => {
+                self.counters().faults_oom.bump();
+                self.tell_fault(Kind::FaultOom, input, 0);
+                Err(Some(FaultOutcome::OutOfMemory))
+            }
+        }
+    }
+
+    /// Makes the table that the plan puts an entry into, if there is none: what was planned is then
+    /// seen once more.
+    fn make_table(
+        &self,
+        va: u64,
+        found: &Found,
+        look: &Look<'_>,
+        section: &ReadSide<'_>,
+    ) -> Result<(), Undone> {
+        if look.has_table() {
+            return Ok(());
+        }
+        let still = || self.is_current(found, va);
+        drop(self.table().lock_leaf(va, section, still)?);
+        Err(Undone::Retired)
     }
 
     fn carry_out<'g>(
@@ -217,6 +352,9 @@ impl<M: Machine> Space<M> {
         sight: &Sight<'g>,
         section: &ReadSide<'g>,
     ) -> Result<FaultOutcome, Undone> {
+        if plan.takes_entry() {
+            self.make_table(input.va, found, &sight.look, section)?;
+        }
         let applied = match plan {
             Plan::Refuse(refusal) => return Ok(self.refuse(refusal, input)),
             Plan::Ask(_) => return Ok(self.ask(input)),
@@ -229,10 +367,13 @@ impl<M: Machine> Space<M> {
             Plan::SetAccess { dirty } => self.apply_access(input.va, dirty, found, section)?,
             Plan::Reprotect => self.apply_reprotect(input.va, found, sight, section)?,
             Plan::Reuse => self.apply_reuse(input.va, found, sight, section)?,
-            Plan::Fill(Size::Page) => self.fill_page(input, found, sight, section)?,
-            Plan::Fill(Size::Folio) => self.fill_folio(input, found, sight, section)?,
+            Plan::Fill(Size::Page) => self.fill_page(input, found, &sight.look)?,
+            Plan::Fill(Size::Folio) => self.fill_folio(input, found, &sight.look, section)?,
             Plan::Fill(Size::Block) => self.fill_block(input, found, section)?,
-            Plan::Zero { mark } => self.map_zero(input, found, sight, mark, section)?,
+            Plan::Zero { .. } if sight.look.value.is_none() => {
+                self.map_zero(input, found, &sight.look)?
+            }
+            Plan::Zero { mark } => self.fill_marked(input, found, sight, mark)?,
             Plan::Map {
                 supply,
                 around,
@@ -244,10 +385,10 @@ impl<M: Machine> Space<M> {
                     private,
                     mark,
                 };
-                self.map_object(input, found, sight, supply, how, section)?
+                self.map_object(input, found, sight, supply, how)?
             }
             Plan::Copy => self.copy_mapped(input, found, sight, section)?,
-            Plan::CopyObject { .. } => self.copy_object(input, found, sight, section)?,
+            Plan::CopyObject { .. } => self.copy_object(input, found, sight)?,
         };
         Ok(self.account(plan, applied, input))
     }
@@ -317,7 +458,7 @@ impl<M: Machine> Space<M> {
     }
 
     #[cold]
-    fn refuse(&self, refusal: Refusal, input: FaultInput) -> FaultOutcome {
+    pub(super) fn refuse(&self, refusal: Refusal, input: FaultInput) -> FaultOutcome {
         let counters = self.counters();
         let (counter, kind) = match refusal {
             Refusal::NoArea | Refusal::NoRight => (&counters.faults_segv, Kind::FaultSegv),

@@ -51,6 +51,19 @@ pub enum Plan {
     Refuse(Refusal),
 }
 
+impl Plan {
+    /// Whether it puts a page into an entry of a table of pages where none was.
+    pub const fn takes_entry(self) -> bool {
+        matches!(
+            self,
+            Self::Fill(Size::Page | Size::Folio)
+                | Self::Zero { .. }
+                | Self::Map { .. }
+                | Self::CopyObject { .. }
+        )
+    }
+}
+
 /// What a userfaultfd is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -78,11 +91,9 @@ pub enum Refusal {
 }
 
 /// Decides.
-#[inline]
+#[inline(always)]
 pub fn plan(facts: &FaultFacts) -> Plan {
-    let AreaFacts::Area { prot, kind, uffd } = facts.area else {
-        return Plan::Refuse(Refusal::NoArea);
-    };
+    let AreaFacts { prot, kind, uffd } = facts.area;
     if !prot.contains(facts.access.right()) {
         return Plan::Refuse(Refusal::NoRight);
     }

@@ -3,7 +3,7 @@
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use frame::UserFrame;
-use pgtable::{Gather, Leaf, Machine, ReadSide, User};
+use pgtable::{Gather, Leaf, Look, Machine, ReadSide, User};
 use sync::planted::{self, Fault};
 
 use super::facts::{Access, Size};
@@ -25,31 +25,40 @@ impl<M: Machine> Space<M> {
         &'g self,
         input: FaultInput,
         found: &Found,
-        sight: &Sight<'g>,
-        section: &ReadSide<'g>,
+        look: &Look<'g>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area()?.prot;
-        let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+        let prot = found.area.prot;
+        let Ok(frame) = self.fresh_frame(true) else {
+            return Err(Undone::NoMemory);
+        };
         let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
-        self.install(input.va, frame.into_user(), attrs, found, sight, section)
+        let Some(leaf) = self.lock_planned(input.va, found, look) else {
+            return Err(Undone::Retired);
+        };
+        Ok(match leaf.install(input.va, frame.into_user(), attrs) {
+            Ok(()) => Applied::Mapped(PAGE_SIZE),
+            Err(_ours) => Applied::Already,
+        })
     }
 
     /// Maps a fresh folio of zeros over the whole block around the address.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn fill_folio<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
-        sight: &Sight<'g>,
+        look: &Look<'g>,
         section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area()?.prot;
+        let prot = found.area.prot;
         let frames = self.machine().frames();
         let folio = frames
             .alloc_fresh(FOLIO_ORDER, true)
             .map_err(|_| Undone::NoFolio)?;
         let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
-        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let Some(leaf) = self.lock_planned(input.va, found, look) else {
+            return Err(Undone::Retired);
+        };
         let start = input.va & !(FOLIO_64K - 1);
         let touched = self.machine().records_access().then_some(input.va);
         match leaf.install_folio(start, folio.into_user(), FOLIO_PAGES, attrs, touched) {
@@ -67,30 +76,39 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// Maps the page of zeros, with the mark that is there or without one.
-    #[inline(never)]
+    /// Maps the page of zeros where nothing is.
+    #[inline(always)]
     pub(super) fn map_zero<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
-        sight: &Sight<'g>,
-        mark: bool,
-        section: &ReadSide<'g>,
+        look: &Look<'g>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area()?.prot.difference(Prot::WRITE);
+        let prot = found.area.prot.difference(Prot::WRITE);
         let attrs = Attrs::user(prot).with_young(true);
-        if !sight.look.value.is_none() {
-            // In the place of a marker comes a page of its own: it will be written next.
-            let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
-            let attrs = attrs.with_uffd_wp(mark);
-            return self.install(input.va, frame.into_user(), attrs, found, sight, section);
-        }
-        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let Some(leaf) = self.lock_planned(input.va, found, look) else {
+            return Err(Undone::Retired);
+        };
         let zero = self.context().zero_page();
         Ok(match leaf.install_special(input.va, zero, attrs) {
             Ok(()) => Applied::Mapped(PAGE_SIZE),
             Err(_) => Applied::Already,
         })
+    }
+
+    /// Maps a page of zeros of its own in the place of a marker: it will be written next.
+    #[inline(never)]
+    pub(super) fn fill_marked<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        mark: bool,
+    ) -> Result<Applied, Undone> {
+        let prot = found.area.prot.difference(Prot::WRITE);
+        let attrs = Attrs::user(prot).with_young(true).with_uffd_wp(mark);
+        let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+        self.install(input.va, frame.into_user(), attrs, found, sight)
     }
 
     /// Maps a copy of the page that is mapped: the zero page, or one that somebody else has too.
@@ -108,11 +126,11 @@ impl<M: Machine> Space<M> {
                 .map_err(|_| Undone::NoMemory)?;
             return Err(Undone::Retired);
         }
-        let copy = self.copy_of(found.area()?, sight.page.as_ref())?;
-        let attrs = Attrs::user(found.area()?.prot)
+        let copy = self.copy_of(&found.area, sight.page.as_ref())?;
+        let attrs = Attrs::user(found.area.prot)
             .with_young(true)
             .with_dirty(true);
-        self.install(input.va, copy, attrs, found, sight, section)
+        self.install(input.va, copy, attrs, found, sight)
     }
 
     /// Maps a copy of the object's page, which has to be the object's still.
@@ -121,20 +139,21 @@ impl<M: Machine> Space<M> {
         input: FaultInput,
         found: &Found,
         sight: &Sight<'g>,
-        section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
         let made;
         let page = match &sight.page {
             Some(page) => page,
             None => {
-                made = self.supply(found.area()?, input.va, Size::Page)?;
+                made = self.supply(&found.area, input.va, Size::Page)?;
                 &made
             }
         };
-        let area = found.area()?;
+        let area = &found.area;
         let copy = self.copy_of(area, Some(page))?;
         let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
-        let leaf = self.lock_planned(input.va, found, sight, section)?;
+        let Some(leaf) = self.lock_planned(input.va, found, &sight.look) else {
+            return Err(Undone::Retired);
+        };
         let over_marker = !sight.look.value.is_none() && planted::is(Fault::CopyOverMarker);
         let unchecked = over_marker || planted::is(Fault::CopyDetached);
         if !still_the_objects(area, Some(page)) && !unchecked {
@@ -165,9 +184,10 @@ impl<M: Machine> Space<M> {
         attrs: Attrs,
         found: &Found,
         sight: &Sight<'g>,
-        section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
-        let leaf = self.lock_planned(va, found, sight, section)?;
+        let Some(leaf) = self.lock_planned(va, found, &sight.look) else {
+            return Err(Undone::Retired);
+        };
         Ok(self.put(&leaf, va, frame, attrs, sight))
     }
 
@@ -213,11 +233,10 @@ impl<M: Machine> Space<M> {
         &'g self,
         va: u64,
         found: &Found,
-        sight: &Sight<'g>,
-        section: &ReadSide<'g>,
-    ) -> Result<Leaf<'g, User, M>, Undone> {
+        look: &Look<'g>,
+    ) -> Option<Leaf<'g, User, M>> {
         let still = || self.is_current(found, va);
-        Ok(self.table().lock_seen(va, &sight.look, section, still)?)
+        self.table().lock_seen(va, look, still)
     }
 
     /// Makes the object's page at `va`, or a folio around it.
@@ -257,7 +276,7 @@ impl<M: Machine> Space<M> {
     }
 
     fn is_block(&self, sight: &Sight<'_>) -> bool {
-        sight.look.level != arm64::geometry::Level::L3
+        sight.look.level() != arm64::geometry::Level::L3
     }
 }
 

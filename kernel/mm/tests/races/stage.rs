@@ -150,7 +150,7 @@ pub fn entry<R>(space: &Space, va: u64, see: impl FnOnce(&Look<'_>) -> R) -> R {
 
 /// Whether a page is mapped at `va`.
 pub fn is_mapped(space: &Space, va: u64) -> bool {
-    entry(space, va, |look| look.value.is_leaf(look.level))
+    entry(space, va, |look| look.value.is_leaf(look.level()))
 }
 
 /// Whether the entry of `va`, of a page or none, carries a mark.

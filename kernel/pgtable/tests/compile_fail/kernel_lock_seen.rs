@@ -9,6 +9,6 @@ fn case<M: Machine>(
 ) {
     let _ = kernel;
     let look = user.look(0, section);
-    //= let _ = user.lock_seen(0, &look, section, || true);
-    let _ = kernel.lock_seen(0, &look, section, || true); //~ E0599
+    //= let _ = user.lock_seen(0, &look, || true);
+    let _ = kernel.lock_seen(0, &look, || true); //~ E0599
 }

@@ -19,7 +19,7 @@ fn replace(space: &Space, graves: &Graveyard, page: u64, frame: UserFrame) -> bo
     let stay = ();
     let section = space.machine().read_side(&stay);
     let look = space.look(page * PAGE, &section);
-    let leaf = space.lock_seen(page * PAGE, &look, &section, || true);
+    let leaf = space.lock_seen(page * PAGE, &look, || true);
     let leaf = leaf.expect("a leaf table");
     let mut gather = Gather::new();
     let done = leaf.replace(page * PAGE, look.value, frame, attrs(), &mut gather);
@@ -122,7 +122,7 @@ fn replace_against_unmap() {
             if look.value.is_none() {
                 return;
             }
-            let leaf = theirs.lock_seen(0, &look, &section, || true);
+            let leaf = theirs.lock_seen(0, &look, || true);
             let leaf = leaf.expect("a leaf table");
             let (frame, mut gather) = (theirs.machine().page(), Gather::new());
             let done = leaf.replace(0, look.value, frame, attrs(), &mut gather);

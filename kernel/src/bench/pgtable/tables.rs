@@ -4,7 +4,7 @@ use pgtable::{Graveyard, Machine};
 
 use super::super::{Cost, Failure, measure, row};
 use super::{ENTRIES, Table, VA, end, table, zap};
-use crate::arch::mmu::HW;
+use crate::arch::mmu::hw;
 use crate::memory::frames;
 
 /// Runs of each operation.
@@ -49,7 +49,7 @@ fn constructor() -> Result<(), Failure> {
 
 fn lock(table: &Table, va: u64) -> Result<Cost, Failure> {
     let stay = ();
-    let section = HW.read_side(&stay);
+    let section = hw().read_side(&stay);
     let (locked, cost) = measure(|| table.lock_leaf(va, &section, || true).map(drop));
     locked.map_err(|_| "no table")?;
     Ok(cost)
@@ -59,8 +59,8 @@ fn lock(table: &Table, va: u64) -> Result<Cost, Failure> {
 fn window() {
     let ((), cost) = measure(|| {
         for _ in 0..ROUNDS {
-            core::hint::black_box(HW.open_tables());
-            HW.close_tables();
+            core::hint::black_box(hw().open_tables());
+            hw().close_tables();
         }
     });
     row("write_window", "batch", ROUNDS, cost);

@@ -19,10 +19,10 @@ fn every_area() -> Vec<AreaFacts> {
     let mut kinds = vec![AreaKind::Anon];
     kinds.extend(CONTENTS.map(AreaKind::Private));
     kinds.extend(CONTENTS.map(AreaKind::Shared));
-    let mut areas = vec![AreaFacts::Hole];
+    let mut areas = Vec::new();
     for prot in every_prot() {
         for &kind in &kinds {
-            areas.extend((0..8).map(|modes| AreaFacts::Area {
+            areas.extend((0..8).map(|modes| AreaFacts {
                 prot,
                 kind,
                 uffd: UffdFacts {
@@ -88,9 +88,7 @@ fn every_fact() -> impl Iterator<Item = FaultFacts> {
 
 /// What the entry looks like after the plan was carried out.
 fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
-    let AreaFacts::Area { prot: area, .. } = facts.area else {
-        return facts.entry;
-    };
+    let area = facts.area.prot;
     let write = facts.access == Access::Write;
     let made = |prot: Prot, wp, owner| EntryFacts::Page {
         prot: prot | Prot::USER,
@@ -133,15 +131,9 @@ fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
                 ..
             },
         ) => {
-            let watched = matches!(facts.area, AreaFacts::Area { uffd, .. } if uffd.wp);
+            let watched = facts.area.uffd.wp;
             let wp = wp && watched;
-            let shared = matches!(
-                facts.area,
-                AreaFacts::Area {
-                    kind: AreaKind::Shared(_),
-                    ..
-                }
-            );
+            let shared = matches!(facts.area.kind, AreaKind::Shared(_));
             let own = owner == Owner::Own || owner == Owner::Object && shared;
             EntryFacts::Page {
                 prot: if own && !wp { area } else { readable } | Prot::USER,
@@ -165,14 +157,8 @@ fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
 #[test]
 fn the_whole_decision_table_refuses_exactly_what_the_area_forbids() {
     for facts in every_fact() {
-        let allowed = match facts.area {
-            AreaFacts::Hole => false,
-            AreaFacts::Area { prot, .. } => prot.contains(facts.access.right()),
-        };
-        let refused = matches!(
-            plan(&facts),
-            Plan::Refuse(Refusal::NoArea) | Plan::Refuse(Refusal::NoRight)
-        );
+        let allowed = facts.area.prot.contains(facts.access.right());
+        let refused = plan(&facts) == Plan::Refuse(Refusal::NoRight);
         assert_eq!(refused, !allowed, "{facts:?}");
     }
 }
@@ -197,12 +183,11 @@ fn no_plan_maps_a_page_that_gives_more_than_the_area() {
     for facts in every_fact() {
         let (before, chosen) = (facts.entry, plan(&facts));
         let after = carry_out(&facts, chosen);
-        if let (AreaFacts::Area { prot: area, .. }, EntryFacts::Page { prot, .. }) =
-            (facts.area, after)
+        if let EntryFacts::Page { prot, .. } = after
             && after != before
             && !matches!(chosen, Plan::SetAccess { .. })
         {
-            assert!((area | Prot::USER).contains(prot), "{facts:?}");
+            assert!((facts.area.prot | Prot::USER).contains(prot), "{facts:?}");
         }
     }
 }
@@ -211,9 +196,7 @@ fn no_plan_maps_a_page_that_gives_more_than_the_area() {
 #[test]
 fn no_plan_makes_a_page_writable_that_is_marked_and_watched() {
     for facts in every_fact() {
-        let AreaFacts::Area { uffd, .. } = facts.area else {
-            continue;
-        };
+        let uffd = facts.area.uffd;
         let marked = matches!(
             facts.entry,
             EntryFacts::Marker { wp: true } | EntryFacts::Page { wp: true, .. }
@@ -238,9 +221,7 @@ fn no_plan_makes_a_page_writable_that_is_marked_and_watched() {
 #[test]
 fn a_watched_page_is_asked_about_in_all_eight_combinations() {
     for facts in every_fact() {
-        let AreaFacts::Area { uffd, kind, prot } = facts.area else {
-            continue;
-        };
+        let AreaFacts { uffd, kind, prot } = facts.area;
         let empty = matches!(
             facts.entry,
             EntryFacts::None | EntryFacts::Marker { wp: true }
@@ -284,12 +265,8 @@ fn a_folio_is_planned_where_memory_is_made_and_nowhere_else() {
             Plan::Fill(size) => assert_eq!(size, facts.size),
             Plan::Map { supply, .. } => {
                 let absent = matches!(
-                    facts.area,
-                    AreaFacts::Area {
-                        kind: AreaKind::Private(Content::Absent)
-                            | AreaKind::Shared(Content::Absent),
-                        ..
-                    }
+                    facts.area.kind,
+                    AreaKind::Private(Content::Absent) | AreaKind::Shared(Content::Absent)
                 );
                 assert_eq!(supply, absent.then_some(facts.size), "{facts:?}");
             }
@@ -314,11 +291,8 @@ fn a_page_that_somebody_else_has_is_never_written_in_place() {
         let EntryFacts::Page { owner, .. } = facts.entry else {
             continue;
         };
-        let lent = match facts.area {
-            AreaFacts::Area {
-                kind: AreaKind::Shared(_),
-                ..
-            } => matches!(owner, Owner::Zero | Owner::Lent),
+        let lent = match facts.area.kind {
+            AreaKind::Shared(_) => matches!(owner, Owner::Zero | Owner::Lent),
             _ => owner != Owner::Own,
         };
         if lent {
