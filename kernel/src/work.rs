@@ -35,10 +35,6 @@ pub enum Progress {
 
 /// One item.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "few items, in a fixed queue: a box could be refused its memory"
-)]
 pub enum Work {
     /// Wake the threads of an ending process.
     WakeToDie {

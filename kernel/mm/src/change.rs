@@ -4,24 +4,20 @@
 //! The areas that a change is about are busy until then: a fault on one waits, faults elsewhere go
 //! on (D5). One change at a time owns the map of a space.
 
-use core::mem;
-
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide, Zap, ZapReason};
 use sync::planted::{self, Fault};
 
 use crate::error::MmError;
-use crate::object::Room;
 use crate::space::{Map, Space};
 use crate::trace::Kind;
 use crate::verbs::advise::Advice;
 use crate::verbs::collapse::Collapse;
 use crate::verbs::map::MapRequest;
-use crate::verbs::protect::Grows;
+use crate::verbs::protect::{Grows, Protecting};
 use crate::verbs::remap::{Move, RemapFlags};
 use crate::verbs::{advise, brk, collapse, discard, map, protect, remap, unmap};
-use crate::vma::Vma;
 
 /// What a program (or the loader) asks of a map.
 #[derive(Clone, Debug)]
@@ -98,22 +94,24 @@ pub enum Verb {
     },
 }
 
-impl Verb {
-    /// Most areas that it adds or cuts off: two where it cuts a range out, one for what is mapped.
-    fn added_areas(&self) -> usize {
-        match self {
-            // Two ranges, the old one and the new one.
-            Self::Remap { .. } => 5,
-            Self::Map(_) | Self::Brk { .. } => 3,
-            _ => 2,
-        }
+/// What a visit of a table costs, in pages.
+pub(crate) const VISIT_COST: u32 = 64;
+/// What a visit of [`FEW_PAGES`] or less costs in that measure.
+const SMALL_VISIT_COST: u32 = 16;
+/// What it costs to publish the areas of a step.
+const PUBLISH_COST: u32 = 24;
+/// Bytes of a visit that is small.
+const FEW_PAGES: u64 = 16 << 12;
+
+/// What the next piece costs of work on the tables in `[at, end)` and then on the areas.
+#[inline(always)]
+pub(crate) fn cost_of_part(at: u64, end: u64) -> u32 {
+    match end.saturating_sub(at) {
+        0 => PUBLISH_COST,
+        1..=FEW_PAGES => SMALL_VISIT_COST,
+        _ => VISIT_COST,
     }
 }
-
-/// What moving a page costs, in pages of other work: it finds and locks two tables.
-const MOVE_COST: u32 = 7;
-/// What one look at a table costs in that measure.
-const VISIT_COST: u32 = 64;
 
 /// What is left to do of a change. The map is owned until it is done.
 #[derive(Debug)]
@@ -121,84 +119,104 @@ const VISIT_COST: u32 = 64;
 pub struct Change {
     work: Work,
     result: Result<u64, MmError>,
-    /// The ranges whose areas are busy.
-    busy: [(u64, u64); 2],
-    /// A range whose blocks are split at its ends although its areas are not busy.
-    cuts: (u64, u64),
-    /// Places in the reverse maps of the objects that a removal may cut in two.
-    rooms: [Option<Room>; 2],
+}
+
+/// What a change has become after its first step.
+#[derive(Debug)]
+#[must_use = "a change owns the map until it has been stepped to its end"]
+pub enum Changed {
+    /// It is over, with this result.
+    Over(u64),
+    /// There is more to do.
+    Left(Change),
 }
 
 /// The pieces that changes are made of.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Nothing is left but to let the map go.
-    Finish,
-    /// Take `[at, end)` out of the tables, then do `then`.
-    Zap { at: u64, end: u64, then: After },
+    /// Nothing is left, and the map is not owned.
+    Over,
+    /// Take a range out of the tables, then its areas out of the map.
+    Zap(Zapping),
     /// Drop the pages of the areas in `[at, end)`, which stay.
     Discard { at: u64, end: u64 },
-    /// Give `[at, end)` of the tables the rights of their areas to be, then publish these.
-    Protect {
-        start: u64,
-        at: u64,
-        end: u64,
-        prot: Prot,
-    },
+    /// Give the entries of a range other rights, then its areas.
+    Protect(Protecting),
     /// Move entries.
     Move(Move),
     /// Put pages together.
     Collapse(Collapse),
 }
 
-/// What to publish when a range has been zapped and flushed.
-#[derive(Debug)]
-pub(crate) enum After {
-    /// The areas of the range go, and then those of another one, if that is not empty.
-    Remove { start: u64, next: (u64, u64) },
-    /// The areas of the range go, and this one comes.
-    Insert(Vma, Option<Room>),
-    /// The areas of the range go, then entries are moved into it.
-    Move(Move),
-    /// Everything goes, and nothing may come again.
-    Teardown,
+impl Work {
+    /// The ranges that it is about.
+    #[inline(always)]
+    fn ranges(&self) -> [(u64, u64); 2] {
+        const NONE: (u64, u64) = (0, 0);
+        match self {
+            Self::Over => [NONE; 2],
+            Self::Zap(zapping) => [(zapping.start, zapping.end), zapping.next],
+            Self::Discard { at, end } => [(*at, *end), NONE],
+            Self::Protect(protecting) => [protecting.range(), NONE],
+            Self::Move(state) => state.ranges(),
+            Self::Collapse(collapse) => [collapse.range(), NONE],
+        }
+    }
+
+    /// What the next piece costs at most, in pages.
+    #[inline(always)]
+    fn cost(&self) -> u32 {
+        match self {
+            Self::Over => 0,
+            Self::Zap(zapping) => cost_of_part(zapping.at, zapping.end),
+            Self::Protect(protecting) => protecting.cost(),
+            Self::Move(state) => state.cost(),
+            Self::Discard { .. } | Self::Collapse(_) => VISIT_COST,
+        }
+    }
+
+    /// Whether the areas of these are busy meanwhile. Those whose pages are given up stay as they
+    /// are.
+    #[inline(always)]
+    fn makes_busy(&self) -> bool {
+        !matches!(self, Self::Discard { .. })
+    }
 }
 
 impl Change {
-    pub(crate) fn new(work: Work, result: u64) -> Self {
+    /// A change that is over when it is begun, as long as nothing is planned into it.
+    #[inline(always)]
+    pub(crate) const fn over(result: u64) -> Self {
         Self {
-            work,
+            work: Work::Over,
             result: Ok(result),
-            busy: [(0, 0); 2],
-            cuts: (0, 0),
-            rooms: [None, None],
         }
     }
 
-    /// A change about the areas in `[start, end)`, and those of a second range if there is one.
-    pub(crate) fn busy(self, busy: [(u64, u64); 2]) -> Self {
-        Self { busy, ..self }
+    /// Does `work`, which takes the map.
+    #[inline(always)]
+    pub(crate) fn carry(&mut self, work: Work) {
+        self.work = work;
     }
 
-    /// A change that leaves the areas in `[start, end)` alone but takes pages out of them.
-    pub(crate) fn cuts(self, start: u64, end: u64) -> Self {
-        let cuts = (start, end);
-        Self { cuts, ..self }
+    /// Answers `result` in the end.
+    #[inline(always)]
+    pub(crate) fn answer(&mut self, result: u64) {
+        self.result = Ok(result);
     }
 
-    /// A change whose rest is done but which still answers `error`.
-    pub(crate) fn with_error(self, error: MmError) -> Self {
-        Self {
-            result: Err(error),
-            ..self
-        }
+    /// Answers `error` in the end, whatever is done until then.
+    #[inline(always)]
+    pub(crate) fn fail_with(&mut self, error: MmError) {
+        self.result = Err(error);
     }
 
-    fn busy_ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.busy.into_iter().filter(|(start, end)| start < end)
+    #[inline(always)]
+    fn is_over(&self) -> bool {
+        matches!(self.work, Work::Over)
     }
 
-    /// Does a piece: at most about `budget` pages. None: there is more to do. The result comes
+    /// Does a piece, and more as long as that is at most about `budget` pages together. None: there is more to do. The result comes
     /// once, and with it the map is free again: the caller wakes whoever parked on it.
     pub fn step<M: Machine>(
         &mut self,
@@ -207,167 +225,178 @@ impl Change {
     ) -> Option<Result<u64, MmError>> {
         let stay = ();
         let section = space.machine().read_side(&stay);
-        let mut left = budget.max(1);
-        while left > 0 {
-            left -= 1;
-            self.work = match mem::replace(&mut self.work, Work::Finish) {
-                Work::Finish => {
-                    space.let_go();
+        let mut left = budget;
+        loop {
+            let cost = self.work.cost();
+            let over = match &mut self.work {
+                Work::Over => return Some(self.result),
+                Work::Zap(zapping) => Ok(zapping.step(space, &section)),
+                Work::Discard { at, end } => discard::step(space, at, *end, &section),
+                Work::Protect(protecting) => Ok(protecting.step(space, &section)),
+                Work::Move(state) => remap::step(space, state, &section),
+                Work::Collapse(state) => collapse::step(space, state, &section),
+            };
+            match over {
+                Ok(false) => {
+                    left = left.saturating_sub(cost);
+                    if self.work.cost() > left {
+                        return None;
+                    }
+                }
+                Ok(true) => {
+                    self.work = Work::Over;
                     return Some(self.result);
                 }
-                Work::Zap { at, end, then } => {
-                    left = left.saturating_sub(VISIT_COST);
-                    zap(space, at, end, then, &section)
+                Err(error) => {
+                    // Nothing was changed yet: the areas are as they were.
+                    space.map().lock().let_go();
+                    self.work = Work::Over;
+                    return Some(Err(error));
                 }
-                Work::Discard { at, end } => {
-                    left = left.saturating_sub(VISIT_COST);
-                    match discard::step(space, at, end, &section) {
-                        Ok(work) => work,
-                        Err(error) => self.give_up(error),
-                    }
-                }
-                Work::Protect {
-                    start,
-                    at,
-                    end,
-                    prot,
-                } => {
-                    left = left.saturating_sub(VISIT_COST);
-                    protect::step(space, start, at, end, prot, &section)
-                }
-                Work::Move(state) => {
-                    left = left.saturating_sub(MOVE_COST - 1);
-                    match remap::step(space, state, &section) {
-                        Ok(work) => work,
-                        Err(error) => self.give_up(error),
-                    }
-                }
-                Work::Collapse(state) => {
-                    left = left.saturating_sub(VISIT_COST);
-                    match collapse::step(space, state, &section) {
-                        Ok(work) => work,
-                        Err(error) => self.give_up(error),
-                    }
-                }
-            };
+            }
         }
-        None
-    }
-
-    /// What was begun cannot go on, and nothing was changed yet: the areas are as they were.
-    fn give_up(&mut self, error: MmError) -> Work {
-        self.result = Err(error);
-        Work::Finish
     }
 }
 
-fn zap<M: Machine>(
-    space: &Space<M>,
+/// A range that is emptied and whose areas go. What is to come instead waits in the map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Zapping {
+    start: u64,
+    /// How far the tables are empty.
     at: u64,
     end: u64,
-    then: After,
+    /// A range to be treated alike afterwards, if it is not empty.
+    next: (u64, u64),
+    reason: ZapReason,
+}
+
+impl Zapping {
+    #[inline(always)]
+    pub(crate) const fn new((start, end): (u64, u64), next: (u64, u64)) -> Self {
+        Self {
+            start,
+            at: start,
+            end,
+            next,
+            reason: ZapReason::RegionGone,
+        }
+    }
+
+    /// Empties some tables or, when all are empty and flushed, publishes a bounded number of areas.
+    /// Whether it is over, and the map let go.
+    #[inline(always)]
+    fn step<M: Machine>(&mut self, space: &Space<M>, section: &ReadSide<'_>) -> bool {
+        if self.at < self.end {
+            if clear(space, &mut self.at, self.end, self.reason, section) {
+                self.at = self.end;
+            }
+            return false;
+        }
+        let mut map = space.map().lock();
+        if !map.remove_some(self.start, self.end) {
+            return false;
+        }
+        if self.next.0 < self.next.1 {
+            *self = Self::new(self.next, (0, 0));
+            return false;
+        }
+        map.bring_in();
+        map.let_go();
+        true
+    }
+}
+
+/// Takes some of `[at, end)` out of the tables and flushes it; whether that was the rest.
+pub(crate) fn clear<M: Machine>(
+    space: &Space<M>,
+    at: &mut u64,
+    end: u64,
+    reason: ZapReason,
     section: &ReadSide<'_>,
-) -> Work {
+) -> bool {
     // Nothing is mapped above what the tables reach.
-    let stop = end.min(space.end());
-    let Some(range) = range(at, stop) else {
-        return after(space, end, then);
+    let (from, stop) = (*at, end.min(space.end()));
+    let Some(range) = range(from, stop) else {
+        return true;
     };
-    let why = Zap::anonymous(match then {
-        After::Teardown => ZapReason::Exit,
-        _ => ZapReason::RegionGone,
-    });
-    let mut gather = Gather::new();
-    let from = at;
     if planted::is(Fault::PublishEarly) {
         space.map().lock().busy = [(0, 0); 2];
     }
-    let at = space.table().zap(range, why, &mut gather, section);
+    let mut gather = Gather::new();
+    *at = space
+        .table()
+        .zap(range, Zap::anonymous(reason), &mut gather, section);
     space.tell(Kind::Zap, from, gather.page_count());
     space.release(&mut gather);
     if planted::is(Fault::RetireLate) {
         space.epochs().retire(from, end);
     }
-    match at < stop {
-        true => Work::Zap { at, end, then },
-        false => after(space, end, then),
-    }
+    *at >= stop
 }
 
 /// `[at, end)`, unless it is empty.
+#[inline]
 pub(crate) fn range(at: u64, end: u64) -> Option<VaRange> {
     VaRange::new(VirtAddr::new(at), VirtAddr::new(end)).filter(|range| !range.is_empty())
 }
 
-/// The range is zapped and flushed up to `end`: publish, a bounded number of areas at a time.
-fn after<M: Machine>(space: &Space<M>, end: u64, then: After) -> Work {
-    let mut map = space.map().lock();
-    let start = match &then {
-        After::Remove { start, .. } => *start,
-        After::Insert(area, _) => area.start,
-        After::Move(state) => state.to,
-        After::Teardown => 0,
-    };
-    if !map.remove_some(start, end) {
-        return Work::Zap { at: end, end, then };
-    }
-    match then {
-        After::Remove { next, .. } if next.0 < next.1 => {
-            let ((at, end), none) = (next, (0, 0));
-            let then = After::Remove {
-                start: at,
-                next: none,
-            };
-            Work::Zap { at, end, then }
-        }
-        After::Remove { .. } | After::Teardown => Work::Finish,
-        After::Insert(area, room) => {
-            map.insert(area, room);
-            Work::Finish
-        }
-        After::Move(state) => Work::Move(state),
-    }
-}
-
 impl<M: Machine> Space<M> {
     /// Begins a change: checks it, allocates what may fail, takes the map, and makes the areas that
-    /// it is about busy.
+    /// it is about busy. One that is complete with that does not own the map.
     ///
     /// # Errors
     /// [`MmError::Busy`] while another change owns the map; else Linux's answer to the request.
     /// Nothing was changed.
     pub fn begin(&self, verb: Verb) -> Result<Change, MmError> {
-        let mut map = self.map().lock();
-        if map.owned {
-            return Err(MmError::Busy);
-        }
-        map.areas.reserve(verb.added_areas())?;
-        let mut change = self.plan_change(&mut map, verb)?;
-        self.occupy(&mut map, &mut change)?;
-        if planted::is(Fault::ForgetEarly) {
-            for (start, end) in change.busy_ranges() {
-                map.forget(start, end);
-            }
-        }
-        map.owned = true;
-        self.counters().map_changes.bump();
+        let mut change = Change::over(0);
+        self.begin_in(&mut change, verb)?;
         Ok(change)
     }
 
-    fn plan_change(&self, map: &mut Map, verb: Verb) -> Result<Change, MmError> {
+    /// Begins a change and does its first step, of at most about `budget` pages. What is left is to
+    /// be stepped on; when it is over the caller wakes whoever parked on the map.
+    ///
+    /// # Errors
+    /// As [`Self::begin`], and what the first step comes to if it is the last one.
+    #[inline(always)]
+    pub fn change(&self, verb: Verb, budget: u32) -> Result<Changed, MmError> {
+        let mut change = Change::over(0);
+        self.begin_in(&mut change, verb)?;
+        if change.is_over() {
+            return change.result.map(Changed::Over);
+        }
+        match change.step(self, budget) {
+            Some(result) => result.map(Changed::Over),
+            None => Ok(Changed::Left(change)),
+        }
+    }
+
+    /// Begins a change into `change`, which is over: what is rare is large, and is not moved about.
+    #[inline(always)]
+    fn begin_in(&self, change: &mut Change, verb: Verb) -> Result<(), MmError> {
         let reach = |end| self.reach(end);
-        let limit = self.context().promise_limit();
+        let limit = || self.context().promise_limit();
         match verb {
-            Verb::Map(request) => map::begin(map, request, limit, reach),
-            Verb::Unmap { addr, len } => unmap::begin(map, addr, len),
-            Verb::Protect { addr, len, prot } => protect::begin(map, addr, len, prot, None),
+            Verb::Map(request) => self.begin_with(change, 3, |map, change| {
+                map::begin(map, change, request, limit, reach)
+            }),
+            Verb::Unmap { addr, len } => self.begin_with(change, 2, |map, change| {
+                unmap::begin(map, change, addr, len)
+            }),
+            Verb::Protect { addr, len, prot } => self.begin_with(change, 2, |map, change| {
+                protect::begin(map, change, (addr, len), prot, None)
+            }),
             Verb::ProtectGrowing {
                 addr,
                 len,
                 prot,
                 grows,
-            } => protect::begin(map, addr, len, prot, Some(grows)),
-            Verb::Brk { new } => brk::begin(map, new, limit, reach),
+            } => self.begin_with(change, 2, |map, change| {
+                protect::begin(map, change, (addr, len), prot, Some(grows))
+            }),
+            Verb::Brk { new } => self.begin_with(change, 3, |map, change| {
+                brk::begin(map, change, new, limit, reach)
+            }),
             Verb::Remap {
                 old,
                 old_len,
@@ -382,37 +411,80 @@ impl<M: Machine> Space<M> {
                     flags,
                     new,
                 };
-                remap::begin(map, request, limit, reach)
+                // Two ranges, the old one and the new one.
+                self.begin_with(change, 5, |map, change| {
+                    remap::begin(map, change, request, limit, reach)
+                })
             }
-            Verb::DontNeed { addr, len } => discard::begin(map, addr, len),
-            Verb::Advise { addr, len, advice } => advise::begin(map, addr, len, advice),
+            Verb::DontNeed { addr, len } => self.begin_with(change, 0, |map, change| {
+                discard::begin(map, change, addr, len)
+            }),
+            Verb::Advise { addr, len, advice } => self.begin_with(change, 2, |map, change| {
+                advise::begin(map, change, (addr, len), advice)
+            }),
             Verb::Collapse { addr, len } => {
-                collapse::begin(map, addr, len, self.small_pages_only())
+                let small_only = self.small_pages_only();
+                self.begin_with(change, 0, |map, change| {
+                    collapse::begin(map, change, (addr, len), small_only)
+                })
             }
         }
     }
 
-    /// Makes the areas of a change busy, retires what faults were planned from them, and splits the
-    /// blocks that it would cut: all before its first lock of a visit (D5).
-    fn occupy(&self, map: &mut Map, change: &mut Change) -> Result<(), MmError> {
-        for (room, (start, _)) in change.rooms.iter_mut().zip(change.busy) {
-            *room = map.room_at(start)?;
+    /// Begins what `plan` plans, which adds or cuts off at most so many areas: two where it cuts a
+    /// range out, one for what is mapped.
+    #[inline(always)]
+    fn begin_with(
+        &self,
+        change: &mut Change,
+        areas: usize,
+        plan: impl FnOnce(&mut Map, &mut Change) -> Result<(), MmError>,
+    ) -> Result<(), MmError> {
+        let mut map = self.map().lock();
+        if map.owned {
+            return Err(MmError::Busy);
         }
-        if !planted::is(Fault::LeaveUnbusy) {
-            map.busy = change.busy;
+        if areas > 0 {
+            map.areas.reserve(areas)?;
         }
-        for (start, end) in change.busy_ranges() {
-            if !planted::is(Fault::RetireLate) {
+        let begun = plan(&mut map, change).and_then(|()| match change.is_over() {
+            true => Ok(()),
+            false => self.occupy(&mut map, &change.work),
+        });
+        if let Err(error) = begun {
+            map.let_go();
+            return Err(error);
+        }
+        self.counters().map_changes.bump();
+        Ok(())
+    }
+
+    /// Takes the map for `work`: makes its areas busy, retires what faults were planned from them,
+    /// and splits the blocks that it would cut: all before its first lock of a visit (D5).
+    #[inline(always)]
+    fn occupy(&self, map: &mut Map, work: &Work) -> Result<(), MmError> {
+        let ranges = work.ranges();
+        map.busy = match work.makes_busy() && !planted::is(Fault::LeaveUnbusy) {
+            true => ranges,
+            false => [(0, 0); 2],
+        };
+        let ranges = ranges.into_iter().filter(|(start, end)| start < end);
+        if work.makes_busy() && !planted::is(Fault::RetireLate) {
+            for (start, end) in ranges.clone() {
                 self.epochs().retire(start, end);
             }
         }
         let stay = ();
         let section = self.machine().read_side(&stay);
-        for (start, end) in change.busy_ranges().chain([change.cuts]) {
+        for (start, end) in ranges.clone() {
             if let Some(range) = range(start, end.min(self.end())) {
                 self.table().split_ends(range, &section)?;
             }
         }
+        if work.makes_busy() && planted::is(Fault::ForgetEarly) {
+            ranges.for_each(|(start, end)| map.forget(start, end));
+        }
+        map.owned = true;
         Ok(())
     }
 
@@ -432,17 +504,11 @@ impl<M: Machine> Space<M> {
         self.epochs().retire(0, end);
         drop(map);
         self.drop_pending();
-        Ok(Change::new(
-            Work::Zap {
-                at: 0,
-                end,
-                then: After::Teardown,
-            },
-            0,
-        ))
-    }
-
-    fn let_go(&self) {
-        self.map().lock().owned = false;
+        let mut change = Change::over(0);
+        change.work = Work::Zap(Zapping {
+            reason: ZapReason::Exit,
+            ..Zapping::new((0, end), (0, 0))
+        });
+        Ok(change)
     }
 }

@@ -24,7 +24,7 @@ mod verbs;
 pub mod vma;
 mod vma_tree;
 
-pub use change::{Change, Verb};
+pub use change::{Change, Changed, Verb};
 pub use context::MmContext;
 pub use error::MmError;
 pub use fault::facts::Access;

@@ -32,6 +32,10 @@ pub struct Map {
     pub(crate) owned: bool,
     /// The ranges that it is about: faults there wait (D5).
     pub(crate) busy: [(u64, u64); 2],
+    /// The area that the change brings in at its end.
+    coming: Option<(Vma, Option<Room>)>,
+    /// Places in the reverse maps of the objects that the change may cut in two.
+    rooms: [Option<Room>; 2],
     /// The space, as objects know it: number and reference.
     mapper: (u32, Weak<dyn Mapper>),
     /// Anonymous objects so far (D14).
@@ -79,7 +83,7 @@ impl Map {
     }
 
     /// Removes `[start, end)` from all areas, and from the lists of their objects. What is cut in
-    /// two by that has a [`Self::room_at`] its start.
+    /// two by that has a place by [`Self::reserve_rooms`].
     pub(crate) fn remove(&mut self, start: u64, end: u64) {
         self.forget(start, end);
         self.areas.remove(start, end);
@@ -95,13 +99,53 @@ impl Map {
         }
     }
 
-    /// A place in the reverse map of the object at `va`, if there is one: a removal that begins
-    /// there may cut its mapping in two.
-    pub(crate) fn room_at(&self, va: u64) -> Result<Option<Room>, MmError> {
-        match self.areas.find(va).map(|area| &area.backing) {
-            Some(Backing::Object { object, .. }) => Ok(Some(Room::reserve(object, 1, false)?)),
-            _ => Ok(None),
+    /// The change is going to bring in `area`, over an object in `room`.
+    pub(crate) fn expect(&mut self, area: Vma, room: Option<Room>) {
+        self.coming = Some((area, room));
+    }
+
+    /// Adds the area that was to come, if there is one.
+    #[inline(always)]
+    pub(crate) fn bring_in(&mut self) {
+        if self.coming.is_some() {
+            self.bring_in_expected();
         }
+    }
+
+    #[cold]
+    fn bring_in_expected(&mut self) {
+        if let Some((area, room)) = self.coming.take() {
+            self.insert(area, room);
+        }
+    }
+
+    /// Sets a place aside in the reverse maps of the objects where each range begins: a removal
+    /// that begins there may cut a mapping in two. [`Self::let_go`] gives back what is left.
+    #[cold]
+    pub(crate) fn reserve_rooms(&mut self, ranges: [(u64, u64); 2]) -> Result<(), MmError> {
+        for (room, (start, _)) in self.rooms.iter_mut().zip(ranges) {
+            let area = self.areas.find(start);
+            *room = match area.map(|area| &area.backing) {
+                Some(Backing::Object { object, .. }) => Some(Room::reserve(object, 1, false)?),
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    /// The change is over, or is not going to be: nobody owns the map.
+    #[inline(always)]
+    pub(crate) fn let_go(&mut self) {
+        self.owned = false;
+        if self.rooms[0].is_some() || self.rooms[1].is_some() || self.coming.is_some() {
+            self.give_back();
+        }
+    }
+
+    #[cold]
+    fn give_back(&mut self) {
+        self.rooms = [None, None];
+        self.coming = None;
     }
 }
 
@@ -140,6 +184,8 @@ impl<M: Machine> Space<M> {
                 areas: VmaIndex::new(context.area_nodes(), context.max_map_count()),
                 owned: false,
                 busy: [(0, 0); 2],
+                coming: None,
+                rooms: [None, None],
                 mapper: (table.owner().id, mapper),
                 origins: 0,
                 brk_start: 0,

@@ -32,10 +32,6 @@ pub struct Ending {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, and nothing to allocate a box from for certain"
-)]
 enum Stage {
     /// All threads have left; say how it ended.
     Report(Ref<Process>),

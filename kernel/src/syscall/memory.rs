@@ -5,15 +5,16 @@ use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::object::{MAX_SIZE, MemObject};
 use mm::{
-    Access, Advice, Backing, CopyStop, Grows, MapFlags, MapRequest, MmError, Only, RemapFlags,
-    Verb, VmaFlags,
+    Access, Advice, Backing, Changed, CopyStop, Grows, MapFlags, MapRequest, MmError, Only,
+    RemapFlags, Verb, VmaFlags,
 };
 
 use super::{Answer, Call, Handler};
 use crate::errno::Errno;
 use crate::handle::remove::Remove;
 use crate::memory;
-use crate::thread::resume::{Populate, step_change};
+use crate::process::Process;
+use crate::thread::resume::{CHANGE_BUDGET, Populate, changed};
 use crate::thread::{Resume, Step, Thread};
 
 /// The family.
@@ -29,12 +30,21 @@ pub const CALLS: &[(u32, Handler)] = &[
 
 const PAGE: u64 = 4096;
 
-/// Begins a change and does its first steps on the way out.
+/// Begins a change and does its first step; the rest, if there is any, on the way out.
+#[inline(always)]
 fn change(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
-    match call.thread.process().space().begin(verb) {
-        Ok(change) => Ok(step_change(call.thread, change, populate)),
-        Err(MmError::Busy) => Ok(call.thread.busy(Resume::Call)),
-        Err(error) => Err(Errno::from(error).into()),
+    let (thread, process) = (call.thread, call.thread.process());
+    match process.space().change(verb, CHANGE_BUDGET) {
+        Ok(Changed::Over(result)) => {
+            Process::wake_parked(process);
+            Ok(changed(thread, result, populate))
+        }
+        Ok(Changed::Left(change)) => Ok(thread.more(Resume::Change { change, populate })),
+        Err(MmError::Busy) => Ok(thread.busy(Resume::Call)),
+        Err(error) => {
+            Process::wake_parked(process);
+            Err(Errno::from(error).into())
+        }
     }
 }
 

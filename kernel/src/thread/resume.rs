@@ -25,7 +25,7 @@ use crate::syscall::vm_copy::VmCopy;
 use crate::trace::Watch;
 
 /// Pages that one step of a change may work on.
-const CHANGE_BUDGET: u32 = 64;
+pub const CHANGE_BUDGET: u32 = 64;
 /// Pages that one step of populating may fault in.
 const POPULATE_BUDGET: u32 = 16;
 
@@ -240,12 +240,20 @@ pub fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> S
             Process::wake_parked(thread.process());
             match result {
                 Err(error) => Step::Done(Err(error.into())),
-                Ok(start) if populate == 0 => Step::Done(Ok(start)),
-                Ok(start) => {
-                    let end = start.saturating_add(populate);
-                    thread.more(Resume::Populate(Populate::after_mmap(start, end)))
-                }
+                Ok(start) => changed(thread, start, populate),
             }
+        }
+    }
+}
+
+/// A change is over, with this result: what remains is to fault in so many bytes from there on.
+#[inline(always)]
+pub fn changed(thread: &Thread, start: u64, populate: u64) -> Step {
+    match populate {
+        0 => Step::Done(Ok(start)),
+        _ => {
+            let end = start.saturating_add(populate);
+            thread.more(Resume::Populate(Populate::after_mmap(start, end)))
         }
     }
 }

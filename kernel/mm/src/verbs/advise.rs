@@ -1,7 +1,7 @@
 //! `madvise` of the kinds that are remembered with the areas.
 
 use super::advised;
-use crate::change::{Change, Work};
+use crate::change::Change;
 use crate::error::MmError;
 use crate::space::Map;
 use crate::vma::{Vma, VmaFlags};
@@ -65,9 +65,14 @@ impl Advice {
 
 /// Changes flags only: no entry is touched, so that it is over at once. Areas before one that
 /// refuses are changed; a hole is reported at the end, as on Linux.
-pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, advice: Advice) -> Result<Change, MmError> {
+pub(crate) fn begin(
+    map: &mut Map,
+    change: &mut Change,
+    (addr, len): (u64, u64),
+    advice: Advice,
+) -> Result<(), MmError> {
     let Some((start, end)) = advised(addr, len)? else {
-        return Ok(Change::new(Work::Finish, 0));
+        return Ok(());
     };
     let whole = map.areas.covered_until(start, end) == end;
     let refusal = map
@@ -86,10 +91,10 @@ pub(crate) fn begin(map: &mut Map, addr: u64, len: u64, advice: Advice) -> Resul
     if differs {
         map.areas.change(start, stop, |area| advice.apply(area));
     }
-    let change = Change::new(Work::Finish, 0);
-    Ok(match (refused, whole) {
-        (true, _) => change.with_error(MmError::Invalid),
-        (_, false) => change.with_error(MmError::NoMemory),
-        _ => change,
-    })
+    match (refused, whole) {
+        (true, _) => change.fail_with(MmError::Invalid),
+        (_, false) => change.fail_with(MmError::NoMemory),
+        _ => {}
+    }
+    Ok(())
 }

@@ -55,12 +55,12 @@ enum State {
 /// `small_only`: no fault of the space maps more than a page either, and so this does not.
 pub(crate) fn begin(
     map: &mut Map,
-    addr: u64,
-    len: u64,
+    change: &mut Change,
+    (addr, len): (u64, u64),
     small_only: bool,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     let Some((addr, end)) = advised(addr, len)? else {
-        return Ok(Change::new(Work::Finish, 0));
+        return Ok(());
     };
     // Areas before one that does not suit are worked on; a hole is reported at the end.
     let unsuitable = map
@@ -73,17 +73,16 @@ pub(crate) fn begin(
         Some(at) => (at, Some(MmError::Invalid)),
         None => (end, (!whole).then_some(MmError::NoMemory)),
     };
-    let state = Collapse {
+    change.carry(Work::Collapse(Collapse {
         range: (addr, stop),
         at: addr.next_multiple_of(FOLIO_2M),
         prot: Prot::empty(),
         state: State::Look,
-    };
-    let change = Change::new(Work::Collapse(state), 0).busy([(addr, stop), (0, 0)]);
-    Ok(match error {
-        None => change,
-        Some(error) => change.with_error(error),
-    })
+    }));
+    if let Some(error) = error {
+        change.fail_with(error);
+    }
+    Ok(())
 }
 
 /// Whether the area can have folios of 2 MiB: it has room for one, and nobody forbids them.
@@ -94,35 +93,49 @@ fn suits(area: &Vma) -> bool {
     room && area.backing.is_anon() && !area.flags.intersects(forbidden)
 }
 
-/// A part of a block.
+impl Collapse {
+    /// The range that was asked for.
+    pub(crate) const fn range(&self) -> (u64, u64) {
+        self.range
+    }
+}
+
+/// A part of a block. Whether it is over, and the map let go.
 pub(crate) fn step<M: Machine>(
     space: &Space<M>,
-    mut collapse: Collapse,
+    collapse: &mut Collapse,
     section: &ReadSide<'_>,
-) -> Result<Work, MmError> {
-    match mem::replace(&mut collapse.state, State::Look) {
-        State::Look => next_block(space, collapse, section),
-        State::Protect(folio) => Ok(protect(space, collapse, folio, section)),
-        State::Copy(folio, PAGES) => {
-            collapse.state = State::Place(folio.into_user(), 0);
-            Ok(Work::Collapse(collapse))
+) -> Result<bool, MmError> {
+    let at = collapse.at;
+    collapse.state = match mem::replace(&mut collapse.state, State::Look) {
+        State::Look => return next_block(space, collapse, section),
+        State::Protect(folio) => {
+            protect(space, at, collapse.prot, section);
+            State::Copy(folio, 0)
         }
-        State::Copy(folio, ready) => Ok(copy(space, collapse, folio, ready, section)),
-        State::Place(_, PAGES) => Ok(finish(space, collapse, section)),
-        State::Place(folio, placed) => Ok(place(space, collapse, folio, placed, section)),
-    }
+        State::Copy(folio, PAGES) => State::Place(folio.into_user(), 0),
+        State::Copy(folio, ready) => copy(space, at, folio, ready, section),
+        State::Place(_, PAGES) => {
+            finish(space, at, section);
+            collapse.at += FOLIO_2M;
+            State::Look
+        }
+        State::Place(folio, placed) => place(space, collapse, folio, placed, section),
+    };
+    Ok(false)
 }
 
 /// Looks for the next block that is worth it: whole inside one area, with a page in it, and not a
 /// block already.
 fn next_block<M: Machine>(
     space: &Space<M>,
-    mut state: Collapse,
+    state: &mut Collapse,
     section: &ReadSide<'_>,
-) -> Result<Work, MmError> {
+) -> Result<bool, MmError> {
     let (_, end) = state.range;
     if state.at + FOLIO_2M > end {
-        return Ok(Work::Finish);
+        space.map().lock().let_go();
+        return Ok(true);
     }
     let prot = {
         let map = space.map().lock();
@@ -133,32 +146,24 @@ fn next_block<M: Machine>(
     let wanted = prot.filter(|prot| !prot.is_empty() && holds_pages(space, state.at, section));
     let Some(prot) = wanted else {
         state.at += FOLIO_2M;
-        return Ok(Work::Collapse(state));
+        return Ok(false);
     };
     let frames = space.machine().frames();
     let folio = frames.alloc_fresh(BLOCK_ORDER_2M, false);
     let folio = folio.map_err(|_| MmError::NoMemory)?;
     state.prot = prot;
     state.state = State::Protect(folio);
-    Ok(Work::Collapse(state))
+    Ok(false)
 }
 
 /// From here on nothing in the block changes: who wants to write faults, and waits.
-fn protect<M: Machine>(
-    space: &Space<M>,
-    mut collapse: Collapse,
-    folio: FreshFrame,
-    section: &ReadSide<'_>,
-) -> Work {
+fn protect<M: Machine>(space: &Space<M>, mut at: u64, prot: Prot, section: &ReadSide<'_>) {
     let mut gather = Gather::new();
-    let readable = collapse.prot.difference(Prot::WRITE);
-    let (mut at, end) = (collapse.at, collapse.at + FOLIO_2M);
+    let (readable, end) = (prot.difference(Prot::WRITE), at + FOLIO_2M);
     while let Some(rest) = range(at, end) {
         at = space.table().protect(rest, readable, &mut gather, section);
     }
     space.release(&mut gather);
-    collapse.state = State::Copy(folio, 0);
-    Work::Collapse(collapse)
 }
 
 fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>) -> bool {
@@ -178,31 +183,30 @@ fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>)
 
 fn copy<M: Machine>(
     space: &Space<M>,
-    mut collapse: Collapse,
+    at: u64,
     mut folio: FreshFrame,
     ready: usize,
     section: &ReadSide<'_>,
-) -> Work {
+) -> State {
     let end = (ready + PER_STEP).min(PAGES);
     for page in ready..end {
-        let va = collapse.at + page as u64 * PAGE_SIZE;
+        let va = at + page as u64 * PAGE_SIZE;
         match space.table().pin(va, section) {
             Ok(from) => folio.copy_page(page, &from),
             Err(_) => folio.zero_page(page),
         }
     }
-    collapse.state = State::Copy(folio, end);
-    Work::Collapse(collapse)
+    State::Copy(folio, end)
 }
 
 /// Lets pages of the folio take the places of the old ones.
 fn place<M: Machine>(
     space: &Space<M>,
-    mut collapse: Collapse,
+    collapse: &Collapse,
     folio: UserFrame,
     placed: usize,
     section: &ReadSide<'_>,
-) -> Work {
+) -> State {
     let attrs = Attrs::user(collapse.prot).with_young(true).with_dirty(true);
     let end = (placed + PER_STEP).min(PAGES);
     let mut gather = Gather::new();
@@ -215,18 +219,15 @@ fn place<M: Machine>(
         }
     }
     space.release(&mut gather);
-    collapse.state = State::Place(folio, end);
-    Work::Collapse(collapse)
+    State::Place(folio, end)
 }
 
 /// The table maps the folio, whole and in order: a block takes its place.
-fn finish<M: Machine>(space: &Space<M>, mut collapse: Collapse, section: &ReadSide<'_>) -> Work {
+fn finish<M: Machine>(space: &Space<M>, at: u64, section: &ReadSide<'_>) {
     let mut gather = Gather::new();
-    if space.table().collapse(collapse.at, &mut gather, section) {
+    if space.table().collapse(at, &mut gather, section) {
         space.counters().pages_collapsed.add(PAGES as u64);
-        space.tell(Kind::Collapse, collapse.at, FOLIO_2M);
+        space.tell(Kind::Collapse, at, FOLIO_2M);
     }
     space.release(&mut gather);
-    collapse.at += FOLIO_2M;
-    Work::Collapse(collapse)
 }

@@ -8,25 +8,32 @@ use crate::error::MmError;
 use crate::space::{Map, Space};
 use crate::trace::Kind;
 
-pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
+pub(crate) fn begin(
+    map: &mut Map,
+    change: &mut Change,
+    addr: u64,
+    len: u64,
+) -> Result<(), MmError> {
     let Some((addr, end)) = advised(addr, len)? else {
-        return Ok(Change::new(Work::Finish, 0));
+        return Ok(());
     };
-    let change = Change::new(Work::Discard { at: addr, end }, 0).cuts(addr, end);
+    change.carry(Work::Discard { at: addr, end });
     // What is mapped is dropped even when the range has holes, which are then reported.
-    match map.areas.covered_until(addr, end) == end {
-        true => Ok(change),
-        false => Ok(change.with_error(MmError::NoMemory)),
+    if map.areas.covered_until(addr, end) < end {
+        change.fail_with(MmError::NoMemory);
     }
+    Ok(())
 }
 
-/// Drops pages of the area at `at`, or passes the hole there.
+/// Drops pages of the area at `place`, or passes the hole there. Whether it is over, and the map
+/// let go.
 pub(crate) fn step<M: Machine>(
     space: &Space<M>,
-    at: u64,
+    place: &mut u64,
     end: u64,
     section: &ReadSide<'_>,
-) -> Result<Work, MmError> {
+) -> Result<bool, MmError> {
+    let at = *place;
     let (stop, anonymous) = {
         let map = space.map().lock();
         match map.areas.overlapping(at, end).next() {
@@ -54,8 +61,9 @@ pub(crate) fn step<M: Machine>(
             next = done;
         }
     }
-    Ok(match next < end {
-        true => Work::Discard { at: next, end },
-        false => Work::Finish,
-    })
+    *place = next;
+    if next >= end {
+        space.map().lock().let_go();
+    }
+    Ok(next >= end)
 }

@@ -4,8 +4,8 @@ use arm64::addr::PAGE_SIZE;
 use arm64::attrs::Prot;
 use bitflags::bitflags;
 
-use super::round_up;
-use crate::change::{After, Change, Work};
+use super::{round_up, unmap};
+use crate::change::Change;
 use crate::error::MmError;
 use crate::layout::{DEFAULT_END, FRESH_END, MMAP_MIN_ADDR};
 use crate::object::Room;
@@ -50,19 +50,21 @@ pub struct MapRequest {
     pub refusal: Option<MmError>,
 }
 
+#[inline(always)]
 pub(crate) fn begin(
     map: &mut Map,
+    change: &mut Change,
     request: MapRequest,
-    limit: u64,
+    limit: impl Fn() -> u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     if request.len == 0 {
         return Err(MmError::Invalid);
     }
     let len = round_up(request.len)
         .filter(|&len| len <= map.task_size)
         .ok_or(MmError::NoMemory)?;
-    let start = place(map, &request, len)?;
+    let (start, is_hole) = place(map, &request, len)?;
     let end = start + len;
     if let Some(refusal) = request.refusal {
         return Err(refusal);
@@ -71,7 +73,7 @@ pub(crate) fn begin(
         && !request
             .flags
             .intersects(MapFlags::NORESERVE | MapFlags::SHARED);
-    if accounted && !request.flags.contains(MapFlags::STACK) && len >> 12 > limit {
+    if accounted && !request.flags.contains(MapFlags::STACK) && len >> 12 > limit() {
         return Err(MmError::NoMemory);
     }
     let (prot, unread) = rights(request.prot);
@@ -81,7 +83,7 @@ pub(crate) fn begin(
         Backing::Anon(_) => None,
         Backing::Object { object, .. } => Some(Room::reserve(object, 1, flags.may_write_shared())?),
     };
-    if !map.areas.may_map() || !map.areas.may_remove(start, end) {
+    if !map.areas.may_map() || !is_hole && !map.areas.may_remove(start, end) {
         return Err(MmError::NoMemory);
     }
     reach(end)?;
@@ -92,15 +94,29 @@ pub(crate) fn begin(
         flags,
         backing: request.backing,
     };
-    if map.areas.is_hole(start, end) {
+    change.answer(start);
+    if is_hole {
         map.insert(area, room);
-        return Ok(Change::new(Work::Finish, start));
+        return Ok(());
     }
-    let (at, then) = (start, After::Insert(area, room));
-    Ok(Change::new(Work::Zap { at, end, then }, start).busy([(start, end), (0, 0)]))
+    replace(map, change, area, room)
 }
 
-fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> {
+/// Plans to put `area` where there are others.
+#[cold]
+fn replace(
+    map: &mut Map,
+    change: &mut Change,
+    area: Vma,
+    room: Option<Room>,
+) -> Result<(), MmError> {
+    let range = (area.start, area.end);
+    map.expect(area, room);
+    unmap::removal(map, change, range, (0, 0), false)
+}
+
+/// Where the mapping is going to be, and whether nothing is there.
+fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<(u64, bool), MmError> {
     let flags = request.flags;
     if flags.intersects(MapFlags::FIXED | MapFlags::NOREPLACE) {
         let end = request
@@ -117,7 +133,7 @@ fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> 
         let taken = !map.areas.is_hole(request.addr, end);
         return match flags.contains(MapFlags::NOREPLACE) && taken {
             true => Err(MmError::Exists),
-            false => Ok(request.addr),
+            false => Ok((request.addr, !taken)),
         };
     }
     let high = is_high(request.addr);
@@ -130,6 +146,7 @@ fn place(map: &mut Map, request: &MapRequest, len: u64) -> Result<u64, MmError> 
             .flatten()
         })
         .or_else(|| anywhere(map, len))
+        .map(|start| (start, true))
         .ok_or(MmError::NoMemory)
 }
 

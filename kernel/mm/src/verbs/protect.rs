@@ -5,7 +5,7 @@ use arm64::attrs::Prot;
 use pgtable::{Gather, Machine, ReadSide};
 
 use super::round_up;
-use crate::change::{Change, Work, range};
+use crate::change::{Change, Work, cost_of_part, range};
 use crate::error::MmError;
 use crate::space::{AREAS_PER_STEP, Map, Space};
 use crate::vma::{Vma, VmaFlags, entry_prot, rights};
@@ -19,18 +19,30 @@ pub enum Grows {
     Up,
 }
 
+/// Entries, and then areas, that get other rights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Protecting {
+    /// Areas before this address have them.
+    start: u64,
+    /// Entries before this one have them.
+    at: u64,
+    end: u64,
+    prot: Prot,
+}
+
+#[inline(always)]
 pub(crate) fn begin(
     map: &mut Map,
-    addr: u64,
-    len: u64,
+    change: &mut Change,
+    (addr, len): (u64, u64),
     prot: Prot,
     grows: Option<Grows>,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     if !addr.is_multiple_of(PAGE_SIZE) {
         return Err(MmError::Invalid);
     }
     if len == 0 {
-        return Ok(Change::new(Work::Finish, 0));
+        return Ok(());
     }
     // An end beyond all addresses is no error of its own: there is a hole before it.
     let end = round_up(len).and_then(|len| addr.checked_add(len));
@@ -54,17 +66,16 @@ pub(crate) fn begin(
     if !map.areas.may_cut(addr, stop) {
         return Err(MmError::NoMemory);
     }
-    let work = Work::Protect {
+    change.carry(Work::Protect(Protecting {
         start: addr,
         at: addr,
         end: stop,
         prot,
-    };
-    let change = Change::new(work, 0).busy([(addr, stop), (0, 0)]);
-    Ok(match error {
-        None => change,
-        Some(error) => change.with_error(error),
-    })
+    }));
+    if let Some(error) = error {
+        change.fail_with(error);
+    }
+    Ok(())
 }
 
 /// Where the change begins.
@@ -80,62 +91,70 @@ fn first(map: &Map, start: u64, end: u64, grows: Option<Grows>) -> Result<u64, M
     }
 }
 
-/// Changes and flushes the entries of one table, or passes a range without tables.
-pub(crate) fn step<M: Machine>(
-    space: &Space<M>,
-    start: u64,
-    at: u64,
-    end: u64,
-    prot: Prot,
-    section: &ReadSide<'_>,
-) -> Work {
-    let Some((stop, entries)) = part(space, at, end, prot) else {
-        return publish(space, start, end, prot);
-    };
-    let reached = stop.min(space.end());
-    let mut next = stop;
-    if let Some(range) = range(at, reached) {
-        let mut gather = Gather::new();
-        let done = space.table().protect(range, entries, &mut gather, section);
-        space.release(&mut gather);
-        if done < reached {
-            next = done;
+impl Protecting {
+    /// The range that it is about.
+    #[inline(always)]
+    pub(crate) const fn range(&self) -> (u64, u64) {
+        (self.start, self.end)
+    }
+
+    /// What the next piece costs at most, in pages.
+    #[inline(always)]
+    pub(crate) fn cost(&self) -> u32 {
+        cost_of_part(self.at, self.end)
+    }
+
+    /// Changes and flushes the entries of one table, or passes a range without tables; behind the
+    /// last one, publishes a bounded number of areas. Whether it is over, and the map let go.
+    #[inline(always)]
+    pub(crate) fn step<M: Machine>(&mut self, space: &Space<M>, section: &ReadSide<'_>) -> bool {
+        if self.at < self.end {
+            self.change_entries(space, section);
+            return false;
+        }
+        self.publish(space)
+    }
+
+    fn change_entries<M: Machine>(&mut self, space: &Space<M>, section: &ReadSide<'_>) {
+        let (stop, entries) = self.part(space);
+        let reached = stop.min(space.end());
+        let mut next = stop;
+        if let Some(range) = range(self.at, reached) {
+            let mut gather = Gather::new();
+            let done = space.table().protect(range, entries, &mut gather, section);
+            space.release(&mut gather);
+            if done < reached {
+                next = done;
+            }
+        }
+        self.at = next;
+    }
+
+    /// How far the area goes whose entries are to be changed next, and what they get.
+    fn part<M: Machine>(&self, space: &Space<M>) -> (u64, Prot) {
+        let map = space.map().lock();
+        let (prot, _) = rights(self.prot);
+        match map.areas.find(self.at) {
+            Some(area) => (
+                area.end.min(self.end),
+                entry_prot(prot, area.flags, &area.backing),
+            ),
+            None => (self.end, prot),
         }
     }
-    Work::Protect {
-        start,
-        at: next,
-        end,
-        prot,
-    }
-}
 
-/// The entries have their rights: so do the areas from `start` on, a bounded number at a time.
-fn publish<M: Machine>(space: &Space<M>, start: u64, end: u64, prot: Prot) -> Work {
-    let mut map = space.map().lock();
-    let stop = map.areas.step_end(start, end, AREAS_PER_STEP);
-    map.areas.change(start, stop, |area| set(area, prot));
-    match stop == end {
-        true => Work::Finish,
-        false => Work::Protect {
-            start: stop,
-            at: end,
-            end,
-            prot,
-        },
+    /// The entries have their rights: so do the areas from the start on, a bounded number at a time.
+    fn publish<M: Machine>(&mut self, space: &Space<M>) -> bool {
+        let mut map = space.map().lock();
+        let stop = map.areas.step_end(self.start, self.end, AREAS_PER_STEP);
+        map.areas
+            .change(self.start, stop, |area| set(area, self.prot));
+        self.start = stop;
+        if stop == self.end {
+            map.let_go();
+        }
+        stop == self.end
     }
-}
-
-/// The part of `[at, end)` that lies in one area, and what its entries get.
-fn part<M: Machine>(space: &Space<M>, at: u64, end: u64, prot: Prot) -> Option<(u64, Prot)> {
-    if at >= end {
-        return None;
-    }
-    let map = space.map().lock();
-    let area = map.areas.find(at)?;
-    let (prot, _) = rights(prot);
-    let prot = entry_prot(prot, area.flags, &area.backing);
-    Some((area.end.min(end), prot))
 }
 
 /// The area as it is afterwards. What was promised when it became writable stays promised, unless

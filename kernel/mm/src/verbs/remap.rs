@@ -3,12 +3,13 @@
 use arm64::addr::PAGE_SIZE;
 use bitflags::bitflags;
 use frame::slab::Ref;
-use pgtable::{Gather, Machine, ReadSide, Visit};
+use pgtable::{Gather, Machine, ReadSide, Visit, ZapReason};
 use sync::planted::{self, Fault};
+use sync::{SpinGuard, rank};
 
 use super::map::{anywhere, place_at_hint};
-use super::unmap::removal;
-use crate::change::{After, Change, Work, range};
+use super::unmap::{removal, remove};
+use crate::change::{Change, VISIT_COST, Work, clear, range};
 use crate::error::MmError;
 use crate::layout::MMAP_MIN_ADDR;
 use crate::object::{MemObject, Room};
@@ -43,6 +44,8 @@ pub(crate) struct Request {
 pub(crate) struct Move {
     pub from: u64,
     pub to: u64,
+    /// Bytes of the new range.
+    new_len: u64,
     /// Bytes that move.
     len: u64,
     /// Bytes of the old range, all of which is unmapped behind.
@@ -53,9 +56,43 @@ pub(crate) struct Move {
     keep_old: bool,
     /// The object whose reverse map the move must not outrun (D14).
     object: Option<Ref<MemObject>>,
-    /// The area that the new range will be; none once it is in the map: then the tables of the new
-    /// range are all there, and entries move.
-    area: Option<(Vma, Option<Room>)>,
+    phase: Phase,
+}
+
+/// What is done to a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// What is at the new range goes.
+    Clear,
+    /// Its tables are made, so that nothing can fail once the first entry has left its place.
+    Link,
+    /// Its area is in the map: entries move.
+    Carry,
+    /// The old range, now empty, goes with its tables.
+    Leave,
+}
+
+/// What moving a page costs, in pages of other work: it finds and locks two tables.
+const MOVE_COST: u32 = 7;
+
+impl Move {
+    /// What the next step costs at most, in pages.
+    pub(crate) const fn cost(&self) -> u32 {
+        match self.phase {
+            Phase::Clear | Phase::Leave => VISIT_COST,
+            Phase::Link | Phase::Carry => MOVE_COST,
+        }
+    }
+
+    /// The ranges that it is about.
+    pub(crate) const fn ranges(&self) -> [(u64, u64); 2] {
+        let (from, to) = (self.from, self.to);
+        [(from, from + self.old_len), (to, to + self.new_len)]
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.done) = (phase, 0);
+    }
 }
 
 /// Rounds up to whole pages as Linux does: what cannot be rounded is 0.
@@ -65,10 +102,11 @@ const fn rounded(len: u64) -> u64 {
 
 pub(crate) fn begin(
     map: &mut Map,
+    change: &mut Change,
     mut request: Request,
-    limit: u64,
+    limit: impl Fn() -> u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     let Request { old, flags, .. } = request;
     let moves = flags.contains(RemapFlags::MAYMOVE);
     let keeps = flags.contains(RemapFlags::DONTUNMAP);
@@ -85,16 +123,16 @@ pub(crate) fn begin(
     }
     let area = map.areas.find(old).ok_or(MmError::BadAddress)?.clone();
     if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) {
-        return to_place(map, &request, &area, limit, reach);
+        return to_place(map, change, &request, &area, limit, reach);
     }
     if request.new_len <= request.old_len {
         let (start, end) = excess(map, &request)?;
         return match start == end || map.areas.may_remove(start, end) {
-            true => Ok(removal(map, start, end, old)),
+            true => remove(map, change, (start, end), old),
             false => Err(MmError::NoMemory),
         };
     }
-    resizable(&request, &area, limit)?;
+    resizable(&request, &area, limit())?;
     if let Some(grown) = room_behind(map, &request, &area) {
         reach(grown)?;
         let room = room_for(&area)?;
@@ -103,7 +141,8 @@ pub(crate) fn begin(
             ..area.behind()
         };
         map.insert(more, room);
-        return Ok(Change::new(Work::Finish, old));
+        change.answer(old);
+        return Ok(());
     }
     if !moves {
         return Err(MmError::NoMemory);
@@ -112,7 +151,7 @@ pub(crate) fn begin(
         return Err(MmError::NoMemory);
     }
     let to = anywhere(map, request.new_len).ok_or(MmError::NoMemory)?;
-    movement(&request, &area, to, reach)
+    movement(map, change, &request, &area, to, reach)
 }
 
 /// What is left over of the old range, which may be empty.
@@ -160,11 +199,12 @@ fn room_behind(map: &Map, request: &Request, area: &Vma) -> Option<u64> {
 /// `MREMAP_FIXED`, or `MREMAP_DONTUNMAP` to a place of the kernel's choice.
 fn to_place(
     map: &mut Map,
+    change: &mut Change,
     request: &Request,
     area: &Vma,
-    limit: u64,
+    limit: impl Fn() -> u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     let Request {
         old, new, new_len, ..
     } = *request;
@@ -183,30 +223,27 @@ fn to_place(
         return Err(MmError::NoMemory);
     }
     if !request.flags.contains(RemapFlags::FIXED) {
-        resizable(&clipped, area, limit)?;
+        resizable(&clipped, area, limit())?;
         let to = place_at_hint(map, new, new_len)
             .or_else(|| anywhere(map, new_len))
             .ok_or(MmError::NoMemory)?;
-        return movement(request, area, to, reach);
+        return movement(map, change, request, area, to, reach);
     }
     // What lies at the target and what is left over goes before the rest is looked at.
     let left = excess(map, request);
     let wrong = match left {
         Err(error) => Err(error),
-        Ok(_) => resizable(&clipped, area, limit),
+        Ok(_) => resizable(&clipped, area, limit()),
     };
     let wrong = match wrong {
         Ok(()) if new < MMAP_MIN_ADDR => Err(MmError::NotPermitted),
         other => other,
     };
     match wrong {
-        Ok(()) => movement(request, area, new, reach),
+        Ok(()) => movement(map, change, request, area, new, reach),
         Err(error) => {
-            let next = left.unwrap_or((0, 0));
-            let then = After::Remove { start: new, next };
-            let (at, end) = (new, new_end);
-            let change = Change::new(Work::Zap { at, end, then }, 0);
-            Ok(change.busy([(new, new_end), next]).with_error(error))
+            change.fail_with(error);
+            removal(map, change, (new, new_end), left.unwrap_or((0, 0)), false)
         }
     }
 }
@@ -223,11 +260,13 @@ fn room_for(area: &Vma) -> Result<Option<Room>, MmError> {
 }
 
 fn movement(
+    map: &mut Map,
+    change: &mut Change,
     request: &Request,
     area: &Vma,
     to: u64,
     reach: impl Fn(u64) -> Result<(), MmError>,
-) -> Result<Change, MmError> {
+) -> Result<(), MmError> {
     let Request {
         old: from,
         old_len,
@@ -251,28 +290,41 @@ fn movement(
     let state = Move {
         from,
         to,
+        new_len,
         len: old_len.min(new_len),
         old_len,
         done: 0,
         keep_old: request.flags.contains(RemapFlags::DONTUNMAP),
         object,
-        area: Some((moved, room)),
+        phase: Phase::Clear,
     };
-    let (at, end) = (to, to + new_len);
-    let then = After::Move(state);
-    let busy = [(from, from + old_len), (to, end)];
-    Ok(Change::new(Work::Zap { at, end, then }, to).busy(busy))
+    map.expect(moved, room);
+    map.reserve_rooms(state.ranges())?;
+    change.answer(to);
+    change.carry(Work::Move(state));
+    Ok(())
 }
 
-/// One page of a move: first all tables are made, so that nothing can fail once the first entry
-/// has left its place.
+/// A piece of a move. Whether it is over, and the map let go.
 pub(crate) fn step<M: Machine>(
     space: &Space<M>,
-    mut state: Move,
+    state: &mut Move,
     section: &ReadSide<'_>,
-) -> Result<Work, MmError> {
-    if state.done >= state.len {
-        return Ok(next_phase(space, state));
+) -> Result<bool, MmError> {
+    let [old, new] = state.ranges();
+    match state.phase {
+        Phase::Clear => {
+            if vacate(space, &mut state.done, new, section).is_some() {
+                state.enter(Phase::Link);
+            }
+            return Ok(false);
+        }
+        Phase::Leave => {
+            // Zapping the old range takes its empty tables.
+            let left = vacate(space, &mut state.done, old, section);
+            return Ok(left.map(|mut map| map.let_go()).is_some());
+        }
+        Phase::Link | Phase::Carry => {}
     }
     let (from, to) = (state.from + state.done, state.to + state.done);
     let Some(range) = range(from, state.from + state.len) else {
@@ -282,33 +334,45 @@ pub(crate) fn step<M: Machine>(
         Some(Visit::Table(leaf)) => leaf,
         Some(Visit::Absent(absent)) => {
             state.done = absent.to() - state.from;
-            return Ok(Work::Move(state));
+            return Ok(false);
         }
         Some(Visit::Block(block)) => {
             // Pages move; before the first has, so that want of memory has no effect.
             drop(block);
             space.table().split_block(from, section)?;
-            return Ok(Work::Move(state));
+            return Ok(false);
         }
         None => return Err(MmError::Invalid),
     };
-    if state.area.is_some() {
-        drop(leaf);
+    drop(leaf);
+    if state.phase == Phase::Link {
         drop(space.table().lock_leaf(to, section, || true)?);
         if planted::is(Fault::MoveBeforeLink) {
-            move_page(space, &state, from, to, section);
+            move_page(space, state, from, to, section);
         }
         // The table of the new range goes as far as that of this page, or less.
         let table = 1 << 21;
         let far = [from, to].map(|va| table - (va & (table - 1)));
         state.done += far[0].min(far[1]);
-        return Ok(Work::Move(state));
-    }
-    drop(leaf);
-    if move_page(space, &state, from, to, section) {
+    } else if move_page(space, state, from, to, section) {
         state.done += PAGE_SIZE;
     }
-    Ok(Work::Move(state))
+    Ok(false)
+}
+
+/// Empties a bounded part of a range, `done` bytes of which are empty, and takes the areas out that
+/// are in it. The map, still locked, when all are gone.
+fn vacate<'s, M: Machine>(
+    space: &'s Space<M>,
+    done: &mut u64,
+    (start, end): (u64, u64),
+    section: &ReadSide<'_>,
+) -> Option<SpinGuard<'s, Map, rank::MapOwner>> {
+    let mut at = start + *done;
+    let cleared = clear(space, &mut at, end, ZapReason::RegionGone, section);
+    *done = at - start;
+    let mut map = cleared.then(|| space.map().lock())?;
+    map.remove_some(start, end).then_some(map)
 }
 
 /// Moves an entry while nobody visits the mappings of its object. False: the table of the new
@@ -343,13 +407,14 @@ fn move_page<M: Machine>(
     true
 }
 
-fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
+/// All of the range is through the present phase. Whether that was the last one.
+fn next_phase<M: Machine>(space: &Space<M>, state: &mut Move) -> bool {
     let mut map = space.map().lock();
-    if let Some((area, room)) = state.area.take() {
+    if state.phase == Phase::Link {
         // In the map, and in the reverse map, before the first entry arrives (D14).
-        map.insert(area, room);
-        state.done = 0;
-        return Work::Move(state);
+        map.bring_in();
+        state.enter(Phase::Carry);
+        return false;
     }
     let (start, end) = (state.from, state.from + state.old_len);
     if state.keep_old {
@@ -359,20 +424,11 @@ fn next_phase<M: Machine>(space: &Space<M>, mut state: Move) -> Work {
                 area.backing.origin_mut().id = 0;
             }
         });
-        return Work::Finish;
+    } else if start != end {
+        state.enter(Phase::Leave);
+        return false;
     }
-    if start == end {
-        // A second mapping: there is no old range.
-        return Work::Finish;
-    }
-    // Zapping the old range, now empty, takes its empty tables.
-    let then = After::Remove {
-        start,
-        next: (0, 0),
-    };
-    Work::Zap {
-        at: start,
-        end,
-        then,
-    }
+    // A second mapping has no old range.
+    map.let_go();
+    true
 }

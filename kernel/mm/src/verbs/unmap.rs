@@ -1,27 +1,59 @@
 //! `munmap`.
 
 use super::range_end;
-use crate::change::{After, Change, Work};
+use crate::change::{Change, Work, Zapping};
 use crate::error::MmError;
 use crate::space::Map;
 
-pub(crate) fn begin(map: &mut Map, addr: u64, len: u64) -> Result<Change, MmError> {
+#[inline(always)]
+pub(crate) fn begin(
+    map: &mut Map,
+    change: &mut Change,
+    addr: u64,
+    len: u64,
+) -> Result<(), MmError> {
     let end = range_end(map, addr, len)?;
     match map.areas.may_remove(addr, end) {
-        true => Ok(removal(map, addr, end, 0)),
+        true => remove(map, change, (addr, end), 0),
         false => Err(MmError::NoMemory),
     }
 }
 
-/// Takes out what is in `[start, end)`, which may be empty, answering `result`.
-pub(crate) fn removal(map: &Map, start: u64, end: u64, result: u64) -> Change {
-    if start >= end || map.areas.is_hole(start, end) {
-        return Change::new(Work::Finish, result);
+/// Takes out what is in a range, which may be empty, answering `result`.
+#[inline(always)]
+pub(crate) fn remove(
+    map: &mut Map,
+    change: &mut Change,
+    (start, end): (u64, u64),
+    result: u64,
+) -> Result<(), MmError> {
+    change.answer(result);
+    if start >= end {
+        return Ok(());
     }
-    let then = After::Remove {
-        start,
-        next: (0, 0),
+    let (_, Some(first)) = map.areas.find_above(start) else {
+        return Ok(());
     };
-    let at = start;
-    Change::new(Work::Zap { at, end, then }, result).busy([(start, end), (0, 0)])
+    if first.start >= end {
+        return Ok(());
+    }
+    let is_anon = first.backing.is_anon();
+    removal(map, change, (start, end), (0, 0), is_anon)
+}
+
+/// Plans to take out what is in a range, and then in another one, if that is not empty. `is_anon`:
+/// there is no object where the first one begins, and no second one.
+#[inline(always)]
+pub(crate) fn removal(
+    map: &mut Map,
+    change: &mut Change,
+    range: (u64, u64),
+    next: (u64, u64),
+    is_anon: bool,
+) -> Result<(), MmError> {
+    if !is_anon {
+        map.reserve_rooms([range, next])?;
+    }
+    change.carry(Work::Zap(Zapping::new(range, next)));
+    Ok(())
 }
