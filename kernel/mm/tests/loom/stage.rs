@@ -117,5 +117,5 @@ pub fn rights(space: &Space, page: u64) -> Option<Prot> {
     let stay = ();
     let section = space.table().machine().read_side(&stay);
     let look = space.table().look(page * PAGE, &section);
-    look.value.is_leaf(look.level).then(|| look.value.prot())
+    look.value.is_leaf(look.level()).then(|| look.value.prot())
 }
