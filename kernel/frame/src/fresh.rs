@@ -3,7 +3,7 @@
 use crate::frames::Frames;
 use crate::meta::Class;
 use crate::stats::OutOfMemory;
-use crate::user::UserFrame;
+use crate::user::{Bytes, UserFrame};
 use arm64::addr::{PAGE_SIZE, Pfn};
 
 impl Frames {
@@ -98,6 +98,16 @@ impl FreshFrame {
         from.read(0, unsafe {
             core::slice::from_raw_parts_mut(to, PAGE_SIZE as usize)
         });
+    }
+
+    /// Copies a part of a user page into the first frame of the block, from byte `offset` on.
+    ///
+    /// # Panics
+    /// If the range is not within a page.
+    #[inline]
+    pub fn copy_from(&mut self, offset: usize, bytes: Bytes<'_>) {
+        // SAFETY: a page of ours, as in `bytes_mut`.
+        unsafe { bytes.copy_to(self.page(0), offset) }
     }
 
     /// Makes it a user frame, with one reference. All that was written before is visible to

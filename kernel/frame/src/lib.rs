@@ -55,7 +55,7 @@ pub use meta::{CLASSES, Class, FrameMeta, SpaceKind, TableState};
 pub use slots::PageSlots;
 pub use stats::{FrameStats, OutOfMemory};
 pub use table::TableFrame;
-pub use user::UserFrame;
+pub use user::{Bytes, UserFrame};
 pub use window::{PageOps, Window};
 
 #[cfg(all(test, not(loom)))]

@@ -51,6 +51,62 @@ pub(crate) unsafe fn store(to: *mut u8, from: &[u8]) {
     }
 }
 
+/// Copies `len` bytes of page memory to page memory. The words stored are aligned, and so are those
+/// loaded: each is put together from two where the one side lies otherwise in its words than the
+/// other.
+///
+/// # Safety
+/// Both are the addresses of so many mapped bytes of user pages.
+pub(crate) unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+    let head = unaligned_head(to, len);
+    let words = (len - head) / WORD;
+    let tail = head + words * WORD;
+    let (first, into) = (to.wrapping_add(head).cast::<u64>(), from.wrapping_add(head));
+    let skew = into.addr() % WORD;
+    let source = into.wrapping_sub(skew).cast::<u64>();
+    // SAFETY: within the caller's ranges, but for bytes of `source` that share a word with one of
+    // them, and so a page.
+    unsafe {
+        copy_bytes(to, from, head);
+        match skew {
+            0 => (0..words).for_each(|i| store_word(first.add(i), load_word(source.add(i)))),
+            _ if words > 0 => copy_skewed(first, source, words, skew as u32 * 8),
+            _ => {}
+        }
+        copy_bytes(to.add(tail), from.add(tail), len - tail);
+    }
+}
+
+/// Copies `count` words that begin `shift` bits, neither none nor all, into the word at `from`.
+///
+/// # Safety
+/// So many words at `to`, and one more at `from`, are aligned words of user pages.
+unsafe fn copy_skewed(to: *mut u64, from: *const u64, count: usize, shift: u32) {
+    const { assert!(cfg!(target_endian = "little")) };
+    // SAFETY: as the caller promises.
+    let mut low = unsafe { load_word(from) };
+    for i in 0..count {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let high = load_word(from.add(i + 1));
+            store_word(to.add(i), low >> shift | high << (u64::BITS - shift));
+            low = high;
+        }
+    }
+}
+
+/// # Safety
+/// As for [`copy`].
+unsafe fn copy_bytes(to: *mut u8, from: *const u8, len: usize) {
+    for i in 0..len {
+        // SAFETY: within the caller's ranges; single bytes have no alignment.
+        unsafe {
+            let byte = AtomicU8::from_ptr(from.add(i).cast_mut()).load(Relaxed);
+            AtomicU8::from_ptr(to.add(i)).store(byte, Relaxed);
+        }
+    }
+}
+
 /// Clears `len` bytes of page memory.
 ///
 /// # Safety

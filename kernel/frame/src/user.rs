@@ -226,6 +226,16 @@ impl UserFrame {
         }
     }
 
+    /// Copies a part of another page, or of this one, into the page, from byte `offset` on.
+    ///
+    /// # Panics
+    /// If the range is not within the page.
+    #[inline]
+    pub fn copy_from(&self, offset: usize, bytes: Bytes<'_>) {
+        // SAFETY: this reference keeps the page.
+        unsafe { bytes.copy_to(self.address(), offset) }
+    }
+
     /// Clears `len` bytes of the page from byte `offset` on.
     ///
     /// # Panics
@@ -263,12 +273,7 @@ impl UserFrame {
 
     #[inline]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        let end = offset.checked_add(len);
-        assert!(
-            end.is_some_and(|end| end <= PAGE),
-            "{len} bytes at {offset:#x} leave the page"
-        );
-        self.address().wrapping_add(offset)
+        within(self.address(), offset, len)
     }
 
     #[inline]
@@ -296,6 +301,49 @@ impl UserFrame {
         // SAFETY: the block of a user frame is in a bank.
         unsafe { self.frames.record(self.block()) }
     }
+}
+
+/// Bytes of a page of user memory that somebody holds: where a copy comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes<'a> {
+    /// The page.
+    pub page: &'a UserFrame,
+    /// The first byte.
+    pub start: usize,
+    /// How many.
+    pub len: usize,
+}
+
+impl Bytes<'_> {
+    /// Copies them to the frame whose first byte is seen at `frame`, from byte `offset` on.
+    ///
+    /// # Safety
+    /// The frame is one of user memory, a page of RAM, and is not given to anybody else meanwhile.
+    #[inline(always)]
+    pub(crate) unsafe fn copy_to(self, frame: *mut u8, offset: usize) {
+        let Self { page, start, len } = self;
+        let (to, from) = (within(frame, offset, len), page.at(start, len));
+        match page.frames.page_ops().copy_page {
+            // Nothing to do, and nothing that a copy may be made of: they overlap.
+            _ if to.cast_const() == from => {}
+            // SAFETY: whole pages, which are aligned; they are two.
+            Some(copy) if len == PAGE => unsafe { copy(to, from) },
+            // SAFETY: the ranges are within pages of RAM: the caller's, and one that a reference
+            // keeps.
+            _ => unsafe { racy::copy(to, from, len) },
+        }
+    }
+}
+
+/// Byte `offset` of a page that is seen at `page`, from which `len` bytes are within it.
+#[inline(always)]
+fn within(page: *mut u8, offset: usize, len: usize) -> *mut u8 {
+    let end = offset.checked_add(len);
+    assert!(
+        end.is_some_and(|end| end <= PAGE),
+        "{len} bytes at {offset:#x} leave the page"
+    );
+    page.wrapping_add(offset)
 }
 
 /// Whether a page copy will do: a buffer of that size, aligned to words.

@@ -127,6 +127,11 @@ impl<M: Machine> MmContext<M> {
         self.zero_page.pfn()
     }
 
+    /// A reference to that page, to copy zeros from.
+    pub fn zeros(&self) -> &UserFrame {
+        &self.zero_page
+    }
+
     /// Where memory objects come from.
     #[inline]
     pub fn objects(&self) -> &Objects {

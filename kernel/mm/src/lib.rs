@@ -33,7 +33,7 @@ pub use object::{ImageObject, MemObject};
 pub use policy::Policy;
 pub use space::Space;
 pub use stats::Counters;
-pub use uaccess::CopyStop;
+pub use uaccess::{CopyStop, PINS, Pins};
 pub use verbs::advise::{Advice, Only};
 pub use verbs::map::{MapFlags, MapRequest};
 pub use verbs::protect::Grows;

@@ -2,6 +2,8 @@
 //! (D4, law 17).
 
 use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
+use arrayvec::ArrayVec;
+use frame::{Bytes, UserFrame};
 use pgtable::{Machine, NotAllowed, ReadSide, User, Visit};
 
 use crate::error::MmError;
@@ -9,6 +11,11 @@ use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome, Mode, SegvCode};
 use crate::space::Space;
 use crate::vma::VmaFlags;
+
+/// Pages that are read at one time.
+pub type Pins = ArrayVec<UserFrame, PINS>;
+/// How many.
+pub const PINS: usize = 16;
 
 /// Why a copy stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +68,55 @@ impl<M: Machine> Space<M> {
             }
             .map(|()| bytes.len())
         })
+    }
+
+    /// References to the pages of `len` bytes at `va`, to copy from: to the first, and to as many that
+    /// follow as there is room for in `pins` and no fault is needed for. They are read as they are
+    /// when they are read, and unmapped by whoever wants to.
+    ///
+    /// # Errors
+    /// [`CopyStop`], of the first.
+    pub fn pin(&self, va: u64, len: u64, pins: &mut Pins) -> Result<(), CopyStop> {
+        let count = (va % PAGE_SIZE).saturating_add(len).div_ceil(PAGE_SIZE);
+        self.with_page(va, Access::Read, || {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
+            self.table().pin_many(va, count, pins, &section);
+            match pins.is_empty() {
+                true => Err(NotAllowed),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// Copies a part of a page to user memory at `va`: at most to the end of the page there. Returns
+    /// how many bytes, at least one unless the part is empty.
+    ///
+    /// # Errors
+    /// [`CopyStop`]; nothing was copied. [`CopyStop::Miss`]: a fault is needed, and `may_fault` is
+    /// not said.
+    pub fn copy_bytes_out(
+        &self,
+        va: u64,
+        bytes: Bytes<'_>,
+        may_fault: bool,
+    ) -> Result<usize, CopyStop> {
+        let len = in_page(va, bytes.len);
+        let bytes = Bytes { len, ..bytes };
+        let attempt = || {
+            let stay = ();
+            let section = self.machine().read_side(&stay);
+            match self.lock_present(va, &section) {
+                Some(Visit::Table(leaf)) => leaf.copy_user(va, bytes),
+                Some(Visit::Block(block)) => block.copy_user(va, bytes),
+                Some(Visit::Absent(_)) | None => Err(NotAllowed),
+            }
+        };
+        match may_fault {
+            true => self.with_page(va, Access::Write, attempt)?,
+            false => attempt().map_err(|NotAllowed| CopyStop::Miss)?,
+        }
+        Ok(len)
     }
 
     /// Whether the rights that were asked for the area at `va` are enough for this access: others

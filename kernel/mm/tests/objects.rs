@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use arm64::addr::PAGE_SIZE;
 use arm64::pte::Format;
 use common::World;
+use frame::Bytes;
 use frame::UserFrame;
 use frame::slab::Ref;
 use mm::object::mappings::UnmapReason;
@@ -364,7 +365,7 @@ fn changes_of_many_pages_take_turns() {
     assert_eq!(Resize::begin(&object, 0).unwrap_err(), busy);
     assert_eq!(Punch::begin(&object, 0, 9).unwrap_err(), busy);
     assert_eq!(Allocate::begin(&object, 0, 9, false).unwrap_err(), busy);
-    assert_eq!(object.write(PAGE - 1, &[1, 2], PAGE + 1), Err(busy));
+    assert_eq!(object.write(PAGE - 1, &[1], PAGE + 1), Err(busy));
     assert_eq!(
         object.write(PAGE - 1, &[1], PAGE),
         Ok(()),
@@ -433,6 +434,56 @@ fn bytes_are_read_where_they_were_written_and_holes_are_zeroes() {
     assert!(object.is_resident(1) && !object.is_resident(2));
     drop(object);
     while objects.reap(999) {}
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn bytes_of_pages_are_written_to_new_pages_and_over_old_ones() {
+    let (world, objects) = world();
+    let object = object(objects, 1);
+    let frames = objects.frames();
+    let source = frames.alloc_fresh(0, true).unwrap().into_user();
+    let pattern: Vec<u8> = (0..PAGE).map(|i| (i % 251) as u8 + 1).collect();
+    source.write(0, &pattern);
+    let bytes = |start, len| Bytes {
+        page: &source,
+        start,
+        len,
+    };
+    let page = |index: u64| {
+        let mut bytes = vec![0; PAGE as usize];
+        object.resident(index).unwrap().read(0, &mut bytes);
+        bytes
+    };
+    let whole = PAGE as usize;
+    assert_eq!(object.write_bytes(PAGE, bytes(0, whole), 2 * PAGE), Ok(()));
+    assert_eq!(object.size(), 2 * PAGE);
+    assert_eq!(page(1), pattern);
+    // A part of a new page: zeros around it.
+    object
+        .write_bytes(2 * PAGE + 5, bytes(7, 100), 2 * PAGE + 105)
+        .unwrap();
+    assert_eq!(object.size(), 2 * PAGE + 105);
+    assert_eq!(page(2)[5..105], pattern[7..107]);
+    assert!(
+        page(2)[..5]
+            .iter()
+            .chain(&page(2)[105..])
+            .all(|&byte| byte == 0)
+    );
+    // Over what is there: the same page, and none but these bytes.
+    let before = object.resident(1).unwrap().pfn();
+    object
+        .write_bytes(PAGE + 50, bytes(0, 9), PAGE + 59)
+        .unwrap();
+    assert_eq!(object.resident(1).unwrap().pfn(), before);
+    assert_eq!(object.size(), 2 * PAGE + 105, "no shorter");
+    assert_eq!(page(1)[50..59], pattern[..9]);
+    assert_eq!(page(1)[59..], pattern[59..]);
+    object.write_bytes(PAGE, bytes(0, whole), 2 * PAGE).unwrap();
+    assert_eq!(page(1), pattern);
+    assert_eq!(object.resident_pages(), 2);
+    drop((source, object));
     world.assert_nothing_lost();
 }
 

@@ -4,7 +4,7 @@ use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
-use frame::UserFrame;
+use frame::{Bytes, UserFrame};
 use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
@@ -338,6 +338,14 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// The entry does not allow it: the fault path decides.
     pub fn write_user(&self, va: u64, bytes: &[u8]) -> Result<(), NotAllowed> {
         self.with_writable(va, |frame| frame.write((va & 0xfff) as usize, bytes))
+    }
+
+    /// As [`Self::write_user`], from a part of a page.
+    ///
+    /// # Errors
+    /// As [`Self::write_user`].
+    pub fn copy_user(&self, va: u64, bytes: Bytes<'_>) -> Result<(), NotAllowed> {
+        self.with_writable(va, |frame| frame.copy_from((va & 0xfff) as usize, bytes))
     }
 
     /// Compare-and-exchange of a 32-bit word of user memory; the value found comes back.

@@ -35,6 +35,13 @@ pub enum Walked {
 }
 
 impl Walked {
+    /// The level where the walk ended.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::Seen { level, .. } | Self::Miss { level, .. } => *level,
+        }
+    }
+
     /// Where `va`, which was walked, is in memory.
     pub fn address(&self, va: u64, format: Format) -> Option<PhysAddr> {
         let Self::Seen { value, level, .. } = self else {

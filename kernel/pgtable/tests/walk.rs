@@ -12,12 +12,14 @@ use arm64::addr::PhysAddr;
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::{Geometry, Level};
 use arm64::pte::Format;
+use arrayvec::ArrayVec;
 use common::{
     BLOCK, GIB, MIB2, PAGE, PLAIN, RW, Space, end, folio, install, install_folio, machine, only,
     pfn_at, range, release, shaped, user, walk, young, zap,
 };
+use frame::UserFrame;
 use model::HostMachine;
-use pgtable::{Gather, Graveyard, Kernel, Kind, Machine, PageTable, Pause, Walked};
+use pgtable::{Gather, Graveyard, Kernel, Kind, Machine, PageTable, Pause, ReadSide, Walked};
 use proptest::prelude::*;
 
 const AT: u64 = 0x12_3440_0000;
@@ -302,9 +304,25 @@ fn a_table_that_is_replaced_under_a_walker_stays_a_table_until_it_has_left() {
     assert_eq!(machine.free_frames(), before);
 }
 
-/// Runs a pin during which `act` happens at `at`; whether it got the page. The test has a reference
-/// of its own, so that a pin without the second look succeeds.
+/// Runs a pin during which `act` happens at `at`; whether it got the page, by either way to pin.
 fn pin_during(at: Pause, act: fn(&Space, &Graveyard)) -> bool {
+    let alone = pin_by(at, act, |space, section| space.pin(AT, section).ok());
+    let first = pin_by(at, act, |space, section| {
+        let mut pins = ArrayVec::<UserFrame, 2>::new();
+        space.pin_many(AT + 9, 1, &mut pins, section);
+        assert!(pins.len() <= 1, "one was asked for");
+        pins.pop()
+    });
+    assert_eq!(alone, first, "{at:?}");
+    alone
+}
+
+/// A way to pin the page at [`AT`].
+type PinOne = fn(&Space, &ReadSide<'_>) -> Option<UserFrame>;
+
+/// Pins by `pin`. The test has a reference of its own, so that a pin without the second look
+/// succeeds.
+fn pin_by(at: Pause, act: fn(&Space, &Graveyard), pin: PinOne) -> bool {
     let machine = machine();
     let before = machine.free_frames();
     let (space, graves) = (Arc::new(user(machine)), Arc::new(Graveyard::new()));
@@ -315,9 +333,9 @@ fn pin_during(at: Pause, act: fn(&Space, &Graveyard)) -> bool {
     machine.script(at, move || act(&changed, &buried));
     let stay = ();
     let section = machine.read_side(&stay);
-    let pinned = space.pin(AT, &section);
+    let pinned = pin(&space, &section);
     assert_eq!(machine.script_left(), 0);
-    let got = pinned.is_ok();
+    let got = pinned.is_some();
     drop(pinned);
     // An entry without access still has its reference.
     let pte = common::raw(&space, AT);
@@ -381,6 +399,70 @@ fn accessed_and_dirty_may_change_during_a_pin() {
             AT + 2 * PAGE
         )));
     }
+}
+
+/// The numbers of the pages that are pinned from `page` on, of `count`, at most four.
+fn pinned(space: &Space, page: u64, count: u64) -> Vec<u64> {
+    let stay = ();
+    let section = space.machine().read_side(&stay);
+    let mut pins = ArrayVec::<UserFrame, 4>::new();
+    space.pin_many(AT + page * PAGE, count, &mut pins, &section);
+    pins.iter().map(|pin| pin.pfn().raw()).collect()
+}
+
+#[test]
+fn pages_are_pinned_up_to_the_first_that_is_not_there() {
+    let machine = machine();
+    let before = machine.free_frames();
+    let (space, graves) = (user(machine), Graveyard::new());
+    let pages = [0, 1, 2, 4].map(|page| {
+        let frame = folio(machine, 0);
+        let number = frame.pfn().raw();
+        install(&space, AT + page * PAGE, frame, young());
+        number
+    });
+    assert_eq!(pinned(&space, 0, 9), pages[..3]);
+    assert_eq!(pinned(&space, 1, 9), pages[1..3]);
+    assert_eq!(pinned(&space, 1, 1), pages[1..2]);
+    assert_eq!(pinned(&space, 3, 9), []);
+    assert_eq!(pinned(&space, 4, 9), pages[3..]);
+    assert_eq!(pinned(&space, 1 << 50, 9), []);
+    zap(&space, &graves, AT, AT + MIB2);
+    end(space, &graves);
+    assert_eq!(machine.free_frames(), before);
+}
+
+#[test]
+fn pages_of_a_block_are_pinned_as_they_follow_each_other() {
+    let machine = machine();
+    let before = machine.free_frames();
+    let (space, graves) = (user(machine), Graveyard::new());
+    let block = folio(machine, 9);
+    let first = block.pfn().raw();
+    let stay = ();
+    let section = machine.read_side(&stay);
+    let mapped = space.map_block(AT, Level::L2, block, young(), &section, || true);
+    mapped.expect("room for a block");
+    let tail = |page: u64| (page..first + 512).collect::<Vec<_>>();
+    assert_eq!(
+        pinned(&space, 5, 9),
+        (first + 5..first + 9).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        pinned(&space, 510, 9),
+        tail(first + 510),
+        "nothing behind it"
+    );
+    let last = folio(machine, 0);
+    let number = last.pfn().raw();
+    install(&space, AT + MIB2, last, young());
+    assert_eq!(
+        pinned(&space, 510, 9),
+        [tail(first + 510), vec![number]].concat()
+    );
+    zap(&space, &graves, AT, AT + 2 * MIB2);
+    end(space, &graves);
+    assert_eq!(machine.free_frames(), before);
 }
 
 #[test]

@@ -2,25 +2,33 @@
 //! record, and short where Linux ends short (D3). A memory object is reached by the object; only
 //! the program's buffer is user memory (D4).
 
+use arm64::addr::PAGE_SIZE;
+use frame::Bytes;
 use frame::slab::Ref;
-use mm::CopyStop;
 use mm::object::ObjectError;
+use mm::{CopyStop, PINS, Pins};
 
 use super::memory::{Claim, MemoryFile};
 use super::segments::{Next, Segments};
 use super::{changes, console};
 use crate::arch::uart;
 use crate::errno::Errno;
+use crate::memory::{self, Space};
 use crate::syscall::random;
 use crate::thread::resume::Completion;
 use crate::thread::{Resume, Step, Thread};
 
-/// Bytes that one step moves. A step may also fault in a large folio on either side, so it is one
-/// piece (law 16).
+/// Bytes that one step moves where they go by way of the kernel's stack. A step may also fault in a
+/// large folio on either side, so it is one piece (law 16).
 const CHUNK: usize = 1024;
-/// The same to the console: what the serial port takes within the bound.
-const PRINTED: usize = 512;
-/// The same of random bytes, which cost more than copies.
+/// Pages that one step moves between memory and an object. Only for the first of them another is
+/// faulted in (law 16).
+const PAGES: u64 = PINS as u64;
+/// The same where pages of the one do not fall on pages of the other.
+const PAGES_APART: u64 = 3;
+/// Bytes that one step prints: what the serial port takes within the bound.
+const PRINTED: u64 = 512;
+/// Random bytes that one step makes, which cost more than copies.
 const RANDOM: u64 = 256;
 /// Most bytes of one call, as on Linux. Output is printed chunk by chunk, so that lines of
 /// ordinary length stay whole.
@@ -184,35 +192,37 @@ impl Transfer {
             Next::Later => return Ok(true),
             Next::End => return Ok(false),
         };
-        let mut chunk = Chunk::new();
-        let bytes = chunk.front(len);
         let count = match &self.what {
-            What::Print => {
-                let most = bytes.len().min(PRINTED);
-                let count = space.copy_in(va, &mut bytes[..most])?;
-                uart::write(&bytes[..count]);
-                count
-            }
-            What::Random => {
-                let bytes = &mut bytes[..len.min(RANDOM) as usize];
-                random::fill(bytes);
-                space.copy_out(va, bytes)?
-            }
-            What::Load(stretch) => match stretch.read(self.done, bytes) {
+            What::Print => print(space, va, len)?,
+            What::Random => random(space, va, len)?,
+            What::Load(stretch) => match stretch.load(self.done, space, va, len)? {
                 0 => return Ok(false),
-                count => space.copy_out(va, &bytes[..count])?,
+                count => count,
             },
-            What::Store(stretch) => {
-                let fits = stretch.in_page(self.done, bytes.len());
-                let count = space.copy_in(va, &mut bytes[..fits])?;
-                stretch.write(self.done, &bytes[..count], self.most)?;
-                count
-            }
+            What::Store(stretch) => stretch.store(self.done, self.most, space, va, len)?,
         };
-        self.memory.advance(count as u64);
-        self.done += count as u64;
+        self.memory.advance(count);
+        self.done += count;
         Ok(self.done < self.most && !self.memory.is_empty())
     }
+}
+
+/// Prints from the front of `len` bytes at `va`; how many.
+#[inline(never)]
+fn print(space: &Space, va: u64, len: u64) -> Result<u64, CopyStop> {
+    let mut chunk = Chunk::new();
+    let count = space.copy_in(va, chunk.front(len.min(PRINTED)))? as u64;
+    uart::write(chunk.front(count));
+    Ok(count)
+}
+
+/// Writes random bytes to the front of `len` bytes at `va`; how many.
+#[inline(never)]
+fn random(space: &Space, va: u64, len: u64) -> Result<u64, CopyStop> {
+    let mut chunk = Chunk::new();
+    let bytes = chunk.front(len.min(RANDOM));
+    random::fill(bytes);
+    Ok(space.copy_out(va, bytes)? as u64)
 }
 
 impl Stretch {
@@ -241,27 +251,75 @@ impl Stretch {
         }
     }
 
-    /// Reads what follows the first `done` bytes, of those claimed.
-    fn read(&self, done: u64, bytes: &mut [u8]) -> usize {
+    /// Copies what follows the first `done` bytes to the front of `len` bytes at `va`, as much as one
+    /// step may; how many bytes, none at the end.
+    fn load(&self, done: u64, space: &Space, va: u64, len: u64) -> Result<u64, Halt> {
+        let object = self.file.object();
         let left = self.claimed.map_or(u64::MAX, |claim| claim.len - done);
-        let count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.file
-            .object()
-            .read(self.start.saturating_add(done), &mut bytes[..count])
+        let from = self.start.saturating_add(done);
+        let most = len.min(left).min(step_len(from, va));
+        let mut moved = 0;
+        while moved < most {
+            let (at, va) = (from.saturating_add(moved), va.wrapping_add(moved));
+            let len = object.readable(at, (most - moved) as usize);
+            if len == 0 {
+                break;
+            }
+            let resident = object.resident(at / PAGE_SIZE);
+            let page = resident.as_ref().unwrap_or(memory::context().zeros());
+            let start = (at % PAGE_SIZE) as usize;
+            let bytes = Bytes { page, start, len };
+            moved += match space.copy_bytes_out(va, bytes, moved == 0) {
+                Ok(count) => count as u64,
+                Err(_) if moved > 0 => break,
+                Err(stop) => return Err(stop.into()),
+            };
+        }
+        Ok(moved)
     }
 
-    /// Bytes to the end of the page in which the next one goes, at most `len`.
-    fn in_page(&self, done: u64, len: usize) -> usize {
-        let offset = self.start.wrapping_add(done) % 4096;
-        len.min((4096 - offset) as usize)
+    /// Copies the front of `len` bytes at `va` to where the first `done` bytes end, of `most` that
+    /// there are in all, as much as one step may; how many bytes.
+    fn store(&self, done: u64, most: u64, space: &Space, va: u64, len: u64) -> Result<u64, Halt> {
+        let to = self.start.checked_add(done).ok_or(ObjectError::TooLarge)?;
+        let len = len.min(step_len(to, va));
+        let mut pages = Pins::new();
+        space.pin(va, len, &mut pages)?;
+        let mut moved = 0;
+        while moved < len {
+            let into = va % PAGE_SIZE + moved;
+            let Some(page) = pages.get((into / PAGE_SIZE) as usize) else {
+                break;
+            };
+            let at = to.checked_add(moved).ok_or(ObjectError::TooLarge)?;
+            let room = PAGE_SIZE - at % PAGE_SIZE;
+            let reach = at.checked_add(room.min(most - done - moved));
+            let reach = reach.ok_or(ObjectError::TooLarge)?;
+            let start = into % PAGE_SIZE;
+            let count = room.min(PAGE_SIZE - start).min(len - moved);
+            let bytes = Bytes {
+                page,
+                start: start as usize,
+                len: count as usize,
+            };
+            match self.file.object().write_bytes(at, bytes, reach) {
+                Ok(()) => moved += count,
+                Err(_) if moved > 0 => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(moved)
     }
+}
 
-    fn write(&self, done: u64, bytes: &[u8], most: u64) -> Result<(), ObjectError> {
-        let at = self.start.checked_add(done).ok_or(ObjectError::TooLarge)?;
-        let reach = (most - done).min(4096 - at % 4096);
-        let reach = at.checked_add(reach).ok_or(ObjectError::TooLarge)?;
-        self.file.object().write(at, bytes, reach)
-    }
+/// Bytes that one step may move between byte `at` of an object and `va`: where their pages do not
+/// fall on each other, a copy is many times as dear.
+fn step_len(at: u64, va: u64) -> u64 {
+    let pages = match (at ^ va).is_multiple_of(PAGE_SIZE) {
+        true => PAGES,
+        false => PAGES_APART,
+    };
+    pages * PAGE_SIZE - va % PAGE_SIZE
 }
 
 /// Reads what was typed, up to `len` bytes, to `va`; parks while nothing was. A line end ends it.

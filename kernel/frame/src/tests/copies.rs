@@ -1,6 +1,6 @@
 //! Copies in and out of user frames.
 
-use crate::{UserFrame, arena};
+use crate::{Bytes, UserFrame, arena};
 use std::vec;
 use std::vec::Vec;
 
@@ -44,6 +44,45 @@ fn copies_of_every_alignment_and_length_change_exactly_their_range() {
         }
         assert_eq!(contents(&frame), model, "offset {offset}");
     }
+}
+
+#[test]
+fn pages_are_copied_to_pages_whole_or_in_part() {
+    let from = page();
+    let pattern: Vec<u8> = (0..PAGE).map(|i| (i * 7 + i / 256) as u8).collect();
+    from.write(0, &pattern);
+    let bytes = |start, len| Bytes {
+        page: &from,
+        start,
+        len,
+    };
+    let to = page();
+    to.copy_from(0, bytes(0, PAGE));
+    assert_eq!(contents(&to), pattern);
+    let lengths = [0, 1, 7, 8, 9, 15, 16, 17, 40];
+    let near = |base: usize| (base..base + 9).flat_map(move |at| (0..9).map(move |to| (to, at)));
+    let places = near(0).chain(near(PAGE - 49)).flat_map(|(offset, start)| {
+        let each = lengths.map(|len| (offset, start, len));
+        each.into_iter()
+    });
+    let ends = [
+        (0, 8, 600),
+        (1, 0, 255),
+        (PAGE - 41, PAGE - 41, 41),
+        (PAGE, PAGE, 0),
+    ];
+    for (offset, start, len) in places.chain(ends) {
+        let mut model = contents(&to);
+        to.copy_from(offset, bytes(start, len));
+        model[offset..offset + len].copy_from_slice(&pattern[start..start + len]);
+        assert_eq!(contents(&to), model, "{len} bytes from {start} to {offset}");
+    }
+    from.copy_from(0, bytes(0, PAGE));
+    assert_eq!(contents(&from), pattern, "a page is what it was");
+    let mut fresh = arena::frames(2).alloc_fresh(0, true).unwrap();
+    fresh.copy_from(9, bytes(100, 30));
+    assert_eq!(fresh.bytes_mut()[9..39], pattern[100..130]);
+    assert!(fresh.bytes_mut()[39..].iter().all(|&byte| byte == 0));
 }
 
 #[test]

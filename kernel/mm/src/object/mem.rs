@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use arm64::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
 use frame::slab::{Ref, SlabBox};
-use frame::{FreshFrame, OutOfMemory, UserFrame};
+use frame::{Bytes, FreshFrame, OutOfMemory, UserFrame};
 use sync::atomic::{AtomicU32, AtomicU64};
 use sync::planted::{self, Fault};
 use sync::{SpinGuard, SpinLock, rank};
@@ -248,7 +248,7 @@ impl MemObject {
     fn make_places(&self, first: u64, count: u64) -> Result<(), OutOfMemory> {
         let mut at = first;
         while at < first + count {
-            self.tree.prepare(at, self.store)?;
+            let _place = self.tree.prepare(at, self.store)?;
             at = self.tree.leaf_end(at);
         }
         Ok(())
@@ -317,34 +317,76 @@ impl MemObject {
     /// [`ObjectError`]; [`ObjectError::Busy`] for a write behind the end while pages are being taken
     /// out there: what is written must not be among them.
     pub fn write(&self, at: u64, bytes: &[u8], reach: u64) -> Result<(), ObjectError> {
-        let (index, end) = (at / PAGE_SIZE, at + bytes.len() as u64);
-        let mut fresh = None;
+        let offset = (at % PAGE_SIZE) as usize;
+        let fill = |page: &mut FreshFrame| {
+            page.bytes_mut()[offset..offset + bytes.len()].copy_from_slice(bytes);
+        };
+        let write = |page: &UserFrame| page.write(offset, bytes);
+        self.write_with(at, bytes.len(), reach, fill, write)
+    }
+
+    /// As [`Self::write`], from a page of memory.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_bytes(&self, at: u64, bytes: Bytes<'_>, reach: u64) -> Result<(), ObjectError> {
+        let offset = (at % PAGE_SIZE) as usize;
+        let fill = |page: &mut FreshFrame| page.copy_from(offset, bytes);
+        let write = |page: &UserFrame| page.copy_from(offset, bytes);
+        self.write_with(at, bytes.len, reach, fill, write)
+    }
+
+    /// Writes `len` bytes at byte `at`: by `fill` to memory that nobody else sees yet, or by `write`
+    /// to the page that is there.
+    #[inline(always)]
+    fn write_with(
+        &self,
+        at: u64,
+        len: usize,
+        reach: u64,
+        fill: impl Fn(&mut FreshFrame),
+        write: impl Fn(&UserFrame),
+    ) -> Result<(), ObjectError> {
+        if reach > MAX_SIZE {
+            return self.may_write(&self.state.lock(), reach);
+        }
+        let place = self.tree.prepare(at / PAGE_SIZE, self.store);
+        let place = place.map_err(|_| ObjectError::NoMemory)?;
         loop {
-            if fresh.is_none() && reach <= MAX_SIZE && self.tree.is_absent(index) {
-                fresh = Some(self.fresh_page(index)?);
-            }
+            let fresh = match place.is_empty() {
+                true => Some(self.written(len, &fill)?),
+                false => None,
+            };
             let state = self.state.lock();
             self.may_write(&state, reach)?;
-            let page = self.tree.pin(index);
-            let Some(page) = page.or_else(|| self.put_fresh(index, fresh.take())) else {
-                continue;
-            };
-            page.write((at % PAGE_SIZE) as usize, bytes);
-            self.size.store(end.max(self.size()), Ordering::Release);
+            let put = fresh.is_some_and(|page| place.put(page).is_ok());
+            if !put {
+                // Taken out since it was looked for: one is made.
+                let Some(page) = place.pin() else {
+                    continue;
+                };
+                write(&page);
+            }
+            let end = at + len as u64;
+            if end > self.size() {
+                self.size.store(end, Ordering::Release);
+            }
             return Ok(());
         }
     }
 
-    fn fresh_page(&self, index: u64) -> Result<FreshFrame, ObjectError> {
-        self.make_places(index, 1)
-            .and_then(|()| self.store.frames().alloc_fresh(0, true))
-            .map_err(|_| ObjectError::NoMemory)
-    }
-
-    /// Called with the lock held.
-    fn put_fresh(&self, index: u64, fresh: Option<FreshFrame>) -> Option<UserFrame> {
-        let page = fresh?.into_object(self.number);
-        self.tree.put(index, page.clone()).ok().map(|()| page)
+    /// A new page that `fill` writes `len` bytes of; the others are zeros.
+    #[inline(always)]
+    fn written(
+        &self,
+        len: usize,
+        fill: impl Fn(&mut FreshFrame),
+    ) -> Result<UserFrame, ObjectError> {
+        let whole = len == PAGE_SIZE as usize;
+        let fresh = self.store.frames().alloc_fresh(0, !whole);
+        let mut fresh = fresh.map_err(|_| ObjectError::NoMemory)?;
+        fill(&mut fresh);
+        Ok(fresh.into_object(self.number))
     }
 
     /// Whether a write that ends at byte `reach` is allowed now.
@@ -365,15 +407,19 @@ impl MemObject {
     /// Reads from byte `at` into the front of `bytes`, to the end of a page or of the object at
     /// most. Returns how many bytes; none at the end.
     pub fn read(&self, at: u64, bytes: &mut [u8]) -> usize {
-        let offset = at % PAGE_SIZE;
-        let left = self.size().saturating_sub(at).min(PAGE_SIZE - offset);
-        let count = bytes.len().min(left as usize);
+        let count = self.readable(at, bytes.len());
         let bytes = &mut bytes[..count];
         match self.resident(at / PAGE_SIZE) {
-            Some(page) => page.read(offset as usize, bytes),
+            Some(page) => page.read((at % PAGE_SIZE) as usize, bytes),
             None => bytes.fill(0),
         }
         count
+    }
+
+    /// Of `len` bytes from `at` on, those that lie in the first page and in the object.
+    pub fn readable(&self, at: u64, len: usize) -> usize {
+        let left = self.size().saturating_sub(at);
+        len.min(left.min(PAGE_SIZE - at % PAGE_SIZE) as usize)
     }
 
     /// The first index from `from` on at which a page may be, if `present`, or may be missing, if

@@ -54,6 +54,38 @@ pub struct PageTree {
     resident: AtomicU64,
 }
 
+/// The place of one page, found once.
+pub struct Place<'a> {
+    leaf: &'a PageSlots,
+    slot: usize,
+    resident: &'a AtomicU64,
+}
+
+impl Place<'_> {
+    /// Whether it is empty at this moment.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.leaf.is_empty(self.slot)
+    }
+
+    /// A reference to the page.
+    #[inline]
+    pub fn pin(&self) -> Option<UserFrame> {
+        self.leaf.pin(self.slot)
+    }
+
+    /// Puts a page into it.
+    ///
+    /// # Errors
+    /// The frame, if there is a page.
+    #[inline]
+    pub fn put(&self, frame: UserFrame) -> Result<(), UserFrame> {
+        self.leaf.put(self.slot, frame)?;
+        self.resident.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// The height of the path to page `index`.
 #[inline(always)]
 fn height(index: u64) -> u32 {
@@ -115,12 +147,18 @@ impl PageTree {
         self.resident.load(Ordering::Relaxed)
     }
 
-    /// Makes the nodes on the way to page `index`.
+    /// Makes the nodes on the way to page `index`; the place that it has.
     ///
     /// # Errors
     /// [`OutOfMemory`]; nodes that were made stay.
-    pub fn prepare(&self, index: u64, store: &'static Objects) -> Result<(), OutOfMemory> {
-        self.make_leaf(index, store).map(drop)
+    #[inline]
+    pub fn prepare(&self, index: u64, store: &'static Objects) -> Result<Place<'_>, OutOfMemory> {
+        let leaf = self.make_leaf(index, store)?;
+        Ok(Place {
+            leaf,
+            slot: slot(index),
+            resident: &self.resident,
+        })
     }
 
     /// Puts page `index` into its place.
@@ -176,7 +214,7 @@ impl PageTree {
         (index | (FAN as u64 - 1)) + 1
     }
 
-    #[inline]
+    #[inline(always)]
     fn leaf(&self, index: u64) -> Option<&PageSlots> {
         self.find_leaf(index).ok()
     }

@@ -12,6 +12,10 @@ const LEN: usize = 64 << 20;
 const PAGES: u64 = (LEN / PAGE) as u64;
 /// Bytes for each call of `write`.
 const CHUNK: usize = 64 << 10;
+/// What `write` is given, on pages of its own: each goes into one page of the file.
+#[repr(C, align(4096))]
+struct Chunk([u8; CHUNK]);
+
 /// What the file is filled with.
 const FILL: u8 = 7;
 /// Pages that one read fault maps at most, by the kernel's default of `fault_around_bytes`.
@@ -63,11 +67,11 @@ pub fn memfd(choice: &Choice) {
     ];
     let rows = names.map(|name| row(name, "", "page", PAGES));
     let area = Area::unmapped(LEN);
-    let chunk = vec![FILL; CHUNK];
+    static FILLING: Chunk = Chunk([FILL; CHUNK]);
     run(choice, "shmem", &rows, |meter| {
         Size::Small.choose()?;
         let file = Memfd::new()?;
-        meter.time_call(0, "write", || file.fill(&chunk))?;
+        meter.time_call(0, "write", || file.fill(&FILLING.0))?;
         file.map(&area, map::SHARED)?;
         let read = meter.time(1, || pages::read(&area, LEN));
         meter.claim_faults(1, read, PAGES / AROUND);
