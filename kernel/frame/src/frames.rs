@@ -226,7 +226,22 @@ impl Frames {
             return self.give_back_block(cpu, pfn, order, class);
         }
         cpu.count_free(class, 1);
-        meta.set_free(0, IN_CPU_LIST);
+        self.keep(cpu, pfn);
+    }
+
+    /// Gives free frames, which have been counted, to the buddy lists.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn free_run(&self, run: &Range<u64>) {
+        let range = Pfn::new(run.start)..Pfn::new(run.end);
+        self.buddy.lock().free_range(&self.map, &range);
+    }
+
+    /// Puts a single frame, which nobody holds and which has been counted, in this CPU's list.
+    #[inline(always)]
+    pub(crate) fn keep(&self, cpu: &PerCpu, pfn: Pfn) {
+        // SAFETY: the frame was a typed one; those come from banks.
+        unsafe { self.record(pfn) }.set_free(0, IN_CPU_LIST);
         if !cpu.push(pfn) {
             self.spill(cpu, BATCH);
             let fits = cpu.push(pfn);
@@ -292,7 +307,8 @@ impl Frames {
 
     fn fill(&self, cpu: &PerCpu) -> Option<Pfn> {
         let mut buddy = self.buddy.lock();
-        let mut wanted = BATCH as u64;
+        let mut blocks = [(Pfn::new(0), 0); BATCH];
+        let (mut wanted, mut count) = (BATCH as u64, 0);
         while wanted > 0 {
             let Some(smallest) = buddy.smallest() else {
                 break;
@@ -301,25 +317,44 @@ impl Frames {
             let Some(pfn) = buddy.alloc(&self.map, order) else {
                 break;
             };
-            // Backwards: taken out again, the frames ascend.
+            blocks[count] = (pfn, order);
+            count += 1;
+            wanted -= 1 << order;
+        }
+        drop(buddy);
+        // Backwards: taken out again, frames and blocks ascend, and the second half of a block goes on
+        // where the first half of the one before did.
+        for &(pfn, order) in blocks[..count].iter().rev() {
             for i in (0..1 << order).rev() {
                 // SAFETY: blocks in the lists are in banks.
                 unsafe { self.record(pfn.add(i)) }.set_free(0, IN_CPU_LIST);
                 let fits = cpu.push(pfn.add(i));
                 assert!(fits, "a per-CPU list is smaller than a batch");
             }
-            wanted -= 1 << order;
         }
-        drop(buddy);
         cpu.pop()
     }
 
-    /// Moves the `count` oldest frames of this CPU's list to the buddy lists.
+    /// Moves the `count` oldest frames of this CPU's list to the buddy lists. Neighbours, which were
+    /// mostly freed one after the other, go together.
     #[cold]
     #[inline(never)]
     fn spill(&self, cpu: &PerCpu, count: usize) {
         let mut buddy = self.buddy.lock();
-        cpu.shift(count, |pfn| buddy.free(&self.map, pfn, 0));
+        let (mut start, mut end) = (Pfn::new(0), Pfn::new(0));
+        cpu.shift(count, |pfn| {
+            // SAFETY: frames in the lists are in banks.
+            unsafe { self.record(pfn) }.set_free(0, 0);
+            if pfn == end {
+                end = pfn.add(1);
+            } else if pfn.add(1) == start {
+                start = pfn;
+            } else {
+                buddy.free_range(&self.map, &(start..end));
+                (start, end) = (pfn, pfn.add(1));
+            }
+        });
+        buddy.free_range(&self.map, &(start..end));
     }
 
     /// Gives the frames in this CPU's list back to the buddy lists.

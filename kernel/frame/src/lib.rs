@@ -39,6 +39,7 @@ mod memmap;
 mod meta;
 mod percpu;
 mod racy;
+mod runs;
 mod slots;
 mod stats;
 mod table;

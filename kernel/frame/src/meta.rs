@@ -230,6 +230,12 @@ impl FrameMeta {
         class == Class::User as u8 || class == Class::Untaggable as u8
     }
 
+    /// Whether the frame is a block of `class` by itself.
+    #[inline(always)]
+    pub(crate) fn is_single(&self, class: Class) -> bool {
+        self.kind.load(Relaxed) == class as u32
+    }
+
     /// The order of the block that the frame belongs to.
     #[inline(always)]
     pub fn order(&self) -> u8 {

@@ -96,7 +96,13 @@ impl PerCpu {
 
     #[inline(always)]
     pub(crate) fn count_free(&self, class: Class, frames: u64) {
-        bump(&self.frees, 1);
+        self.count_frees(class, 1, frames);
+    }
+
+    /// The same for `blocks` blocks of so many frames together.
+    #[inline(always)]
+    pub(crate) fn count_frees(&self, class: Class, blocks: u64, frames: u64) {
+        bump(&self.frees, blocks);
         self.count(class, frames.wrapping_neg());
     }
 

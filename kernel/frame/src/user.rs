@@ -3,6 +3,7 @@
 use crate::frames::Frames;
 use crate::meta::{Class, FrameMeta};
 use crate::racy;
+use crate::runs::FreeRun;
 use arm64::addr::{PAGE_SIZE, Pfn};
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -55,6 +56,47 @@ impl Frames {
             assert!(!last, "more references given back than taken");
         }
         drop(frame);
+    }
+
+    /// As [`Self::drop_entries`], for many blocks: a frame of one of them, and how many references.
+    ///
+    /// # Panics
+    /// As [`Self::drop_entries`].
+    ///
+    /// # Safety
+    /// As [`Self::from_entry`], for each of them.
+    #[inline]
+    pub unsafe fn drop_all_entries(&'static self, blocks: impl Iterator<Item = (Pfn, u32)>) {
+        let mut run = FreeRun::new(self);
+        for (pfn, count) in blocks {
+            // SAFETY: an entry that owns a reference names a frame in a bank.
+            let meta = unsafe { self.record(pfn) };
+            if meta.is_single(Class::User) {
+                if meta.refs.sub(count) {
+                    meta.set_object(0);
+                    run.add(pfn, meta);
+                }
+            } else if meta.is(Class::User) {
+                self.drop_of_large(pfn, count, &mut run);
+            } else {
+                // SAFETY: passed on.
+                unsafe { self.drop_entries(pfn, count) };
+            }
+        }
+    }
+
+    /// Drops references to a block of several frames.
+    fn drop_of_large(&self, pfn: Pfn, count: u32, run: &mut FreeRun<'_>) {
+        // SAFETY: a block of user frames is in banks, and so is its first frame.
+        let head = unsafe { self.record(pfn) }.head_offset();
+        let block = Pfn::new(pfn.raw() - head);
+        // SAFETY: as above.
+        let meta = unsafe { self.record(block) };
+        if meta.refs.sub(count) {
+            meta.set_object(0);
+            // SAFETY: as above; a block has as many frames as its order says.
+            run.add_large(block, unsafe { self.map.block(block, 1 << meta.order()) });
+        }
     }
 
     /// Takes a reference to a frame seen in a table entry, if it has any: the walker then loads the

@@ -9,7 +9,7 @@ use arm64::pte::Format;
 use common::{Space, World};
 use mm::layout::{DEFAULT_END as TASK_SIZE, MMAP_BASE, STACK_LIMIT, STACK_TOP};
 use mm::object::Name;
-use mm::policy::{FOLIO_2M, SizeMode, Sizes};
+use mm::policy::{FOLIO_2M, FOLIO_64K, SizeMode, Sizes};
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, ImageObject, MapFlags, MapRequest,
     MmError, Mode, RemapFlags, SegvCode, Verb,
@@ -553,14 +553,9 @@ fn out_of_memory_is_a_definite_answer_and_the_rest_works_on() {
         put(&space, BASE + 63 * PAGE, b"x"),
         Err(CopyStop::OutOfMemory)
     );
-    run(
-        &space,
-        Verb::Unmap {
-            addr: BASE,
-            len: PAGE,
-        },
-    )
-    .unwrap();
+    // A folio is freed as a whole.
+    let (addr, len) = (BASE, FOLIO_64K);
+    run(&space, Verb::Unmap { addr, len }).unwrap();
     assert_eq!(
         touch(&space, BASE + 63 * PAGE, Access::Write),
         FaultOutcome::Done

@@ -248,15 +248,15 @@ impl Gather {
     /// If something was changed since the flush.
     pub fn release<M: Machine>(&mut self, machine: &M, graveyard: &Graveyard, _flushed: &Flushed) {
         assert!(!self.needs_flush(), "law 12: released with an older flush");
-        let frames = machine.frames();
-        for run in &self.runs {
+        let torn = self.runs.iter().map(|run| {
             for page in 0..run.count {
                 machine.released(run.pfn.add(page));
             }
-            // SAFETY: the references were the entries'; the entries are gone and flushed (law 12),
-            // so they are ours to drop, once.
-            unsafe { frames.drop_entries(run.pfn, run.count as u32) };
-        }
+            (run.pfn, run.count as u32)
+        });
+        // SAFETY: the references were the entries'; the entries are gone and flushed (law 12), so
+        // they are ours to drop, once.
+        unsafe { machine.frames().drop_all_entries(torn) };
         self.runs.clear();
         self.pages = 0;
         for table in self.tables.drain(..) {

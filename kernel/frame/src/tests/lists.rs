@@ -2,6 +2,7 @@
 
 use crate::percpu::{BATCH, CAPACITY};
 use crate::{Class, Frames, arena};
+use arm64::addr::Pfn;
 use std::sync::Barrier;
 use std::vec::Vec;
 
@@ -166,4 +167,40 @@ fn references_are_dropped_on_any_cpu() {
         assert_eq!(frames.stats().of(Class::User), 0);
     }
     assert_eq!(frames.stats().free, pages);
+}
+
+/// How many times a frame is no neighbour of the one before.
+fn breaks(frames: &[Pfn]) -> usize {
+    let is_break = |pair: &&[Pfn]| pair[0].raw().abs_diff(pair[1].raw()) != 1;
+    frames.windows(2).filter(is_break).count()
+}
+
+#[test]
+fn what_is_freed_together_comes_again_together() {
+    let frames = arena::frames(8192);
+    for _ in 0..4 {
+        let take = || frames.alloc_fresh(0, false).unwrap().into_user();
+        let held: Vec<_> = (0..4096).map(|_| take().into_entry()).collect();
+        assert!(breaks(&held) < 64, "{} breaks", breaks(&held));
+        for some in held.chunks(80) {
+            // SAFETY: these references were given up for entries that there are not.
+            unsafe { frames.drop_all_entries(some.iter().map(|pfn| (*pfn, 1))) };
+        }
+    }
+    frames.drain_cpu_lists();
+    assert_eq!(frames.stats().free_blocks[10], 8, "all has joined again");
+}
+
+#[test]
+fn of_many_references_to_one_frame_the_last_frees_it() {
+    let frames = arena::frames(256);
+    let frame = frames.alloc_fresh(0, false).unwrap().into_user();
+    let kept = frame.clone();
+    let pfn = frame.into_entry();
+    // SAFETY: the reference was given up for an entry that there is not.
+    unsafe { frames.drop_all_entries([(pfn, 1)].into_iter()) };
+    assert_eq!((kept.references(), frames.stats().free), (1, 255));
+    drop(kept);
+    let stats = frames.stats();
+    assert_eq!((stats.free, stats.allocs, stats.frees), (256, 1, 1));
 }

@@ -110,6 +110,10 @@ impl VmaIndex {
     /// The part of `[start, end)` that one step of a change works on, which is all of it unless that
     /// is more than `limit` areas: where it ends.
     pub(crate) fn step_end(&self, start: u64, end: u64, limit: usize) -> u64 {
+        let (_, first) = self.areas.first_above(start);
+        if first.is_none_or(|first| end <= first.end) {
+            return end;
+        }
         let next = self.overlapping(start, end).nth(limit);
         next.map_or(end, |area| area.start)
     }
@@ -165,9 +169,12 @@ impl VmaIndex {
         let Some(area) = self.areas.find(at).filter(|area| area.start < at) else {
             return;
         };
-        let (start, upper) = (area.start, area.from(at));
-        self.areas.update(start, |area| area.end = at);
-        self.areas.insert(upper);
+        let start = area.start;
+        if !self.areas.cut(at, |area| area.cut(at))
+            && let Some(upper) = self.areas.update(start, |area| area.cut(at))
+        {
+            self.areas.insert(upper);
+        }
     }
 
     /// Removes `[start, end)` from all areas. [`Self::reserve`] came before.
@@ -176,18 +183,28 @@ impl VmaIndex {
             // A border where nothing goes would stay.
             return;
         }
+        let (_, Some(area)) = self.areas.first_above(start) else {
+            return;
+        };
+        let (first, behind) = (area.start, area.end);
         // Only what has a part on either side is cut in two; others are shortened where they are.
-        match self.areas.find(end).map(|area| area.start) {
-            Some(first) if first < start => self.split(end),
-            Some(first) if first < end => {
-                self.areas.update(first, |area| *area = area.from(end));
-            }
-            _ => {}
+        if first < start && end < behind {
+            self.split(end);
+        } else if first < end && end < behind {
+            self.areas.update(first, |area| area.begin_at(end));
+            return;
         }
-        if let Some(first) = self.areas.find(start).map(|area| area.start)
-            && first < start
-        {
+        if first < start {
             self.areas.update(first, |area| area.end = start);
+        }
+        if end <= behind && first < start {
+            return;
+        }
+        if behind < end
+            && let Some(last) = self.areas.find(end).map(|area| area.start)
+            && last < end
+        {
+            self.areas.update(last, |area| area.begin_at(end));
         }
         self.areas.remove_all(start, end);
     }
@@ -223,29 +240,26 @@ impl VmaIndex {
     /// Merges at every border from `end` down to `start`.
     fn merge_within(&mut self, start: u64, end: u64) {
         let mut at = end;
-        loop {
-            let (before, _) = self.areas.first_above(at);
-            let below = before.map(|area| area.start);
-            self.merge_at(at);
-            match below {
-                Some(below) if below >= start => at = below,
-                _ => return,
-            }
+        while let Some(below) = self.merge_at(at)
+            && below >= start
+        {
+            at = below;
         }
     }
 
-    /// Merges the areas that meet at `border`, if there are such.
-    fn merge_at(&mut self, border: u64) {
-        let (Some(before), Some(next)) = self.areas.first_above(border) else {
-            return;
-        };
-        if next.start != border || !before.merges_with(next) {
-            return;
-        }
+    /// Merges the areas that meet at `border`, if there are such; where the one below begins.
+    fn merge_at(&mut self, border: u64) -> Option<u64> {
+        let (before, next) = self.areas.first_above(border);
+        let before = before?;
         let start = before.start;
-        if let Some(next) = self.areas.remove_at(border) {
+        let merge = next.is_some_and(|next| next.start == border && before.merges_with(next));
+        if merge
+            && !self.areas.join(border, Vma::absorb)
+            && let Some(next) = self.areas.remove_at(border)
+        {
             self.areas.update(start, |area| area.absorb(&next));
         }
+        Some(start)
     }
 
     /// Whether `[start, end)` touches no area nor the gap below a growing one.

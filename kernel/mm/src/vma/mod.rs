@@ -215,6 +215,21 @@ impl Vma {
         }
     }
 
+    /// Ends the area at `at`; the part from there on.
+    fn cut(&mut self, at: u64) -> Self {
+        let upper = self.from(at);
+        self.end = at;
+        upper
+    }
+
+    /// Lets the area begin later, at `start`.
+    fn begin_at(&mut self, start: u64) {
+        if let Backing::Object { offset, .. } = &mut self.backing {
+            *offset += start - self.start;
+        }
+        self.start = start;
+    }
+
     /// An area that goes on behind this one, as yet without an end of its own.
     pub(crate) fn behind(&self) -> Self {
         Self {

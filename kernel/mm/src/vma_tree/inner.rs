@@ -180,6 +180,29 @@ impl<V: Extent, N: NodeSource<V>> Inner<V, N> {
         result
     }
 
+    /// As a leaf does: the summary of the child stays as it is.
+    pub(super) fn cut(&mut self, at: u64, cut: impl FnOnce(&mut V) -> V) -> bool {
+        let child = self.index_above(at);
+        self.children[child].cut(at, cut)
+    }
+
+    pub(super) fn join(
+        &mut self,
+        border: u64,
+        absorb: impl FnOnce(&mut V, &V),
+        spares: &mut Spares<V, N>,
+    ) -> bool {
+        let at = self.index_above(border);
+        let Some(child) = self.children.get_mut(at) else {
+            return false;
+        };
+        let done = child.join(border, absorb, spares);
+        if done {
+            self.settle(at, spares);
+        }
+        done
+    }
+
     /// Merges a small child with a neighbour or, as inner nodes must not stay small, fills it up.
     fn even_out(&mut self, at: usize, spares: &mut Spares<V, N>) {
         let after = (at + 1 < self.len()).then_some(at);

@@ -61,6 +61,7 @@ impl<V: Extent> Leaf<V> {
     }
 
     /// The first value that ends above `va`, behind the one before.
+    #[inline(always)]
     pub(super) fn first_above(&self, va: u64) -> (Option<&V>, Option<&V>) {
         let at = self.index_above(va);
         let before = at.checked_sub(1).and_then(|at| self.values.get(at));
@@ -124,14 +125,66 @@ impl<V: Extent> Leaf<V> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn update<R>(&mut self, start: u64, change: impl FnOnce(&mut V) -> R) -> Option<R> {
         let at = self.index_of(start)?;
-        let before = self.widest_near(at, at + 1);
-        let result = change(&mut self.values[at]);
-        self.ends[at] = self.values[at].end();
+        let value = &mut self.values[at];
+        let before = (value.guarded_start(), value.end());
+        let result = change(value);
+        let after = (value.guarded_start(), value.end());
         debug_assert!(self.in_order(at), "a value was moved past its neighbour");
-        self.changed(before, self.widest_near(at, at + 1));
+        if before != after {
+            self.moved(at, before, after);
+        }
         Some(result)
+    }
+
+    /// The value at `at` covered `old` with its guard, and covers `new` now.
+    fn moved(&mut self, at: usize, old: (u64, u64), new: (u64, u64)) {
+        self.ends[at] = new.1;
+        let (mut before, mut after) = (0, 0);
+        if old.0 != new.0 && at > 0 {
+            let bottom = self.ends[at - 1];
+            before = old.0.saturating_sub(bottom);
+            after = new.0.saturating_sub(bottom);
+        }
+        if old.1 != new.1
+            && let Some(next) = self.values.get(at + 1)
+        {
+            let top = next.guarded_start();
+            before = before.max(top.saturating_sub(old.1));
+            after = after.max(top.saturating_sub(new.1));
+        }
+        self.changed(before, after);
+    }
+
+    /// Cuts the value around `at` in two, which leaves the gaps as they are. False: there is no room
+    /// for another one.
+    #[inline(always)]
+    pub(super) fn cut(&mut self, at: u64, cut: impl FnOnce(&mut V) -> V) -> bool {
+        let index = self.index_above(at);
+        let len = self.values.len();
+        if len == CAPACITY {
+            return false;
+        }
+        let upper = cut(&mut self.values[index]);
+        insert_into(&mut self.ends, len, index, at);
+        self.values.insert(index + 1, upper);
+        true
+    }
+
+    /// Joins the values that meet at `border`, which leaves the gaps as they are. False: they are not
+    /// both here.
+    #[inline(always)]
+    pub(super) fn join(&mut self, border: u64, absorb: impl FnOnce(&mut V, &V)) -> bool {
+        let index = self.index_above(border);
+        if index == 0 || index >= self.values.len() {
+            return false;
+        }
+        let next = self.values.remove(index);
+        remove_from(&mut self.ends, index - 1);
+        absorb(&mut self.values[index - 1], &next);
+        true
     }
 
     fn in_order(&self, at: usize) -> bool {

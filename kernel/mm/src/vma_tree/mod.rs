@@ -194,7 +194,20 @@ impl<V: Extent, N: NodeSource<V>> Tree<V, N> {
     }
 
     /// Takes out a root that has become useless.
+    #[inline(always)]
     fn shrink(&mut self) {
+        let useless = match &self.root {
+            Some(Child::Inner(top)) => top.len() == 1,
+            Some(Child::Leaf(leaf)) => leaf.len() == 0,
+            None => false,
+        };
+        if useless {
+            self.take_root();
+        }
+    }
+
+    #[cold]
+    fn take_root(&mut self) {
         match self.root.take() {
             Some(Child::Inner(mut top)) if top.len() == 1 => {
                 self.root = top.pop();
@@ -205,6 +218,33 @@ impl<V: Extent, N: NodeSource<V>> Tree<V, N> {
             Some(Child::Leaf(leaf)) if leaf.len() == 0 => self.spares.keep_leaf(leaf),
             root => self.root = root,
         }
+    }
+
+    /// Cuts the value around `at`, which begins below, in two: `cut` shortens it and returns the
+    /// rest. [`Self::reserve`] came before. False: the leaf is full, and nothing was done.
+    #[inline]
+    pub(crate) fn cut(&mut self, at: u64, cut: impl FnOnce(&mut V) -> V) -> bool {
+        let done = self.root.as_mut().is_some_and(|root| root.cut(at, cut));
+        if done {
+            self.len += 1;
+            self.spares.use_room();
+        }
+        done
+    }
+
+    /// Joins the values that meet at `border`: `absorb` is told to take the upper one into the lower
+    /// one. False: they are in different leaves, and nothing was done.
+    #[inline]
+    pub(crate) fn join(&mut self, border: u64, absorb: impl FnOnce(&mut V, &V)) -> bool {
+        let Some(root) = &mut self.root else {
+            return false;
+        };
+        let done = root.join(border, absorb, &mut self.spares);
+        if done {
+            self.len -= 1;
+            self.shrink();
+        }
+        done
     }
 
     /// Changes the value that begins at `start`. It may end up wider or narrower, or be another
@@ -289,6 +329,25 @@ impl<V: Extent, N: NodeSource<V>> Child<V, N> {
         match self {
             Self::Leaf(leaf) => leaf.update(start, change),
             Self::Inner(inner) => inner.update(start, change),
+        }
+    }
+
+    fn cut(&mut self, at: u64, cut: impl FnOnce(&mut V) -> V) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.cut(at, cut),
+            Self::Inner(inner) => inner.cut(at, cut),
+        }
+    }
+
+    fn join(
+        &mut self,
+        border: u64,
+        absorb: impl FnOnce(&mut V, &V),
+        spares: &mut Spares<V, N>,
+    ) -> bool {
+        match self {
+            Self::Leaf(leaf) => leaf.join(border, absorb),
+            Self::Inner(inner) => inner.join(border, absorb, spares),
         }
     }
 

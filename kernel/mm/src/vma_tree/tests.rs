@@ -187,6 +187,39 @@ impl Pair {
         assert_eq!(old, Some(start));
     }
 
+    /// Cuts an area in two, as far as there is room in its leaf.
+    fn cut(&mut self, at: usize, by: u64) {
+        let (start, end, guard) = self.sorted[at];
+        let middle = start + 1 + by % (end - start).max(2);
+        if middle >= end {
+            return;
+        }
+        let alive = self.alive.clone();
+        let done = self.tree.cut(middle, |area| {
+            area.end = middle;
+            Area {
+                start: middle,
+                end,
+                guard: 0,
+                _alive: alive,
+            }
+        });
+        if done {
+            self.sorted[at] = (start, middle, guard);
+            self.sorted.insert(at + 1, (middle, end, 0));
+        }
+    }
+
+    /// Joins an area with the one before it, if they meet and are in one leaf.
+    fn join(&mut self, at: usize) {
+        let (border, end, guard) = self.sorted[at];
+        let meets = at > 0 && self.sorted[at - 1].1 == border && guard == 0;
+        if meets && self.tree.join(border, |area, next| area.end = next.end) {
+            self.sorted.remove(at);
+            self.sorted[at - 1].1 = end;
+        }
+    }
+
     fn gaps(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
         let below = [0].into_iter().chain(self.sorted.iter().map(|area| area.1));
         let guards = self.sorted.iter().map(|area| area.0.saturating_sub(area.2));
@@ -281,6 +314,8 @@ enum Step {
     RemoveAll(u64, u64),
     ShortenAll(u64, u64),
     Resize(prop::sample::Index, (u64, u64), u64),
+    /// Cut, and so many around it joined, from the last one on.
+    CutAndJoin(prop::sample::Index, u64, usize),
     Look(u64),
     Gaps(u64, u64, u64),
 }
@@ -299,6 +334,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(at, by, guard)| Step::Resize(at, by, guard)),
         (0..SPAN, 1..1500u64).prop_map(|(at, len)| Step::RemoveAll(at, len)),
         (0..SPAN, 1..3000u64).prop_map(|(at, len)| Step::ShortenAll(at, len)),
+        (index(), any::<u64>(), 0..60usize)
+            .prop_map(|(at, by, joined)| Step::CutAndJoin(at, by, joined)),
         (0..SPAN).prop_map(Step::Look),
         (1..200u64, 0..SPAN, 0..SPAN).prop_map(|(len, from, to)| Step::Gaps(len, from, to)),
     ]
@@ -316,6 +353,18 @@ fn apply(pair: &mut Pair, room: &mut usize, step: Step) {
             *room -= 1;
         }
         Step::Insert(..) => {}
+        Step::CutAndJoin(at, by, joined) if len > 0 => {
+            let at = at.index(len);
+            pair.reserve(1);
+            pair.cut(at, by);
+            *room = 0;
+            for at in (0..=at + 1).rev().take(joined) {
+                if at < pair.sorted.len() {
+                    pair.join(at);
+                }
+            }
+        }
+        Step::CutAndJoin(..) => {}
         Step::Row(at, up, count) => {
             for i in 0..count as u64 {
                 pair.reserve(1);
