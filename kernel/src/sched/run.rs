@@ -11,7 +11,7 @@ use super::{idle, wait};
 use crate::arch::gic::IrqSet;
 use crate::arch::{Context, WayBack};
 use crate::thread::{Step, Thread, resume};
-use crate::{arch, handle, trace, work};
+use crate::{arch, handle, memory, trace, work};
 
 /// Share of a CPU that a thread gets while others wait, in nanoseconds.
 const SLICE_NS: u64 = 4_000_000;
@@ -117,6 +117,10 @@ pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
     match step {
         Step::Done(result) => {
             thread.set_result(result);
+            // The call may have been the end of a large object, whose pages are freed on ways out.
+            if !memory::context().objects().is_reaped() {
+                this().attend();
+            }
             return true;
         }
         Step::Keep => return true,

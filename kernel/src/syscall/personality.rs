@@ -18,7 +18,7 @@ use crate::handle::transfer::Transfer;
 use crate::handle::{Handle, SLOTS};
 use crate::process::THREADS_MAX;
 use crate::process::signals::{self, SIGNALS};
-use crate::thread::SignalStack;
+use crate::thread::{SignalStack, resume};
 use poll::Poll;
 
 /// The family.
@@ -106,7 +106,7 @@ fn ppoll(call: &Call<'_>) -> Answer {
 fn close(call: &Call<'_>) -> Answer {
     let closed = call.thread.process().handles().close(call.arg(0))?;
     drop(closed);
-    done(0)
+    Ok(resume::reap(call.thread))
 }
 
 fn dup(call: &Call<'_>) -> Answer {

@@ -15,6 +15,7 @@ use crate::futex;
 use crate::handle::changes::ObjectChange;
 use crate::handle::remove::Remove;
 use crate::handle::transfer::Transfer;
+use crate::memory;
 use crate::process::Process;
 use crate::syscall;
 use crate::syscall::file::Seek;
@@ -161,6 +162,8 @@ pub enum Resume {
     SetTid(u64),
     /// Copy out a text.
     Text(Text),
+    /// Return when the pages of objects that have ended are free: ways out of the kernel free them.
+    Reap,
     /// End the thread.
     Leave(Leaving),
 }
@@ -220,7 +223,16 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
             _ => Step::Keep,
         },
         Resume::Text(text) => text.step(thread),
+        Resume::Reap => reap(thread),
         Resume::Leave(leaving) => leaving.step(thread),
+    }
+}
+
+/// The end of a call that may have been the end of a large object: its caller pays for that.
+pub fn reap(thread: &Thread) -> Step {
+    match memory::context().objects().is_reaped() {
+        true => Step::Done(Ok(0)),
+        false => thread.more(Resume::Reap),
     }
 }
 
