@@ -7,6 +7,7 @@
 //! and the frame's next life.
 
 use crate::frames::Frames;
+use crate::pins::{Filled, FramePins};
 use crate::user::UserFrame;
 use arm64::addr::Pfn;
 use sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +59,93 @@ impl PageSlots {
             seen = now;
         }
         None
+    }
+
+    /// References to the frames in the slots from `first` on, at most `count`, into the places of
+    /// `pins` from `place` on that are in `wanted`: as [`Self::pin`] for each.
+    ///
+    /// # Panics
+    /// If there are not so many slots or places, or a place has a reference.
+    #[inline]
+    pub fn pin_group(
+        &self,
+        first: usize,
+        count: usize,
+        place: usize,
+        wanted: u32,
+        pins: &mut FramePins,
+    ) {
+        assert!(
+            core::ptr::eq(self.frames, pins.frames()),
+            "frames of another allocator"
+        );
+        let mut at = 0;
+        while at < count {
+            at += self.pin_singles(first + at, count - at, place + at, wanted, pins);
+            if at < count {
+                at += self.pin_folio(first + at, count - at, place + at, wanted, pins);
+            }
+        }
+    }
+
+    /// As [`Self::pin_group`], up to the first frame that is not a block of its own: how many slots.
+    #[inline(always)]
+    fn pin_singles(
+        &self,
+        first: usize,
+        count: usize,
+        place: usize,
+        wanted: u32,
+        pins: &mut FramePins,
+    ) -> usize {
+        let slots = &self.slots[first..first + count];
+        pins.fill(place, count, |at| {
+            let slot = &slots[at];
+            let seen = slot.load(Ordering::Acquire);
+            if seen == EMPTY || wanted >> (place + at) & 1 == 0 {
+                return Filled::No;
+            }
+            let pfn = Pfn::new(seen - 1);
+            // SAFETY: as in `pin`.
+            let meta = unsafe { self.frames.record(pfn) };
+            if !self.frames.try_pin_single(pfn, meta) {
+                return Filled::Stop;
+            }
+            // As in `pin`.
+            if slot.load(Ordering::Acquire) == seen || planted::is(Fault::SlotWithoutRecheck) {
+                return Filled::Yes(pfn);
+            }
+            // SAFETY: taken just now.
+            drop(unsafe { self.frames.from_entry(pfn) });
+            Filled::Stop
+        })
+    }
+
+    /// As [`Self::pin_group`] for the slot `first` and those behind it, of `count`, that hold the
+    /// frames which follow in its block: the one reference keeps them all, so that their slots are
+    /// loaded only once, after it was taken. How many slots that were, at least one.
+    #[inline(never)]
+    fn pin_folio(
+        &self,
+        first: usize,
+        count: usize,
+        place: usize,
+        wanted: u32,
+        pins: &mut FramePins,
+    ) -> usize {
+        let Some(frame) = self.pin(first) else {
+            return 1;
+        };
+        let most = count.min(usize::try_from(frame.frames_left()).unwrap_or(usize::MAX));
+        let mut run = 1;
+        while run < most
+            && wanted >> (place + run) & 1 != 0
+            && self.holds(first + run, frame.pfn().add(run as u64))
+        {
+            run += 1;
+        }
+        pins.put_run(place, frame, run);
+        run
     }
 
     /// Whether slot `index` holds frame `pfn` at this moment.

@@ -131,6 +131,26 @@ impl Frames {
         Some(frame)
     }
 
+    /// As [`Self::try_pin_record`] for a frame that is a block of its own: false, and no reference was
+    /// taken, where it is not, or has none.
+    #[inline(always)]
+    pub(crate) fn try_pin_single(&'static self, pfn: Pfn, meta: &FrameMeta) -> bool {
+        // A frame inside of a larger block has no references of its own.
+        if !meta.refs.try_get() {
+            return false;
+        }
+        let single = meta.is_single(Class::User);
+        if !single {
+            self.drop_head(pfn);
+        }
+        single
+    }
+
+    #[cold]
+    fn drop_head(&'static self, pfn: Pfn) {
+        drop(UserFrame { frames: self, pfn });
+    }
+
     /// The object that the user frame `pfn` is a page of, as [`UserFrame::owner`] says it, for who
     /// has seen an entry that owns a reference and keeps it in place. 0 where there is no such
     /// frame.
@@ -176,6 +196,12 @@ impl UserFrame {
     /// The first frame of the block the page belongs to.
     pub fn block(&self) -> Pfn {
         Pfn::new(self.pfn.raw() - self.meta().head_offset())
+    }
+
+    /// Frames of the block from this one on: the reference keeps them all.
+    pub(crate) fn frames_left(&self) -> u64 {
+        let meta = self.meta();
+        (1 << meta.order()) - meta.head_offset()
     }
 
     /// A reference to frame `page` of the block.

@@ -3,7 +3,7 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p frame --release --test loom`
 #![cfg(loom)]
 
-use frame::{Class, Frames, PageSlots, arena};
+use frame::{Class, FramePins, Frames, PageSlots, arena};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -170,6 +170,54 @@ fn a_lookup_gets_the_page_in_the_slot_or_none() {
         drop(slots.take(0));
         // Anonymous memory gets the frame if nobody holds it.
         let next = frames.alloc_fresh(0, false).unwrap();
+        if next.pfn() == pfn {
+            contents.overwrite();
+        }
+        let next = next.into_user();
+        reader.join().unwrap();
+        assert_eq!(next.owner(), 0);
+        drop(next);
+        drop(slots);
+        assert_eq!(frames.stats().free, PAGES);
+    });
+}
+
+/// A lookup of many pages against the removal of one that is a block of its own, and the frame's next
+/// life.
+#[test]
+fn a_lookup_of_many_gets_the_pages_in_the_slots_or_none() {
+    lookup_of_many(0);
+}
+
+/// The same where the pages are a folio, which lives as long as one of them is there.
+#[test]
+fn a_lookup_of_many_gets_the_parts_of_a_folio_in_the_slots_or_none() {
+    lookup_of_many(1);
+}
+
+fn lookup_of_many(order: u8) {
+    model(move |frames| {
+        let contents = Arc::new(Contents(UnsafeCell::new(0)));
+        let slots = Arc::new(PageSlots::new(frames));
+        let page = frames.alloc_fresh(order, false).unwrap().into_object(7);
+        let pfn = page.pfn();
+        for index in 0..1 << order {
+            slots.put(index, page.page(index as u64)).unwrap();
+        }
+        drop(page);
+        let (theirs, seen) = (slots.clone(), contents.clone());
+        let reader = thread::spawn(move || {
+            let mut pins = FramePins::new(frames);
+            theirs.pin_group(0, 2, 0, 3, &mut pins);
+            for place in 0..2 {
+                if let Some(found) = pins.pfn(place) {
+                    assert_eq!(found, pfn.add(place as u64));
+                    seen.read();
+                }
+            }
+        });
+        (0..2).for_each(|index| drop(slots.take(index)));
+        let next = frames.alloc_fresh(order, false).unwrap();
         if next.pfn() == pfn {
             contents.overwrite();
         }

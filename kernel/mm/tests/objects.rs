@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, Weak};
 use arm64::addr::PAGE_SIZE;
 use arm64::pte::Format;
 use common::World;
-use frame::Bytes;
-use frame::UserFrame;
 use frame::slab::Ref;
+use frame::{Bytes, FramePins, UserFrame};
 use mm::object::mappings::UnmapReason;
 use mm::object::{
     Allocate, Mapper, MemObject, ObjectError, Objects, Punch, Resize, Room, Seals, SupplyError,
@@ -205,11 +204,18 @@ fn a_folio_is_supplied_as_a_whole_or_not_at_all() {
         SupplyError::BeyondEnd
     );
     assert_eq!(object.resident_pages(), 17);
-    let mut around = [const { None }; 16];
-    object.resident_many(8, &mut around);
-    let there = around.each_ref().map(Option::is_some);
-    assert_eq!(there, core::array::from_fn(|i| i >= 8));
-    drop((around, object));
+    // A page, a hole, a folio, as it is and by its parts.
+    let mut around = FramePins::new(objects.frames());
+    object.pin_group(3, 0xffff, &mut around);
+    assert_eq!(around.held(), 0xe001);
+    let page = |index| object.resident(index).map(|page| page.pfn());
+    let found = [0, 1, 13, 15].map(|place| around.pfn(place));
+    assert_eq!(found, [page(3), None, page(16), page(18)]);
+    let mut part = FramePins::new(objects.frames());
+    object.pin_group(20, 0xfa, &mut part);
+    assert_eq!(part.held(), 0xfa, "what was wanted");
+    assert_eq!(part.pfn(7), page(27));
+    drop((around, part, object));
     world.assert_nothing_lost();
 }
 
@@ -221,10 +227,9 @@ fn neighbours_behind_the_end_are_not_found() {
     while allocate.step(8).is_none() {}
     drop(allocate);
     assert_eq!((object.resident_pages(), object.pages()), (70, 66));
-    let mut around = [const { None }; 16];
-    object.resident_many(56, &mut around);
-    let there = around.each_ref().map(Option::is_some);
-    assert_eq!(there, core::array::from_fn(|i| i < 10));
+    let mut around = FramePins::new(objects.frames());
+    object.pin_group(56, 0xffff, &mut around);
+    assert_eq!(around.held(), 0x3ff, "of two leaves, to the end");
     let page = object.resident(66).unwrap();
     assert!(!object.holds(66, page.pfn()), "beyond the end");
     drop((page, around, object));

@@ -8,7 +8,7 @@ use common::{
     BLOCK, MIB2, PAGE, RW, Space, contiguous, each_leaf, end, folio, install, machine, pfn_at, raw,
     user, young,
 };
-use frame::UserFrame;
+use frame::{FramePins, UserFrame};
 use model::HostMachine;
 use model::host::Event;
 use pgtable::{Around, Graveyard, Machine, Marking};
@@ -29,12 +29,25 @@ fn around(
     let leaf = space.lock_leaf(AT, &section, || true).expect("a table");
     let mut asked = Vec::new();
     let range = (AT + from * PAGE, AT + to * PAGE);
-    let done = leaf.install_around(range, young(), AT + touched * PAGE, |va| {
+    let mut find = find(|va| {
         let page = (va - AT) / PAGE;
         asked.push(page);
         (!gone.contains(&page)).then(|| folio.page(page % (1 << folio.order())))
     });
+    let done = leaf.install_around(range, young(), AT + touched * PAGE, &mut find);
+    drop(find);
     (done, asked)
+}
+
+/// Asks `page` for the frame of each address that one is wanted for.
+fn find(mut page: impl FnMut(u64) -> Option<UserFrame>) -> impl FnMut(u64, u32, &mut FramePins) {
+    move |va, wanted, pins| {
+        for place in (0..FramePins::PLACES).filter(|place| wanted >> place & 1 != 0) {
+            if let Some(frame) = page(va + place as u64 * PAGE) {
+                pins.put(place, frame);
+            }
+        }
+    }
 }
 
 fn references(folio: &UserFrame, machine: &HostMachine) -> u32 {
@@ -167,14 +180,14 @@ fn what_is_not_one_aligned_part_of_a_folio_is_not_folded() {
     let number = |va: u64| (va - AT) / PAGE % 16;
     // One page further on than the address is.
     let next = |va| Some(large.page(number(va) + 1));
-    let shifted = leaf.install_around(pages(0), young(), AT, next);
+    let shifted = leaf.install_around(pages(0), young(), AT, find(next));
     // Two folios, though they may follow each other.
     let first = usize::from(small[0].pfn().raw() > small[1].pfn().raw());
     let next = |va| {
         let of = usize::from(number(va) >= 8) ^ first;
         Some(small[of].page(number(va) % 8))
     };
-    let two = leaf.install_around(pages(16), young(), AT, next);
+    let two = leaf.install_around(pages(16), young(), AT, find(next));
     for done in [shifted, two] {
         let (mapped, folded) = (16, 0);
         assert_eq!(done, Around { mapped, folded });

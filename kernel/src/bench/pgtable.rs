@@ -5,7 +5,7 @@ mod tables;
 use arm64::addr::{VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Geometry;
-use frame::UserFrame;
+use frame::{FramePins, UserFrame};
 use pgtable::{Gather, Graveyard, Machine, PageTable, User, Visit, Walked, Zap};
 
 use super::{Cost, Failure, measure, row};
@@ -116,9 +116,12 @@ fn map_around(table: &Table, pages: &mut [Option<UserFrame>]) -> usize {
     };
     let (mut at, mut mapped) = (VA, 0);
     for window in pages.chunks_exact_mut(BLOCK as usize) {
-        let (to, mut rest) = (at + BLOCK * PAGE, window.iter_mut());
-        let next = |_| rest.next()?.take();
-        mapped += leaf.install_around((at, to), attrs(), at, next).mapped;
+        let to = at + BLOCK * PAGE;
+        let find = |_, _, pins: &mut FramePins| {
+            let all = window.iter_mut().enumerate();
+            all.for_each(|(place, page)| pins.put(place, page.take().expect("a page for each")));
+        };
+        mapped += leaf.install_around((at, to), attrs(), at, find).mapped;
         at = to;
     }
     mapped

@@ -3,7 +3,7 @@
 
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
-use frame::UserFrame;
+use frame::{FramePins, UserFrame};
 use pgtable::{Leaf, Machine, User};
 use sync::planted::{self, Fault};
 
@@ -109,12 +109,11 @@ impl<M: Machine> Space<M> {
         // The page at an address is as far from the fault's as the addresses are.
         let first = index.wrapping_sub((at - from) / PAGE_SIZE);
         let exec = area.prot.contains(Prot::EXEC);
-        let around = leaf.install_around((from, to), attrs, at, |va| {
-            let page = object.resident_inside(first + (va - from) / PAGE_SIZE)?;
+        let around = leaf.install_around((from, to), attrs, at, |va, wanted, pins| {
+            object.pin_group(first + (va - from) / PAGE_SIZE, wanted, pins);
             if exec {
-                self.machine().sync_instructions(page.pfn().start());
+                self.sync_all(pins);
             }
-            Some(page)
         });
         let mapped = around.mapped as u64;
         if mapped == 0 {
@@ -126,6 +125,13 @@ impl<M: Machine> Space<M> {
             self.tell(Kind::Around, from, mapped - 1);
         }
         Applied::Mapped(mapped * PAGE_SIZE)
+    }
+
+    #[cold]
+    fn sync_all(&self, pins: &FramePins) {
+        for page in (0..FramePins::PLACES).filter_map(|place| pins.pfn(place)) {
+            self.machine().sync_instructions(page.start());
+        }
     }
 
     fn map_one(

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use arm64::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
 use frame::slab::{Ref, SlabBox};
-use frame::{Bytes, FreshFrame, OutOfMemory, UserFrame};
+use frame::{Bytes, FramePins, FreshFrame, OutOfMemory, UserFrame};
 use sync::atomic::{AtomicU32, AtomicU64};
 use sync::planted::{self, Fault};
 use sync::{SpinGuard, SpinLock, rank};
@@ -148,12 +148,18 @@ impl MemObject {
         index < self.pages() && !self.tree.is_absent(index)
     }
 
-    /// A reference to page `index` if it is there and inside of the object at this moment, without
-    /// a lock: for who holds the lock of a table (D5, check 4).
-    #[inline]
-    pub fn resident_inside(&self, index: u64) -> Option<UserFrame> {
-        self.resident(index)
-            .filter(|_| index < self.pages() || planted::is(Fault::AroundBeyondEnd))
+    /// References to the pages from `first` on that are there and inside of the object at this moment,
+    /// into the places of `pins` that are in `wanted`; without a lock, for who holds that of a table
+    /// (D5, check 4). The size is read before the pages: it shrinks before a visit waits for the
+    /// table's lock.
+    pub fn pin_group(&self, first: u64, wanted: u32, pins: &mut FramePins) {
+        let end = match planted::is(Fault::AroundBeyondEnd) {
+            true => MAX_PAGES,
+            false => self.pages(),
+        };
+        let inside = usize::try_from(end.saturating_sub(first)).unwrap_or(usize::MAX);
+        let places = (u32::BITS - wanted.leading_zeros()) as usize;
+        self.tree.pin_group(first, inside.min(places), wanted, pins);
     }
 
     /// Whether none of the `count` pages from `first` on is there, and all lie inside.
@@ -178,15 +184,6 @@ impl MemObject {
     #[inline]
     pub fn resident(&self, index: u64) -> Option<UserFrame> {
         self.tree.pin(index)
-    }
-
-    /// References to the pages from `first` on that are there, without a lock, into the places of
-    /// `pages` that are empty. Places for pages beyond the end stay empty.
-    pub fn resident_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
-        let inside = self.pages().saturating_sub(first);
-        let count = usize::try_from(inside).unwrap_or(usize::MAX);
-        let count = count.min(pages.len());
-        self.tree.pin_many(first, &mut pages[..count]);
     }
 
     /// Whether page `index` is `frame` and inside of the object at this moment: what is looked at

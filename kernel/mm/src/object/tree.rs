@@ -9,7 +9,7 @@
 use core::sync::atomic::Ordering;
 
 use frame::slab::SlabBox;
-use frame::{OutOfMemory, PageSlots, UserFrame};
+use frame::{FramePins, OutOfMemory, PageSlots, UserFrame};
 use sync::Once;
 use sync::atomic::AtomicU64;
 
@@ -110,21 +110,18 @@ impl PageTree {
         self.leaf(index)?.pin(slot(index))
     }
 
-    /// References to pages from `first` on, for each place of `pages` that is empty and whose page
-    /// is resident. One path is walked for each leaf.
-    pub fn pin_many(&self, first: u64, pages: &mut [Option<UserFrame>]) {
-        let mut at = first;
-        let mut rest = pages;
-        while !rest.is_empty() {
-            let run = rest.len().min(FAN - slot(at));
-            let (now, later) = rest.split_at_mut(run);
-            if let Some(leaf) = self.leaf(at) {
-                for (index, page) in (slot(at)..).zip(now) {
-                    *page = page.take().or_else(|| leaf.pin(index));
-                }
+    /// References to the pages from `first` on, of `count`, into the places of `pins` that are in
+    /// `wanted`. One path is walked for each leaf.
+    #[inline]
+    pub fn pin_group(&self, first: u64, count: usize, wanted: u32, pins: &mut FramePins) {
+        let mut place = 0;
+        while place < count {
+            let index = first + place as u64;
+            let run = (FAN - slot(index)).min(count - place);
+            if let Some(leaf) = self.leaf(index) {
+                leaf.pin_group(slot(index), run, place, wanted, pins);
             }
-            at += run as u64;
-            rest = later;
+            place += run;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
-use frame::UserFrame;
+use frame::{FramePins, UserFrame};
 use model::descriptor::right;
 use model::ghost::Page;
 use pgtable::{Gather, Machine};
@@ -151,8 +151,14 @@ impl World {
         };
         let ghost = self.state().ghosts[range.space].clone();
         let window = (range.start, range.end);
-        let next = |va| resident(va).map(|number| folio.page(number));
-        let done = leaf.install_around(window, attrs, touched, next);
+        let find = |va, wanted: u32, pins: &mut FramePins| {
+            for place in (0..FramePins::PLACES).filter(|place| wanted >> place & 1 != 0) {
+                if let Some(number) = resident(va + place as u64 * PAGE) {
+                    pins.put(place, folio.page(number));
+                }
+            }
+        };
+        let done = leaf.install_around(window, attrs, touched, find);
         drop(leaf);
         let mut mapped = 0;
         for va in (range.start..to).step_by(PAGE as usize) {
