@@ -188,7 +188,7 @@ impl Frames {
     }
 
     /// Takes a block and makes it one of `class`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, order: u8, class: Class) -> Result<Pfn, OutOfMemory> {
         self.fail_on_purpose()?;
         let cpu = self.this_cpu();
@@ -260,9 +260,7 @@ impl Frames {
         let pfn = found.ok_or_else(|| self.exhausted())?;
         // SAFETY: blocks in the lists are in banks.
         let records = unsafe { self.map.block(pfn, 1 << order) };
-        for (offset, meta) in (0..).zip(records) {
-            meta.set_allocated(class, order, offset);
-        }
+        set_allocated(records, class, order);
         cpu.count_alloc(class, 1 << order);
         Ok(pfn)
     }
@@ -463,6 +461,20 @@ fn fill(records: &[FrameMeta], class: Class) {
         group.iter().for_each(|meta| meta.set_class(class));
     }
     rest.iter().for_each(|meta| meta.set_class(class));
+}
+
+/// Marks the records of a block as allocated, in groups like [`fill`].
+fn set_allocated(records: &[FrameMeta], class: Class, order: u8) {
+    let (groups, rest) = records.as_chunks::<16>();
+    let mut offset = 0;
+    let mut set = |meta: &FrameMeta| {
+        meta.set_allocated(class, order, offset);
+        offset += 1;
+    };
+    for group in groups {
+        group.iter().for_each(&mut set);
+    }
+    rest.iter().for_each(set);
 }
 
 impl core::fmt::Debug for Frames {

@@ -14,7 +14,7 @@ impl Frames {
     ///
     /// # Errors
     /// [`OutOfMemory`].
-    #[inline]
+    #[inline(always)]
     pub fn alloc_fresh(&'static self, order: u8, zeroed: bool) -> Result<FreshFrame, OutOfMemory> {
         let pfn = self.take(order, Class::User)?;
         let mut frame = FreshFrame {
@@ -22,8 +22,10 @@ impl Frames {
             pfn,
             order,
         };
-        if zeroed {
-            frame.zero_pages(0, 1 << order);
+        match (zeroed, order) {
+            (false, _) => {}
+            (true, 0) => frame.zero_page(0),
+            (true, _) => frame.zero_pages(0, 1 << order),
         }
         Ok(frame)
     }
@@ -81,7 +83,10 @@ impl FreshFrame {
         if pages == 0 {
             return;
         }
-        self.page(first + pages - 1);
+        assert!(
+            first + pages <= 1 << self.order,
+            "the block has no such frame"
+        );
         let to = self.page(first);
         // SAFETY: whole pages of ours, as in `bytes_mut`; the last is the block's, as was checked.
         unsafe { (self.frames.page_ops().zero_pages)(to, pages) }
@@ -127,6 +132,7 @@ impl FreshFrame {
         self.into_user()
     }
 
+    #[inline(always)]
     fn page(&mut self, page: usize) -> *mut u8 {
         assert!(
             page < 1 << self.order,

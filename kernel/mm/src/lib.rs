@@ -36,6 +36,7 @@ pub use stats::Counters;
 pub use uaccess::{CopyStop, PINS, Pins};
 pub use verbs::advise::{Advice, Only};
 pub use verbs::map::{MapFlags, MapRequest};
+pub use verbs::populate::Populated;
 pub use verbs::protect::Grows;
 pub use verbs::remap::RemapFlags;
 pub use verbs::remove::Piece;

@@ -12,7 +12,7 @@ use mm::object::Name;
 use mm::policy::{FOLIO_2M, FOLIO_64K, SizeMode, Sizes};
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, ImageObject, MapFlags, MapRequest,
-    MmError, Mode, RemapFlags, SegvCode, Verb,
+    MmError, Mode, Populated, RemapFlags, SegvCode, Verb,
 };
 use pgtable::Invalidation;
 use proptest::prelude::*;
@@ -99,6 +99,100 @@ fn the_kernel_reads_and_writes_memory_that_a_block_maps() {
     put(&space, va + PAGE, b"again").unwrap();
     assert_eq!(&get::<5>(&space, va).unwrap(), b"block");
     assert_eq!(space.counters().faults_2m.get(), 1);
+    drop(space);
+    world.assert_nothing_lost();
+}
+
+fn single_pages(world: &World) {
+    world.context.policy().set_anon(Sizes {
+        kib64: SizeMode::Never,
+        mib2: SizeMode::Never,
+    });
+}
+
+/// What populating from `va` on comes to, until it is through or meets something.
+fn populate(space: &Space, mut va: u64, end: u64) -> (u64, u32) {
+    let mut pieces = 0;
+    while va < end {
+        pieces += 1;
+        match space.populate(va, end, Access::Write) {
+            Ok(Populated::To(next)) => va = next,
+            Ok(Populated::Part) => {}
+            Err(outcome) => panic!("populating {va:#x} ended with {outcome:?}"),
+        }
+    }
+    (va, pieces)
+}
+
+#[test]
+fn populating_maps_runs_of_pages_up_to_what_is_there_and_the_end() {
+    let world = World::new(512, Format::NORMAL);
+    single_pages(&world);
+    let space = world.space();
+    map_fixed(&space, BASE, 64 * PAGE, RW).unwrap();
+    // One fault makes the table, and in the middle of the second run a page is there already.
+    put(&space, BASE + 20 * PAGE, b"here").unwrap();
+    let before = space.counters().faults_anon.get();
+    assert_eq!(
+        populate(&space, BASE, BASE + 40 * PAGE),
+        (BASE + 40 * PAGE, 5)
+    );
+    assert_eq!(space.counters().faults_anon.get() - before, 39);
+    assert_eq!(&get::<4>(&space, BASE + 20 * PAGE).unwrap(), b"here");
+    // Nothing was mapped behind the end; and a run ends with its area.
+    assert_eq!(
+        space.populate(BASE + 63 * PAGE, u64::MAX, Access::Write),
+        Ok(Populated::To(BASE + 64 * PAGE))
+    );
+    assert_eq!(space.counters().faults_anon.get() - before, 40);
+    let segv = FaultOutcome::Segv {
+        code: SegvCode::MapErr,
+    };
+    assert_eq!(
+        space.populate(BASE + 64 * PAGE, u64::MAX, Access::Write),
+        Err(segv)
+    );
+    drop(space);
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn populating_takes_folios_where_there_may_be_some() {
+    let world = World::new(512, Format::NORMAL);
+    world.context.policy().set_anon(Sizes {
+        kib64: SizeMode::Always,
+        mib2: SizeMode::Never,
+    });
+    let space = world.space();
+    map_fixed(&space, BASE, 64 * PAGE, RW).unwrap();
+    put(&space, BASE + 17 * PAGE, b"x").unwrap();
+    let before = space.counters().faults_64k.get();
+    let end = BASE + 64 * PAGE;
+    // It begins in the middle of a folio and goes on from the next; one is there.
+    assert_eq!(populate(&space, BASE + 5 * PAGE, end), (end, 4));
+    assert_eq!(space.counters().faults_64k.get() - before, 3);
+    drop(space);
+    world.assert_nothing_lost();
+}
+
+#[test]
+fn populating_without_memory_maps_what_there_was_memory_for() {
+    let world = World::new(48, Format::NORMAL);
+    single_pages(&world);
+    let space = world.space();
+    let flags = MapFlags::FIXED | MapFlags::NORESERVE;
+    run(&space, Verb::Map(request(BASE, 64 * PAGE, RW, flags))).unwrap();
+    let (mut va, end) = (BASE, BASE + 64 * PAGE);
+    let outcome = loop {
+        match space.populate(va, end, Access::Write) {
+            Ok(Populated::To(next)) => va = next,
+            Ok(Populated::Part) => {}
+            Err(outcome) => break outcome,
+        }
+    };
+    assert_eq!(outcome, FaultOutcome::OutOfMemory);
+    assert_eq!(space.counters().faults_anon.get(), (va - BASE) / PAGE);
+    assert!(va > BASE && va < end);
     drop(space);
     world.assert_nothing_lost();
 }

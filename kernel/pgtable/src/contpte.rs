@@ -291,35 +291,55 @@ impl<M: Machine> Change<'_, '_, M> {
     /// Writes `count` entries from `index` on, all of them empty, mapping memory from what `first`
     /// maps on; aligned blocks come out folded. With `touched`, only that entry is born accessed
     /// (and dirty, if `first` is).
+    #[inline(always)]
     pub(crate) fn set_batch(&self, index: usize, count: usize, first: Pte, touched: Option<usize>) {
-        let cells = self.words();
-        let (block, size) = (self.block(), self.table.level().size());
-        let pa = self.writer.machine().format().pa(first, self.table.level());
         let rest = match touched {
             Some(_) => first.without_ad(),
             None => first,
         };
         // What the frames hold is seen by whoever sees an entry.
         fence(Ordering::Release);
+        match count == self.block() && self.is_aligned(index, rest) {
+            true => self.set_block(index, rest),
+            false => self.set_pieces(index, count, rest),
+        }
+        if let Some(touched) = touched {
+            self.words().update(index + touched, |pte| {
+                let pte = if first.young() { pte.mkyoung() } else { pte };
+                Some(if first.dirty() { pte.mkdirty() } else { pte })
+            });
+        }
+    }
+
+    /// Whether `pte` may begin a block at `index`.
+    #[inline(always)]
+    fn is_aligned(&self, index: usize, pte: Pte) -> bool {
+        let (last, level) = (self.block() - 1, self.table.level());
+        // The address bits of the frame that count within a block are those of its number.
+        (pte.raw() >> level.shift()) as usize & last == 0 && index & last == 0
+    }
+
+    #[inline(never)]
+    fn set_pieces(&self, index: usize, count: usize, first: Pte) {
+        let (cells, block) = (self.words(), self.block());
         let mut i = 0;
         while i < count {
-            let entry = further(&self.table, rest, i);
-            let aligned = (pa.raw() + i as u64 * size) & (size * block as u64 - 1) == 0;
-            if aligned && (index + i) & (block - 1) == 0 && count - i >= block {
-                self.set_run(index + i, block, entry.with_contiguous(true));
-                self.converted(Conversion::Fold, index + i);
+            let entry = further(&self.table, first, i);
+            if count - i >= block && self.is_aligned(index + i, entry) {
+                self.set_block(index + i, entry);
                 i += block;
             } else {
                 cells.put_relaxed(index + i, entry);
                 i += 1;
             }
         }
-        if let Some(touched) = touched {
-            cells.update(index + touched, |pte| {
-                let pte = if first.young() { pte.mkyoung() } else { pte };
-                Some(if first.dirty() { pte.mkdirty() } else { pte })
-            });
-        }
+    }
+
+    /// Stores a whole block, folded.
+    #[inline(always)]
+    fn set_block(&self, index: usize, first: Pte) {
+        self.set_run(index, self.block(), first.with_contiguous(true));
+        self.converted(Conversion::Fold, index);
     }
 
     #[inline(always)]

@@ -123,7 +123,7 @@ impl<M: Machine> Leaf<'_, User, M> {
 
     /// The table with what it takes to change it while `writer` is open.
     #[inline(always)]
-    fn change<'a>(&'a self, writer: &'a Writer<'a, M>) -> Change<'a, 'a, M> {
+    pub(crate) fn change<'a>(&'a self, writer: &'a Writer<'a, M>) -> Change<'a, 'a, M> {
         debug_assert!(
             self.guard.covers(&self.table),
             "CTOR-09: a change under the wrong lock"
@@ -140,6 +140,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     }
 
     /// Whether nothing at all is at the `count` pages from `va` on.
+    #[inline(always)]
     pub fn is_empty(&self, va: u64, count: usize) -> bool {
         let first = self.table.index(va);
         let mut all = 0;
@@ -258,6 +259,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     ///
     /// # Errors
     /// The frame comes back if something is mapped in the range already.
+    #[inline(always)]
     pub fn install_folio(
         &self,
         va: u64,
@@ -276,7 +278,10 @@ impl<M: Machine> Leaf<'_, User, M> {
         let pfn = frame.into_entries(references);
         let first = page(self.space.machine(), pfn.start(), attrs);
         let touched = touched.map(|at| ((at - va) / PAGE) as usize);
-        self.write(|change| change.set_batch(self.table.index(va), count, first, touched));
+        let writer = Writer::open(self.space.machine());
+        self.change(&writer)
+            .set_batch(self.table.index(va), count, first, touched);
+        drop(writer);
         self.add_entries(count as i32);
         self.space.machine().publish(SpaceKind::User);
         Ok(())

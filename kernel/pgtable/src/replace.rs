@@ -13,6 +13,7 @@ use crate::machine::{Machine, Pause};
 use crate::slot::ptep_get;
 use crate::space::{SpaceKind, User};
 use crate::value::Value;
+use crate::writer::Writer;
 
 impl<M: Machine> Leaf<'_, User, M> {
     /// Maps `frame` at `va` in place of `was`, the entry that this was decided from, if it still is
@@ -32,35 +33,70 @@ impl<M: Machine> Leaf<'_, User, M> {
         attrs: Attrs,
         gather: &mut Gather,
     ) -> Result<(), UserFrame> {
+        if !gather.has_frame_room() {
+            return Err(frame);
+        }
+        let old = self.replace_entry(va, was, frame, attrs)?;
+        if old.is_none() {
+            self.add_entries(1);
+        }
+        if old.maps_frame(Level::L3) && !old.special() {
+            let pfn = self.space.machine().format().pa(old, Level::L3).pfn();
+            gather.tear_pages(core::iter::once(pfn));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::replace`] where `was` maps a frame that is not counted: there is no reference to
+    /// give up.
+    ///
+    /// # Errors
+    /// The frame comes back if the entry is another one by now, or `was` is no such entry.
+    #[inline(always)]
+    pub fn replace_special(
+        &self,
+        va: u64,
+        was: Value,
+        frame: UserFrame,
+        attrs: Attrs,
+    ) -> Result<(), UserFrame> {
+        if !was.special() {
+            return Err(frame);
+        }
+        self.replace_entry(va, was, frame, attrs).map(drop)
+    }
+
+    #[inline(always)]
+    fn replace_entry(
+        &self,
+        va: u64,
+        was: Value,
+        frame: UserFrame,
+        attrs: Attrs,
+    ) -> Result<Pte, UserFrame> {
         let (slot, machine) = (self.slot(va), self.space.machine());
         let still = ptep_get(&slot, &self.guard).is_still(was);
-        if !(still || planted::is(Fault::ReplaceUnchecked)) || !gather.has_frame_room() {
+        if !(still || planted::is(Fault::ReplaceUnchecked)) {
             return Err(frame);
         }
         let kept = was.uffd_wp() && !planted::is(Fault::DropMarkOnMap);
         let attrs = attrs.with_uffd_wp(attrs.uffd_wp || kept);
         let new = page(machine, frame.into_entry().start(), attrs);
-        let old = self.write(|change| {
-            let old = change.repaint(slot.index, va, new);
-            let end = change.group_end(slot.index, self.table.entries()) - 1;
-            change.try_fold(end, va + (end - slot.index) as u64 * PAGE);
-            old
-        });
-        if old.is_none() {
-            self.add_entries(1);
-        }
-        if old.maps_frame(Level::L3) && !old.special() {
-            let pfn = machine.format().pa(old, Level::L3).pfn();
-            gather.tear_pages(core::iter::once(pfn));
-        }
+        let writer = Writer::open(machine);
+        let change = self.change(&writer);
+        let old = change.repaint(slot.index, va, new);
+        let end = change.group_end(slot.index, self.table.entries()) - 1;
+        change.try_fold(end, va + (end - slot.index) as u64 * PAGE);
+        drop(writer);
         machine.publish(SpaceKind::User);
-        Ok(())
+        Ok(old)
     }
 }
 
 impl<M: Machine> Change<'_, '_, M> {
     /// Writes `new` over the entry at `index`, taken out of its block, by break before make; the entry
     /// that was there.
+    #[inline(always)]
     fn repaint(&self, index: usize, va: u64, new: Pte) -> Pte {
         let cells = self.words();
         let old = cells.raw(index);

@@ -8,6 +8,7 @@ use arm64::geometry::{Level, MAX_LEVELS};
 use arm64::pte::{Format, Pte};
 use sync::planted::{self, Fault};
 
+use crate::contpte::each_of_block;
 use crate::machine::{Machine, Pause};
 use crate::slot::{Loaded, ReadSide, Slot, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
@@ -100,12 +101,30 @@ impl Look<'_> {
 
     /// Whether the `count` entries around `va` that such a block would take are empty, as far as
     /// can be seen without the lock. `count` is a power of two, within a table.
+    #[inline(always)]
     pub fn is_empty_around(&self, va: u64, count: usize) -> bool {
         if !self.has_table() {
             return self.value.is_none();
         }
         let first = self.table.index(va) & !(count - 1);
-        (first..first + count).all(|i| self.table.load(i, Ordering::Relaxed).is_none())
+        let mut all = 0;
+        each_of_block(count, |i| {
+            all |= self.table.load(first + i, Ordering::Relaxed).raw();
+        });
+        all == 0
+    }
+
+    /// How many entries of the table of pages are empty from that of `va` on, `most` at the most, as
+    /// far as can be seen without the lock.
+    pub fn empty_from(&self, va: u64, most: usize) -> usize {
+        if !self.has_table() {
+            return 0;
+        }
+        let first = self.table.index(va);
+        let end = self.table.entries().min(first + most);
+        let mut run = first..end;
+        let used = run.find(|&i| !self.table.load(i, Ordering::Relaxed).is_none());
+        used.unwrap_or(end) - first
     }
 }
 

@@ -197,3 +197,52 @@ fn collapsing_ends_when_the_gather_has_no_room_for_another_table() {
     zap(&space, 0, BLOCKS * BLOCK, &section);
     assert_eq!(space.stats().live(), 1);
 }
+
+/// The page of zeros gives way to a page of the program's own; a page that is counted does not, since
+/// its reference would be lost.
+#[test]
+fn only_an_entry_that_is_not_counted_is_replaced_without_a_gather() {
+    let machine = machine(64);
+    let space = space(machine, 39);
+    let before = machine.frames().stats().free;
+    let fresh = || machine.frames().alloc_fresh(0, true).expect("a frame");
+    let zero = fresh().into_user();
+    let (stay, va) = ((), 7 * PAGE);
+    let section = machine.read_side(&stay);
+    {
+        let leaf = space.lock_leaf(va, &section, || true).expect("a table");
+        leaf.install_special(va, zero.pfn(), attrs()).expect("room");
+    }
+    let look = space.look(va, &section);
+    assert_eq!(
+        (look.empty_from(va, 8), look.empty_from(va + PAGE, 8)),
+        (0, 8)
+    );
+    assert_eq!(
+        look.empty_from(510 * PAGE, 8),
+        2,
+        "no further than the table"
+    );
+    let leaf = space.lock_seen(va, &look, || true).expect("a table");
+    let (first, second) = (fresh().into_user(), fresh().into_user());
+    let mapped = first.pfn();
+    assert!(leaf.replace_special(va, look.value, first, attrs()).is_ok());
+    let own = leaf.get(va);
+    assert!(!own.special() && own.writable());
+    // What was seen is not there any more; and what is there is counted.
+    let second = leaf.replace_special(va, look.value, second, attrs());
+    let second = second.expect_err("the entry is another");
+    let second = leaf.replace_special(va, own, second, attrs());
+    drop(second.expect_err("the entry is counted"));
+    assert_eq!(leaf.get(va), own);
+    drop(leaf);
+    assert_eq!(
+        machine.frames().stats().free,
+        before - 4,
+        "zeros, {mapped:?}, two tables"
+    );
+    zap(&space, va, va + PAGE, &section);
+    drop(zero);
+    // The tables wait for a grace period.
+    assert_eq!(machine.frames().stats().free, before - 2);
+}

@@ -121,6 +121,7 @@ fn execute(cpu: &PerCpu, step: Step) {
             let tcr = Tcr::from_raw(TCR_EL1.get()).with_t0sz(t0sz);
             TCR_EL1.set(tcr.raw());
             cpu.t0sz.store(t0sz, Ordering::Relaxed);
+            cpu.window.store(0, Ordering::Relaxed);
         }
         Step::FlushAsid(asid) => {
             let operand = arm64::tlbi::asid(asid);

@@ -26,8 +26,14 @@ const USUAL_BLOCK: usize = 64;
 /// # Safety
 /// `page` is page-aligned, Normal memory, mapped writable, and nobody else's.
 pub unsafe fn zero_page(page: *mut u8) {
+    let end = page.wrapping_add(PAGE_SIZE as usize);
     // SAFETY: passed on from this function's contract.
-    unsafe { zero_pages(page, 1) }
+    unsafe {
+        match ZVA_BLOCK.load(Ordering::Relaxed) as usize {
+            USUAL_BLOCK => zero_by_pages::<{ PAGE_SIZE as usize / USUAL_BLOCK }>(page, end),
+            _ => zero_pages(page, 1),
+        }
+    }
 }
 
 /// Clears `pages` pages, at least one, from `first` on.
@@ -42,7 +48,15 @@ pub unsafe fn zero_pages(first: *mut u8, pages: usize) {
     // a page.
     unsafe {
         match block {
-            USUAL_BLOCK => zero_by_page(first, end),
+            USUAL_BLOCK => {
+                let rest = first.wrapping_add((pages & !7) * PAGE_SIZE as usize);
+                if first < rest {
+                    zero_by_pages::<{ 8 * PAGE_SIZE as usize / USUAL_BLOCK }>(first, rest);
+                }
+                if rest < end {
+                    zero_by_pages::<{ PAGE_SIZE as usize / USUAL_BLOCK }>(rest, end);
+                }
+            }
             1..=MAX_BLOCK => zero_by_block(first, end, block),
             _ => first.write_bytes(0, pages * PAGE_SIZE as usize),
         }
@@ -52,9 +66,13 @@ pub unsafe fn zero_pages(first: *mut u8, pages: usize) {
 /// The largest block that a page is a multiple of.
 const MAX_BLOCK: usize = PAGE_SIZE as usize;
 
+/// Clears `BLOCKS` blocks at a time: the loop itself costs nothing beside them.
+///
 /// # Safety
-/// As [`zero_pages`], on a CPU that clears [`USUAL_BLOCK`] bytes at a time; not empty.
-unsafe fn zero_by_page(start: *mut u8, end: *mut u8) {
+/// As [`zero_pages`], on a CPU that clears [`USUAL_BLOCK`] bytes at a time; so many times as many, and
+/// not empty.
+#[inline(always)]
+unsafe fn zero_by_pages<const BLOCKS: usize>(start: *mut u8, end: *mut u8) {
     // SAFETY: passed on from the only caller.
     unsafe {
         asm!(
@@ -68,7 +86,7 @@ unsafe fn zero_by_page(start: *mut u8, end: *mut u8) {
             at = inout(reg) start => _,
             end = in(reg) end,
             block = const USUAL_BLOCK,
-            blocks = const PAGE_SIZE as usize / USUAL_BLOCK,
+            blocks = const BLOCKS,
             options(nostack),
         );
     }

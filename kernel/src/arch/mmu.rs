@@ -6,6 +6,7 @@ use core::arch::asm;
 use arm64::addr::{PhysAddr, VirtAddr};
 use arm64::geometry::Level;
 use arm64::pte::Format;
+use arm64::regs::Features;
 use arm64::tlbi;
 use frame::Frames;
 use mm::trace::{Event, Kind};
@@ -27,6 +28,7 @@ const KERNEL_RANGE_LIMIT: u64 = 512;
 pub struct Hw {
     format: Format,
     frames: &'static Frames,
+    features: &'static Features,
 }
 
 static FRAMES: Once<Frames> = Once::new();
@@ -37,7 +39,11 @@ static TABLES: TableStats = TableStats::new();
 /// Installs the allocator and the descriptor format; once, at boot.
 pub(super) fn install(frames: Frames, format: Format) {
     let frames = FRAMES.call_once(|| frames);
-    HW.call_once(|| Hw { format, frames });
+    HW.call_once(|| Hw {
+        format,
+        frames,
+        features: super::cpu::features(),
+    });
 }
 
 /// The one machine.
@@ -130,7 +136,7 @@ impl Machine for Hw {
 
     #[inline]
     fn flush_limit(&self) -> u64 {
-        match super::cpu::features().tlb_range {
+        match self.features.tlb_range {
             true => 512,
             false => 64,
         }
@@ -143,7 +149,7 @@ impl Machine for Hw {
 
     #[inline]
     fn records_access(&self) -> bool {
-        super::cpu::features().hafdbs == 2
+        self.features.hafdbs == 2
     }
 
     #[inline(always)]
@@ -211,13 +217,17 @@ fn flush_event(what: &Invalidation) -> Event {
 
 /// Invalidates a range of one space, with range operations where the CPU has them.
 fn invalidate_range(asid: u16, start: u64, end: u64, level: Level, tables: bool) {
-    let features = super::cpu::features();
+    let features = hw().features;
     let abilities = tlbi::Abilities {
         ranges: features.tlb_range,
         hints: features.ttl,
         lpa2: hw().format().lpa2,
     };
     let pages = end.wrapping_sub(start) >> 12;
+    if pages == 1 && !tables && level == Level::L3 {
+        let hint = abilities.hints.then_some(level);
+        return tlbi_vale1is(tlbi::va(asid, VirtAddr::new(start), hint));
+    }
     let pieces = tlbi::Pieces::new(asid, VirtAddr::new(start), pages, level, !tables, abilities);
     for piece in pieces {
         match (piece, tables) {

@@ -41,6 +41,8 @@ pub struct PerCpu {
     pub saved: [AtomicU64; SAVED_WORDS],
     /// TTBR0 as it was before this CPU opened the window on tables; 0 while that is closed.
     pub outside: AtomicU64,
+    /// TTBR0 for the window on tables under this CPU's T0SZ; 0 until it is asked for.
+    pub window: AtomicU64,
     /// Windows on tables that this CPU has opened.
     pub windows: AtomicU64,
     /// Affinity fields of MPIDR_EL1.
@@ -74,6 +76,7 @@ impl PerCpu {
             emergency_stack: AtomicU64::new(0),
             saved: [const { AtomicU64::new(0) }; SAVED_WORDS],
             outside: AtomicU64::new(0),
+            window: AtomicU64::new(0),
             windows: AtomicU64::new(0),
             mpidr: AtomicU64::new(0),
             root_word: AtomicU64::new(0),

@@ -16,7 +16,7 @@ use sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::mmu::hw;
 use super::{events, memory_ops};
 use crate::early::layout::DIRECT_MAP;
-use crate::percpu;
+use crate::percpu::{self, PerCpu};
 
 /// The identifier of the window's translations. No space is ever given it, as none is given 0,
 /// the reserved root's.
@@ -64,9 +64,21 @@ pub fn open() -> usize {
         cpu.outside.store(TTBR0_EL1.get(), Ordering::Relaxed);
         let windows = cpu.windows.load(Ordering::Relaxed);
         cpu.windows.store(windows + 1, Ordering::Relaxed);
-        load(ROOTS[place(TCR_EL1.get() & 0x3f)].load(Ordering::Relaxed));
+        match cpu.window.load(Ordering::Relaxed) {
+            0 => load(find_root(cpu)),
+            root => load(root),
+        }
     }
     distance
+}
+
+/// The root for the T0SZ of this CPU, kept until that changes.
+#[cold]
+#[inline(never)]
+fn find_root(cpu: &PerCpu) -> u64 {
+    let root = ROOTS[place(TCR_EL1.get() & 0x3f)].load(Ordering::Relaxed);
+    cpu.window.store(root, Ordering::Relaxed);
+    root
 }
 
 /// Closes the window that is open on this CPU: what TTBR0 held before is back.

@@ -4,9 +4,10 @@
 //! that meets a map owned by another change parks the thread and is repeated from the same
 //! progress; nothing else survives between two steps, no lock, no reference to a page, no walk.
 
+use arm64::addr::PAGE_SIZE;
 use frame::slab::Ref;
 use mm::SegvCode::MapErr;
-use mm::{Access, Change, CopyStop, FaultOutcome};
+use mm::{Access, Change, CopyStop, FaultOutcome, Populated};
 
 use super::Thread;
 use super::exit::Leaving;
@@ -27,8 +28,10 @@ use crate::trace::Watch;
 
 /// Pages that one step of a change may work on.
 pub const CHANGE_BUDGET: u32 = 64;
-/// Pages that one step of populating may fault in.
-const POPULATE_BUDGET: u32 = 16;
+/// Pages that one step of populating may make.
+const POPULATE_PAGES: u64 = 128;
+/// Most pages that one piece of it makes: those of a folio.
+const POPULATE_FAULT: u64 = 16;
 
 /// What a step of an operation comes to. What is left to do is in the thread's record already, so
 /// that this stays small enough to travel in registers.
@@ -303,17 +306,20 @@ impl Populate {
 
     /// Faults in some pages.
     pub fn step(mut self, thread: &Ref<Thread>) -> Step {
-        for _ in 0..POPULATE_BUDGET {
+        let mut left = POPULATE_PAGES;
+        while left > 0 {
             if self.at >= self.end {
                 return Step::Done(Ok(self.result));
             }
-            match (self.one(thread), self.access) {
-                (Ok(next), _) => {
-                    let part = next == self.at;
+            match (self.some(thread), self.access) {
+                (Ok(Populated::Part), _) => break,
+                (Ok(Populated::To(next)), _) => {
+                    let pages = (next - self.at) / PAGE_SIZE;
+                    left = left.saturating_sub(match pages {
+                        0 => POPULATE_FAULT,
+                        _ => pages.min(POPULATE_FAULT),
+                    });
                     self.at = next;
-                    if part {
-                        break;
-                    }
                 }
                 (Err(FaultOutcome::Busy), _) => return thread.busy(Resume::Populate(self)),
                 (Err(_), None) => return Step::Done(Ok(self.result)),
@@ -328,15 +334,15 @@ impl Populate {
         thread.more(Resume::Populate(self))
     }
 
-    fn one(&self, thread: &Thread) -> Result<u64, FaultOutcome> {
+    fn some(&self, thread: &Thread) -> Result<Populated, FaultOutcome> {
         let space = thread.process().space();
         match self.access {
             Some(access) => {
                 space.ask_rights(self.at, access)?;
-                space.populate(self.at, access)
+                space.populate(self.at, self.end, access)
             }
-            None => match space.populate(self.at, Access::Write) {
-                Err(FaultOutcome::Segv { .. }) => space.populate(self.at, Access::Read),
+            None => match space.populate(self.at, self.end, Access::Write) {
+                Err(FaultOutcome::Segv { .. }) => space.populate(self.at, self.end, Access::Read),
                 other => other,
             },
         }

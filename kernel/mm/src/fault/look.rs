@@ -137,33 +137,48 @@ impl<M: Machine> Space<M> {
         self.epochs().at(va) == found.epoch || planted::is(Fault::SkipCurrent)
     }
 
-    /// The area of the fault; a stack below which it falls is grown first, and an area that is
-    /// written for the first time gets its anonymous object.
+    /// Does `act` with the area of the fault; a stack below which it falls is grown first, and an
+    /// area that is written for the first time gets its anonymous object. What is found is made in
+    /// its place and moves nowhere.
+    ///
+    /// # Errors
+    /// How the fault ends without an area.
     #[inline(always)]
-    pub(super) fn find(&self, input: FaultInput) -> Result<Found, FaultOutcome> {
+    pub(super) fn with_found<R>(
+        &self,
+        input: FaultInput,
+        act: impl FnOnce(&Found) -> R,
+    ) -> Result<R, FaultOutcome> {
         let mut map = self.map().lock();
         if map.owned && map.is_busy(input.va) {
             drop(map);
             return Err(self.busy(input));
         }
         let epoch = self.epochs().at(input.va);
-        let Some(area) = map.areas.find(input.va) else {
-            let area = self.find_stack(&mut map, input)?;
-            return Ok(Found { area, epoch });
+        let mut first_write = false;
+        let found = match map.areas.find(input.va) {
+            Some(area) => {
+                first_write = input.access == Access::Write
+                    && area.backing.origin().id == 0
+                    && !area.is_shared()
+                    && area.prot.contains(Prot::WRITE);
+                let ends = match map.owned {
+                    false => (area.start, area.end),
+                    true => stay_clear((area.start, area.end), input.va, map.busy),
+                };
+                let area = Area::of(area, ends, input.va);
+                Found { area, epoch }
+            }
+            None => {
+                let area = self.find_stack(&mut map, input)?;
+                Found { area, epoch }
+            }
         };
-        let first_write = input.access == Access::Write
-            && area.backing.origin().id == 0
-            && !area.is_shared()
-            && area.prot.contains(Prot::WRITE);
-        let ends = match map.owned {
-            false => (area.start, area.end),
-            true => stay_clear((area.start, area.end), input.va, map.busy),
-        };
-        let area = Area::of(area, ends, input.va);
         if first_write {
             map.name_origin(input.va);
         }
-        Ok(Found { area, epoch })
+        drop(map);
+        Ok(act(&found))
     }
 
     #[cold]
@@ -174,6 +189,7 @@ impl<M: Machine> Space<M> {
     }
 
     #[cold]
+    #[inline(never)]
     fn find_stack(&self, map: &mut Map, input: FaultInput) -> Result<Area, FaultOutcome> {
         let Some(start) = self.stack_above(map, input.va) else {
             return Err(self.refuse(Refusal::NoArea, input));
@@ -292,6 +308,55 @@ impl<M: Machine> Space<M> {
         if fits { Size::Folio } else { Size::Page }
     }
 
+    /// The facts of a fault where a page is mapped.
+    #[inline(always)]
+    pub(super) fn facts_of_page(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        sight: &mut Sight<'_>,
+        section: &ReadSide<'_>,
+    ) -> FaultFacts {
+        let (area, shared) = (&found.area, found.area.flags.contains(VmaFlags::SHARED));
+        let kind = match (&area.object, shared) {
+            (None, _) => AreaKind::Anon,
+            (Some(_), true) => AreaKind::Shared(Content::Resident),
+            (Some(_), false) => AreaKind::Private(Content::Resident),
+        };
+        FaultFacts {
+            area: area.facts(kind),
+            entry: self.page_facts(input, sight, section),
+            access: input.access,
+            size: Size::Page,
+            around: false,
+            kernel: input.mode != Mode::User,
+        }
+    }
+
+    #[inline(always)]
+    fn page_facts(
+        &self,
+        input: FaultInput,
+        sight: &mut Sight<'_>,
+        section: &ReadSide<'_>,
+    ) -> EntryFacts {
+        let value = sight.look.value;
+        let prot = value.prot();
+        let upgrade = input.access == Access::Write && !prot.contains(Prot::WRITE);
+        let owner = match upgrade {
+            false => Owner::Own,
+            true => self.owner_of(input.va, sight, section),
+        };
+        sight.marked = value.uffd_wp();
+        EntryFacts::Page {
+            prot,
+            young: value.young(),
+            dirty: value.dirty(),
+            wp: sight.marked,
+            owner,
+        }
+    }
+
     #[inline(always)]
     fn entry_facts(
         &self,
@@ -301,20 +366,7 @@ impl<M: Machine> Space<M> {
     ) -> EntryFacts {
         let (value, level) = (sight.look.value, sight.look.level());
         if value.is_leaf(level) {
-            let prot = value.prot();
-            let upgrade = input.access == Access::Write && !prot.contains(Prot::WRITE);
-            let owner = match upgrade {
-                false => Owner::Own,
-                true => self.owner_of(input.va, sight, section),
-            };
-            sight.marked = value.uffd_wp();
-            return EntryFacts::Page {
-                prot,
-                young: value.young(),
-                dirty: value.dirty(),
-                wp: sight.marked,
-                owner,
-            };
+            return self.page_facts(input, sight, section);
         }
         match value.decode(self.machine().format(), level) {
             Entry::PresentInvalid {
@@ -333,16 +385,16 @@ impl<M: Machine> Space<M> {
     }
 
     /// Whose page the entry maps; it is pinned for the copy that may follow.
-    #[cold]
+    #[inline(always)]
     fn owner_of(&self, va: u64, sight: &mut Sight<'_>, section: &ReadSide<'_>) -> Owner {
-        let format = self.machine().format();
-        let special = matches!(
-            sight.look.value.decode(format, sight.look.level()),
-            Entry::Leaf { attrs, .. } if attrs.special
-        );
-        if special {
-            return Owner::Zero;
+        match sight.look.value.special() {
+            true => Owner::Zero,
+            false => self.owner_of_counted(va, sight, section),
         }
+    }
+
+    #[inline(never)]
+    fn owner_of_counted(&self, va: u64, sight: &mut Sight<'_>, section: &ReadSide<'_>) -> Owner {
         let Ok(page) = self.table().pin(va, section) else {
             // It is being changed: what is planned from this is not found under the lock.
             return Owner::Lent;

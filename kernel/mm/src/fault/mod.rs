@@ -159,13 +159,13 @@ impl<M: Machine> Space<M> {
         loop {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            let found = match self.find(input) {
-                Ok(found) => found,
-                Err(outcome) => return outcome,
-            };
-            let sight = Sight::new(self.table().look(input.va, &section));
-            if let Some(outcome) = self.attempt_seen(input, &found, sight, &section) {
-                return outcome;
+            let attempt = self.with_found(input, |found| {
+                let sight = Sight::new(self.table().look(input.va, &section));
+                self.attempt_seen(input, found, sight, &section)
+            });
+            match attempt {
+                Ok(None) => {}
+                Ok(Some(outcome)) | Err(outcome) => return outcome,
             }
         }
     }
@@ -174,10 +174,34 @@ impl<M: Machine> Space<M> {
     fn try_once(&self, input: FaultInput) -> Option<FaultOutcome> {
         let stay = ();
         let section = self.machine().read_side(&stay);
-        match self.find(input) {
-            Ok(found) => self.attempt(input, &found, &section),
+        match self.with_found(input, |found| self.attempt(input, found, &section)) {
+            Ok(attempt) => attempt,
             Err(outcome) => Some(outcome),
         }
+    }
+
+    /// Answers for a run of pages up to `end` what single faults would one by one, where they would
+    /// map fresh pages; how many. 0: it takes a fault.
+    ///
+    /// # Errors
+    /// What became of the first.
+    pub(crate) fn fault_run(&self, input: FaultInput, end: u64) -> Result<usize, FaultOutcome> {
+        self.begin_fault();
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        match self.with_found(input, |found| self.fill_run(input, end, found, &section))? {
+            Ok(pages) => Ok(pages),
+            Err(Undone::NoMemory) => Err(self.no_memory(input)),
+            // A fault finds out.
+            Err(Undone::Retired | Undone::NoFolio) => Ok(0),
+        }
+    }
+
+    #[cold]
+    fn no_memory(&self, input: FaultInput) -> FaultOutcome {
+        self.counters().faults_oom.bump();
+        self.tell_fault(Kind::FaultOom, input, 0);
+        FaultOutcome::OutOfMemory
     }
 
     #[cold]
@@ -209,9 +233,12 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
         let look = self.table().look(input.va, section);
-        match found.is_anon() && look.value.is_none() && look.has_table() {
-            true => self.touch_first(input, found, look, section),
-            false => self.attempt_seen(input, found, Sight::new(look), section),
+        if found.is_anon() && look.value.is_none() && look.has_table() {
+            self.touch_first(input, found, look, section)
+        } else if look.value.is_leaf(look.level()) {
+            self.touch_mapped(input, found, Sight::new(look), section)
+        } else {
+            self.attempt_seen(input, found, Sight::new(look), section)
         }
     }
 
@@ -230,10 +257,7 @@ impl<M: Machine> Space<M> {
                 Ok(done) => return Some(self.account(Plan::Fill(Size::Page), done, input)),
                 Err(undone) => undone,
             },
-            Plan::Fill(Size::Folio) => match self.fill_folio(input, found, &look, section) {
-                Ok(done) => return Some(self.account(Plan::Fill(Size::Folio), done, input)),
-                Err(undone) => undone,
-            },
+            Plan::Fill(Size::Folio) => return self.touch_folio(input, found, look, section),
             Plan::Zero { mark: false } => match self.map_zero(input, found, &look) {
                 Ok(done) => return Some(self.account(Plan::Zero { mark: false }, done, input)),
                 Err(undone) => undone,
@@ -241,6 +265,20 @@ impl<M: Machine> Space<M> {
             _ => return self.attempt_seen(input, found, Sight::new(look), section),
         };
         self.after_first(undone, input, found, look, section)
+    }
+
+    #[inline(never)]
+    fn touch_folio<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        match self.fill_folio(input, found, &look, section) {
+            Ok(done) => Some(self.account(Plan::Fill(Size::Folio), done, input)),
+            Err(undone) => self.after_first(undone, input, found, look, section),
+        }
     }
 
     /// What was planned at first did not work.
@@ -258,6 +296,22 @@ impl<M: Machine> Space<M> {
         match self.fall_back(undone, facts, input, found) {
             Ok(smaller) => self.pursue(smaller, input, found, &Sight::new(look), section),
             Err(outcome) => outcome,
+        }
+    }
+
+    /// [`Self::attempt`] where a page is mapped: by far not all of the plan is about those either.
+    #[inline(never)]
+    fn touch_mapped<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        mut sight: Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        let facts = self.facts_of_page(input, found, &mut sight, section);
+        match self.carry_out(plan(&facts), input, found, &sight, section) {
+            Ok(outcome) => Some(outcome),
+            Err(undone) => self.fall_back(undone, facts, input, found).err()?,
         }
     }
 
@@ -319,11 +373,7 @@ impl<M: Machine> Space<M> {
                 };
                 Ok(FaultFacts { size, ..facts })
             }
-            Undone::NoMemory => {
-                self.counters().faults_oom.bump();
-                self.tell_fault(Kind::FaultOom, input, 0);
-                Err(Some(FaultOutcome::OutOfMemory))
-            }
+            Undone::NoMemory => Err(Some(self.no_memory(input))),
         }
     }
 
@@ -344,6 +394,7 @@ impl<M: Machine> Space<M> {
         Err(Undone::Retired)
     }
 
+    #[inline(always)]
     fn carry_out<'g>(
         &'g self,
         plan: Plan,
@@ -395,7 +446,7 @@ impl<M: Machine> Space<M> {
 
     /// Counts what was done.
     #[inline(always)]
-    fn account(&self, plan: Plan, applied: Applied, input: FaultInput) -> FaultOutcome {
+    pub(super) fn account(&self, plan: Plan, applied: Applied, input: FaultInput) -> FaultOutcome {
         let counters = self.counters();
         let bytes = match applied {
             Applied::Part => return FaultOutcome::Again,

@@ -2,12 +2,14 @@
 
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
-use frame::UserFrame;
+use arrayvec::ArrayVec;
+use frame::{FreshFrame, UserFrame};
 use pgtable::{Gather, Leaf, Look, Machine, ReadSide, User};
 use sync::planted::{self, Fault};
 
 use super::facts::{Access, Size};
 use super::look::{Area, Found, Sight};
+use super::plan::{Plan, plan};
 use super::{Applied, FaultInput, Undone};
 use crate::object::SupplyError;
 use crate::policy::FOLIO_64K;
@@ -41,8 +43,75 @@ impl<M: Machine> Space<M> {
         })
     }
 
-    /// Maps a fresh folio of zeros over the whole block around the address.
+    /// Maps fresh pages of zeros ahead of their use, from the page of the fault on as far as there is
+    /// nothing yet, at most a folio's many and not beyond `end`; how many. 0: it takes a fault.
+    ///
+    /// # Errors
+    /// [`Undone::Retired`] and [`Undone::NoMemory`]: nothing was mapped.
+    pub(super) fn fill_run<'g>(
+        &'g self,
+        input: FaultInput,
+        end: u64,
+        found: &Found,
+        section: &ReadSide<'g>,
+    ) -> Result<usize, Undone> {
+        let look = self.table().look(input.va, section);
+        if !found.is_anon() || !look.value.is_none() || !look.has_table() {
+            return Ok(0);
+        }
+        match plan(&self.facts_of_empty(input, found, &look)) {
+            Plan::Fill(Size::Page) => {}
+            Plan::Fill(Size::Folio) => return self.fill_rest(input, found, &look, section),
+            _ => return Ok(0),
+        }
+        let wanted = (end.min(found.area.end) - input.va).div_ceil(PAGE_SIZE);
+        let count = look.empty_from(input.va, FOLIO_PAGES.min(wanted as usize));
+        let mut pages = ArrayVec::<FreshFrame, FOLIO_PAGES>::new();
+        for _ in 0..count {
+            match self.fresh_frame(true) {
+                Ok(frame) => pages.push(frame),
+                // Fewer are mapped; without any there is no memory.
+                Err(_) if pages.is_empty() => return Err(Undone::NoMemory),
+                Err(_) => break,
+            }
+        }
+        let attrs = Attrs::user(found.area.prot)
+            .with_young(true)
+            .with_dirty(true);
+        let Some(leaf) = self.lock_planned(input.va, found, &look) else {
+            return Err(Undone::Retired);
+        };
+        let mut pages = pages.into_iter();
+        let next = || pages.next().map(FreshFrame::into_user);
+        let mapped = leaf.install_pages(input.va, attrs, next);
+        drop(leaf);
+        self.counters().faults_kernel.add(mapped as u64);
+        self.counters().faults_anon.add(mapped as u64);
+        self.tell_fault(Kind::FaultAnon, input, mapped as u64 * PAGE_SIZE);
+        Ok(mapped)
+    }
+
+    /// [`Self::fill_run`] where a folio is to be had: the pages of its block from that of the fault on.
     #[inline(never)]
+    fn fill_rest<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<usize, Undone> {
+        let applied = self.fill_folio(input, found, look, section)?;
+        if matches!(applied, Applied::Already) {
+            return Ok(0);
+        }
+        self.counters().faults_kernel.bump();
+        self.account(Plan::Fill(Size::Folio), applied, input);
+        let into = input.va / PAGE_SIZE % FOLIO_PAGES as u64;
+        Ok(FOLIO_PAGES - into as usize)
+    }
+
+    /// Maps a fresh folio of zeros over the whole block around the address.
+    #[inline(always)]
     pub(super) fn fill_folio<'g>(
         &'g self,
         input: FaultInput,
@@ -112,8 +181,47 @@ impl<M: Machine> Space<M> {
     }
 
     /// Maps a copy of the page that is mapped: the zero page, or one that somebody else has too.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn copy_mapped<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        match sight.look.value.special() {
+            true => self.copy_zero(input, found, &sight.look),
+            false => self.copy_counted(input, found, sight, section),
+        }
+    }
+
+    #[inline(always)]
+    fn copy_zero<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+    ) -> Result<Applied, Undone> {
+        let prot = found.area.prot;
+        let Ok(frame) = self.fresh_frame(true) else {
+            return Err(Undone::NoMemory);
+        };
+        self.make_executable(prot, &frame);
+        let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        let Some(leaf) = self.lock_planned(input.va, found, look) else {
+            return Err(Undone::Retired);
+        };
+        let frame = frame.into_user();
+        Ok(
+            match leaf.replace_special(input.va, look.value, frame, attrs) {
+                Ok(()) => Applied::Mapped(PAGE_SIZE),
+                Err(_ours) => Applied::Already,
+            },
+        )
+    }
+
+    #[inline(never)]
+    fn copy_counted<'g>(
         &'g self,
         input: FaultInput,
         found: &Found,
@@ -126,7 +234,8 @@ impl<M: Machine> Space<M> {
                 .map_err(|_| Undone::NoMemory)?;
             return Err(Undone::Retired);
         }
-        let copy = self.copy_of(&found.area, sight.page.as_ref())?;
+        let page = sight.page.as_ref().ok_or(Undone::Retired)?;
+        let copy = self.copy_of(&found.area, page)?;
         let attrs = Attrs::user(found.area.prot)
             .with_young(true)
             .with_dirty(true);
@@ -149,7 +258,7 @@ impl<M: Machine> Space<M> {
             }
         };
         let area = &found.area;
-        let copy = self.copy_of(area, Some(page))?;
+        let copy = self.copy_of(area, page)?;
         let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
         let Some(leaf) = self.lock_planned(input.va, found, &sight.look) else {
             return Err(Undone::Retired);
@@ -162,17 +271,22 @@ impl<M: Machine> Space<M> {
         Ok(self.put(&leaf, input.va, copy, attrs, sight))
     }
 
-    /// A copy of `page`, or zeros where there is none.
-    fn copy_of(&self, area: &Area, page: Option<&UserFrame>) -> Result<UserFrame, Undone> {
-        let frame = self.fresh_frame(page.is_none());
-        let mut frame = frame.map_err(|_| Undone::NoMemory)?;
-        if let Some(page) = page {
-            frame.copy_page(0, page);
-        }
-        if area.prot.contains(Prot::EXEC) {
+    /// A copy of `page`.
+    fn copy_of(&self, area: &Area, page: &UserFrame) -> Result<UserFrame, Undone> {
+        let Ok(mut frame) = self.fresh_frame(false) else {
+            return Err(Undone::NoMemory);
+        };
+        frame.copy_page(0, page);
+        self.make_executable(area.prot, &frame);
+        Ok(frame.into_user())
+    }
+
+    /// What was written into `frame` is what is executed, where that is allowed.
+    #[inline(always)]
+    fn make_executable(&self, prot: Prot, frame: &FreshFrame) {
+        if prot.contains(Prot::EXEC) {
             self.machine().sync_instructions(frame.pfn().start());
         }
-        Ok(frame.into_user())
     }
 
     /// Puts `frame` where the entry was that the fault was planned from.

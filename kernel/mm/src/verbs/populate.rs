@@ -1,33 +1,58 @@
 //! Faulting pages in ahead of their use: `MAP_POPULATE`, `MADV_POPULATE_READ` and `_WRITE`.
 
+use arm64::addr::PAGE_SIZE;
 use pgtable::{Machine, Walked};
 
 use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome, Mode};
 use crate::space::Space;
 
+/// What one piece of populating came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Populated {
+    /// What lies before this address is accessible, or the page at it will be after another piece.
+    To(u64),
+    /// A part of a large page is cleared: the rest belongs into another stay.
+    Part,
+}
+
 impl<M: Machine> Space<M> {
-    /// Makes the page at `va` accessible as `access` asks, or goes on making it so; returns where
-    /// the next page to look at is.
+    /// Makes some of the pages from that of `va` on, which lies before `end`, accessible as `access`
+    /// asks: those that are already, a run of fresh ones, or what one fault brings. At most about as
+    /// many pages are made as a folio has.
     ///
     /// # Errors
-    /// What became of the fault, if it is not resolved; [`FaultOutcome::Again`] never.
-    pub fn populate(&self, va: u64, access: Access) -> Result<u64, FaultOutcome> {
-        let stay = ();
-        let section = self.machine().read_side(&stay);
-        if let Walked::Seen { value, span, .. } = self.table().walk(va, &section) {
-            let wanted = match access {
-                Access::Write => value.writable() && value.dirty(),
-                Access::Read | Access::Exec => value.user_readable(),
-            };
-            if wanted {
-                return Ok((va & !(span - 1)) + span);
+    /// What became of the fault, if it is not resolved.
+    pub fn populate(&self, va: u64, end: u64, access: Access) -> Result<Populated, FaultOutcome> {
+        let mode = Mode::Populate;
+        let input = FaultInput { va, access, mode };
+        if access == Access::Write {
+            match self.fault_run(input, end)? {
+                0 => {}
+                pages => return Ok(Populated::To(va + pages as u64 * PAGE_SIZE)),
             }
         }
-        let mode = Mode::Populate;
-        match self.fault(FaultInput { va, access, mode }) {
-            FaultOutcome::Done | FaultOutcome::Again => Ok(va),
+        if let Some(next) = self.populated(va, access) {
+            return Ok(Populated::To(next));
+        }
+        match self.fault(input) {
+            FaultOutcome::Done => Ok(Populated::To(va)),
+            FaultOutcome::Again => Ok(Populated::Part),
             other => Err(other),
         }
+    }
+
+    /// Where the translation ends that makes the page at `va` accessible as `access` asks.
+    fn populated(&self, va: u64, access: Access) -> Option<u64> {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        let Walked::Seen { value, span, .. } = self.table().walk(va, &section) else {
+            return None;
+        };
+        let wanted = match access {
+            Access::Write => value.writable() && value.dirty(),
+            Access::Read | Access::Exec => value.user_readable(),
+        };
+        wanted.then_some((va & !(span - 1)) + span)
     }
 }
