@@ -136,6 +136,15 @@ pub fn is_pending() -> bool {
         || !memory::context().objects().is_reaped()
 }
 
+/// Has what is pending attended to before EL0 is entered: something has left work behind, tables or
+/// an object, and nothing else would.
+#[inline(always)]
+pub fn attend_to_pending() {
+    if is_pending() {
+        crate::sched::this().attend();
+    }
+}
+
 /// Runs one step of each of this CPU's items, and frees tables whose grace period is over and pages
 /// of objects that have ended.
 pub fn run(cpu: &'static Cpu) {

@@ -125,7 +125,9 @@ pub struct Change {
 #[derive(Debug)]
 #[must_use = "a change owns the map until it has been stepped to its end"]
 pub enum Changed {
-    /// It is over, with this result.
+    /// It was complete when it was begun, with this result: it has not taken the map.
+    AtOnce(u64),
+    /// It is over, with this result, and the map is free again.
     Over(u64),
     /// There is more to do.
     Left(Change),
@@ -223,6 +225,16 @@ impl Change {
         space: &Space<M>,
         budget: u32,
     ) -> Option<Result<u64, MmError>> {
+        self.carry_on(space, budget)
+    }
+
+    /// As [`Self::step`], made for what is known of the work.
+    #[inline(always)]
+    fn carry_on<M: Machine>(
+        &mut self,
+        space: &Space<M>,
+        budget: u32,
+    ) -> Option<Result<u64, MmError>> {
         let stay = ();
         let section = space.machine().read_side(&stay);
         let mut left = budget;
@@ -287,9 +299,7 @@ impl Zapping {
     #[inline(always)]
     fn step<M: Machine>(&mut self, space: &Space<M>, section: &ReadSide<'_>) -> bool {
         if self.at < self.end {
-            if clear(space, &mut self.at, self.end, self.reason, section) {
-                self.at = self.end;
-            }
+            self.at = clear(space, self.at, self.end, self.reason, section);
             return false;
         }
         let mut map = space.map().lock();
@@ -306,24 +316,24 @@ impl Zapping {
     }
 }
 
-/// Takes some of `[at, end)` out of the tables and flushes it; whether that was the rest.
+/// Takes some of `[from, end)` out of the tables and flushes it; where to go on.
 pub(crate) fn clear<M: Machine>(
     space: &Space<M>,
-    at: &mut u64,
+    from: u64,
     end: u64,
     reason: ZapReason,
     section: &ReadSide<'_>,
-) -> bool {
+) -> u64 {
     // Nothing is mapped above what the tables reach.
-    let (from, stop) = (*at, end.min(space.end()));
+    let stop = end.min(space.end());
     let Some(range) = range(from, stop) else {
-        return true;
+        return end;
     };
     if planted::is(Fault::PublishEarly) {
         space.map().lock().busy = [(0, 0); 2];
     }
     let mut gather = Gather::new();
-    *at = space
+    let at = space
         .table()
         .zap(range, Zap::anonymous(reason), &mut gather, section);
     space.tell(Kind::Zap, from, gather.page_count());
@@ -331,7 +341,10 @@ pub(crate) fn clear<M: Machine>(
     if planted::is(Fault::RetireLate) {
         space.epochs().retire(from, end);
     }
-    *at >= stop
+    match at < stop {
+        true => at,
+        false => end,
+    }
 }
 
 /// `[at, end)`, unless it is empty.
@@ -363,9 +376,9 @@ impl<M: Machine> Space<M> {
         let mut change = Change::over(0);
         self.begin_in(&mut change, verb)?;
         if change.is_over() {
-            return change.result.map(Changed::Over);
+            return change.result.map(Changed::AtOnce);
         }
-        match change.step(self, budget) {
+        match change.carry_on(self, budget) {
             Some(result) => result.map(Changed::Over),
             None => Ok(Changed::Left(change)),
         }

@@ -77,6 +77,15 @@ impl Map {
 
     /// As [`Self::remove`], a bounded number of areas; whether that was the rest.
     pub(crate) fn remove_some(&mut self, start: u64, end: u64) -> bool {
+        match self.areas.find_above(start) {
+            (_, None) => return true,
+            (_, Some(area)) if end <= area.end && area.backing.is_anon() => {
+                let bounds = (area.start, area.end);
+                self.areas.remove_within(bounds, start, end);
+                return true;
+            }
+            _ => {}
+        }
         let stop = self.areas.step_end(start, end, AREAS_PER_STEP);
         self.remove(start, stop);
         stop == end

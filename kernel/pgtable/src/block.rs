@@ -333,7 +333,7 @@ impl<M: Machine> PageTable<User, M> {
         Ok(())
     }
 
-    fn block_at(&self, va: u64, section: &ReadSide<'_>) -> Option<(Level, u64)> {
+    pub(crate) fn block_at(&self, va: u64, section: &ReadSide<'_>) -> Option<(Level, u64)> {
         let look = self.look(va, section);
         let level = look.level();
         let block = level != Level::L3 && look.value.maps_frame(level);

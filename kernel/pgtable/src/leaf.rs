@@ -92,6 +92,12 @@ impl<'g, K: Kind, M: Machine> Leaf<'g, K, M> {
         ptep_get(&self.slot(va), &self.guard)
     }
 
+    /// The entry `index` as it is.
+    #[inline(always)]
+    pub(crate) fn raw(&self, index: usize) -> Pte {
+        self.guard.slot(&self.table, index).raw()
+    }
+
     /// Entries of the whole table that are not none.
     pub fn mapped(&self) -> u32 {
         self.table.entry_count_of(self.guard.meta())

@@ -112,7 +112,12 @@ impl<M: Machine> PageTable<User, M> {
     /// # Errors
     /// No memory for a table, or a refusal.
     pub fn split_ends(&self, range: VaRange, section: &ReadSide<'_>) -> Result<(), TableError> {
-        for edge in [range.start().raw(), range.end().raw()] {
+        let (start, end) = (range.start().raw(), range.end().raw());
+        let table = self.geometry().span(Level::L2);
+        // Where there is no block around the start, there is none around an end in the same table.
+        let near = start / table == end / table && self.block_at(start, section).is_none();
+        let edges = [start, end];
+        for edge in edges.into_iter().filter(|_| !near) {
             let mut edge_of_block = Some(edge);
             // A block of level 1 leaves blocks of level 2 behind.
             while let Some(va) = edge_of_block.take() {

@@ -111,9 +111,17 @@ impl<M: Machine> Leaf<'_, User, M> {
     #[inline(always)]
     fn zap_to(&self, gather: &mut Gather, remains: impl Fn(Pte) -> Pte + Copy) -> u64 {
         let present = self.mapped();
+        let (mut first, end) = self.indices();
+        // The table is opened for writing only where there is something.
+        while first < end && present != 0 && self.raw(first).is_none() {
+            first += 1;
+        }
+        if first == end || present == 0 {
+            return self.to;
+        }
         let (left, at, flush) = self.write(|change| {
             let (mut left, mut flush) = (present, Flush::NOTHING);
-            let (mut i, end) = self.indices();
+            let mut i = first;
             // What is left of the table may be empty before the part ends.
             let cells = change.words();
             while i < end && left != 0 && gather.has_frame_room() {

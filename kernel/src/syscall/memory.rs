@@ -16,6 +16,7 @@ use crate::memory;
 use crate::process::Process;
 use crate::thread::resume::{CHANGE_BUDGET, Populate, changed};
 use crate::thread::{Resume, Step, Thread};
+use crate::work;
 
 /// The family.
 pub const CALLS: &[(u32, Handler)] = &[
@@ -35,8 +36,10 @@ const PAGE: u64 = 4096;
 fn change(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
     let (thread, process) = (call.thread, call.thread.process());
     match process.space().change(verb, CHANGE_BUDGET) {
+        Ok(Changed::AtOnce(result)) => Ok(changed(thread, result, populate)),
         Ok(Changed::Over(result)) => {
             Process::wake_parked(process);
+            work::attend_to_pending();
             Ok(changed(thread, result, populate))
         }
         Ok(Changed::Left(change)) => Ok(thread.more(Resume::Change { change, populate })),

@@ -35,6 +35,10 @@ pub(crate) fn begin(
             backing: Backing::ANON,
         });
     }
-    map.brk = new;
-    unmap::remove(map, change, (new_end, old_end), new)
+    let old = map.brk;
+    match unmap::remove(map, change, (new_end, old_end), new) {
+        Ok(()) => map.brk = new,
+        Err(_) => change.answer(old),
+    }
+    Ok(())
 }

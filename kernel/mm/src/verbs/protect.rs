@@ -28,6 +28,8 @@ pub(crate) struct Protecting {
     at: u64,
     end: u64,
     prot: Prot,
+    /// How far the area goes whose entries are being changed, and what they get.
+    part: (u64, Prot),
 }
 
 #[inline(always)]
@@ -47,6 +49,46 @@ pub(crate) fn begin(
     // An end beyond all addresses is no error of its own: there is a hole before it.
     let end = round_up(len).and_then(|len| addr.checked_add(len));
     let end = end.ok_or(MmError::NoMemory)?;
+    let around = map.areas.find_around(addr, end);
+    let Some(area) = around.filter(|_| grows.is_none()) else {
+        return begin_across(map, change, (addr, end), prot, grows);
+    };
+    if is_refused_by(area, prot) {
+        return Err(MmError::Access);
+    }
+    let cuts = usize::from(area.start < addr) + usize::from(end < area.end);
+    if !map.areas.may_add(cuts) {
+        return Err(MmError::NoMemory);
+    }
+    change.carry(Work::Protect(Protecting {
+        start: addr,
+        at: addr,
+        end,
+        prot,
+        part: (end, entries_of(area, prot)),
+    }));
+    Ok(())
+}
+
+fn is_refused_by(area: &Vma, prot: Prot) -> bool {
+    prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE)
+}
+
+/// What the entries of an area get.
+fn entries_of(area: &Vma, prot: Prot) -> Prot {
+    let (prot, _) = rights(prot);
+    entry_prot(prot, area.flags, &area.backing)
+}
+
+/// As [`begin`], for a range that is not within one area, or may begin before its first byte.
+#[inline(never)]
+fn begin_across(
+    map: &mut Map,
+    change: &mut Change,
+    (addr, end): (u64, u64),
+    prot: Prot,
+    grows: Option<Grows>,
+) -> Result<(), MmError> {
     let addr = first(map, addr, end, grows)?;
     // Up to the first hole, or the first area that must not get these rights, the change is made;
     // then that is reported, as on Linux.
@@ -54,7 +96,7 @@ pub(crate) fn begin(
     let refusal = map
         .areas
         .overlapping(addr, covered)
-        .find(|area| prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE))
+        .find(|area| is_refused_by(area, prot))
         .map(|area| area.start.max(addr));
     let (stop, error) = match refusal {
         Some(at) => (at, Some(MmError::Access)),
@@ -71,6 +113,7 @@ pub(crate) fn begin(
         at: addr,
         end: stop,
         prot,
+        part: (addr, Prot::empty()),
     }));
     if let Some(error) = error {
         change.fail_with(error);
@@ -116,7 +159,10 @@ impl Protecting {
     }
 
     fn change_entries<M: Machine>(&mut self, space: &Space<M>, section: &ReadSide<'_>) {
-        let (stop, entries) = self.part(space);
+        if self.part.0 <= self.at {
+            self.part = self.next_part(space);
+        }
+        let (stop, entries) = self.part;
         let reached = stop.min(space.end());
         let mut next = stop;
         if let Some(range) = range(self.at, reached) {
@@ -131,15 +177,11 @@ impl Protecting {
     }
 
     /// How far the area goes whose entries are to be changed next, and what they get.
-    fn part<M: Machine>(&self, space: &Space<M>) -> (u64, Prot) {
+    fn next_part<M: Machine>(&self, space: &Space<M>) -> (u64, Prot) {
         let map = space.map().lock();
-        let (prot, _) = rights(self.prot);
         match map.areas.find(self.at) {
-            Some(area) => (
-                area.end.min(self.end),
-                entry_prot(prot, area.flags, &area.backing),
-            ),
-            None => (self.end, prot),
+            Some(area) => (area.end.min(self.end), entries_of(area, self.prot)),
+            None => (self.end, Prot::empty()),
         }
     }
 

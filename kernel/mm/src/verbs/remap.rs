@@ -368,10 +368,9 @@ fn vacate<'s, M: Machine>(
     (start, end): (u64, u64),
     section: &ReadSide<'_>,
 ) -> Option<SpinGuard<'s, Map, rank::MapOwner>> {
-    let mut at = start + *done;
-    let cleared = clear(space, &mut at, end, ZapReason::RegionGone, section);
+    let at = clear(space, start + *done, end, ZapReason::RegionGone, section);
     *done = at - start;
-    let mut map = cleared.then(|| space.map().lock())?;
+    let mut map = (at >= end).then(|| space.map().lock())?;
     map.remove_some(start, end).then_some(map)
 }
 

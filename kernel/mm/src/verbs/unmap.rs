@@ -13,13 +13,13 @@ pub(crate) fn begin(
     len: u64,
 ) -> Result<(), MmError> {
     let end = range_end(map, addr, len)?;
-    match map.areas.may_remove(addr, end) {
-        true => remove(map, change, (addr, end), 0),
-        false => Err(MmError::NoMemory),
-    }
+    remove(map, change, (addr, end), 0)
 }
 
 /// Takes out what is in a range, which may be empty, answering `result`.
+///
+/// # Errors
+/// [`MmError::NoMemory`]: too many areas.
 #[inline(always)]
 pub(crate) fn remove(
     map: &mut Map,
@@ -36,6 +36,11 @@ pub(crate) fn remove(
     };
     if first.start >= end {
         return Ok(());
+    }
+    // Only what leaves a part on either side adds one.
+    let cuts = first.start < start && end < first.end;
+    if !map.areas.may_add(cuts.into()) {
+        return Err(MmError::NoMemory);
     }
     let is_anon = first.backing.is_anon();
     removal(map, change, (start, end), (0, 0), is_anon)

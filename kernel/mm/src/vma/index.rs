@@ -65,6 +65,12 @@ impl VmaIndex {
         self.areas.find(va)
     }
 
+    /// The area that contains all of `[start, end)`.
+    #[inline]
+    pub(crate) fn find_around(&self, start: u64, end: u64) -> Option<&Vma> {
+        self.find(start).filter(|area| end <= area.end)
+    }
+
     /// The one before the lowest area that ends above `va`, and that one, whether or not it
     /// contains it.
     pub fn find_above(&self, va: u64) -> (Option<&Vma>, Option<&Vma>) {
@@ -154,6 +160,12 @@ impl VmaIndex {
     pub(crate) fn may_cut(&self, start: u64, end: u64) -> bool {
         let is_inside = |at| self.find(at).is_some_and(|area| area.start < at);
         let cuts = usize::from(is_inside(start)) + usize::from(is_inside(end));
+        self.may_add(cuts)
+    }
+
+    /// Whether so many areas may be cut off others.
+    #[inline]
+    pub(crate) fn may_add(&self, cuts: usize) -> bool {
         cuts == 0 || self.len() + cuts <= self.limit
     }
 
@@ -166,10 +178,13 @@ impl VmaIndex {
 
     /// Cuts areas so that `at` is a border.
     fn split(&mut self, at: u64) {
-        let Some(area) = self.areas.find(at).filter(|area| area.start < at) else {
-            return;
-        };
-        let start = area.start;
+        if let Some(area) = self.areas.find(at).filter(|area| area.start < at) {
+            self.split_known(area.start, at);
+        }
+    }
+
+    /// Cuts the area that begins at `start` so that `at`, which is inside, is a border.
+    fn split_known(&mut self, start: u64, at: u64) {
         if !self.areas.cut(at, |area| area.cut(at))
             && let Some(upper) = self.areas.update(start, |area| area.cut(at))
         {
@@ -187,26 +202,43 @@ impl VmaIndex {
             return;
         };
         let (first, behind) = (area.start, area.end);
-        // Only what has a part on either side is cut in two; others are shortened where they are.
-        if first < start && end < behind {
-            self.split(end);
-        } else if first < end && end < behind {
-            self.areas.update(first, |area| area.begin_at(end));
-            return;
+        if end <= behind {
+            return self.remove_within((first, behind), start, end);
         }
+        // Areas that are cut are shortened where they are.
         if first < start {
             self.areas.update(first, |area| area.end = start);
         }
-        if end <= behind && first < start {
-            return;
-        }
-        if behind < end
-            && let Some(last) = self.areas.find(end).map(|area| area.start)
+        if let Some(last) = self.areas.find(end).map(|area| area.start)
             && last < end
         {
             self.areas.update(last, |area| area.begin_at(end));
         }
         self.areas.remove_all(start, end);
+    }
+
+    /// Removes `[start, end)` from the area `[first, behind)`, which ends there or behind, and is the
+    /// lowest that ends above `start`.
+    pub(crate) fn remove_within(&mut self, (first, behind): (u64, u64), start: u64, end: u64) {
+        if end <= first {
+            return;
+        }
+        match (first < start, end < behind) {
+            // Only what has a part on either side is cut in two.
+            (true, true) => {
+                self.split_known(first, end);
+                self.areas.update(first, |area| area.end = start);
+            }
+            (true, false) => {
+                self.areas.update(first, |area| area.end = start);
+            }
+            (false, true) => {
+                self.areas.update(first, |area| area.begin_at(end));
+            }
+            (false, false) => {
+                self.areas.remove_at(first);
+            }
+        }
     }
 
     /// Adds an area where there is none and merges it with its neighbours.
@@ -231,10 +263,42 @@ impl VmaIndex {
 
     /// Changes the areas inside `[start, end)`, cutting at the borders and merging afterwards.
     pub fn change(&mut self, start: u64, end: u64, change: impl FnMut(&mut Vma)) {
+        if let Some(area) = self.find_around(start, end) {
+            return self.change_within((area.start, area.end), start, end, change);
+        }
         self.split(start);
         self.split(end);
         self.areas.update_all(start, end, change);
         self.merge_within(start, end);
+    }
+
+    /// As [`Self::change`], for a part of the area `[first, behind)`.
+    fn change_within(
+        &mut self,
+        (first, behind): (u64, u64),
+        start: u64,
+        end: u64,
+        mut change: impl FnMut(&mut Vma),
+    ) {
+        if first < start {
+            self.split_known(first, start);
+        }
+        if end < behind {
+            self.split_known(start, end);
+        }
+        let differs = self.areas.update(start, |area| {
+            let before = (area.prot, area.flags);
+            change(area);
+            before != (area.prot, area.flags)
+        });
+        // What is other than it was does not merge with what it was cut from.
+        let merges = differs != Some(true);
+        if merges || end == behind {
+            self.merge_at(end);
+        }
+        if merges || start == first {
+            self.merge_at(start);
+        }
     }
 
     /// Merges at every border from `end` down to `start`.

@@ -88,7 +88,17 @@ impl<V: Extent, N: NodeSource<V>> Tree<V, N> {
     ///
     /// # Errors
     /// [`OutOfMemory`]: everything is as it was.
+    #[inline(always)]
     pub(crate) fn reserve(&mut self, source: &N, count: usize) -> Result<(), OutOfMemory> {
+        let fits = matches!(self.root, Some(Child::Leaf(_))) && self.len + count <= leaf::CAPACITY;
+        match fits && self.spares.need_no_refill(count) {
+            true => Ok(()),
+            false => self.refill(source, count),
+        }
+    }
+
+    #[inline(never)]
+    fn refill(&mut self, source: &N, count: usize) -> Result<(), OutOfMemory> {
         if count > MAX_ROOM || self.levels == MAX_LEVELS {
             return Err(OutOfMemory);
         }

@@ -39,6 +39,17 @@ impl<V: Extent, N: NodeSource<V>> Spares<V, N> {
         }
     }
 
+    /// As [`Self::refill`] without nodes, into a tree of one leaf, if nothing is to be given back.
+    #[inline(always)]
+    pub(super) fn need_no_refill(&mut self, count: usize) -> bool {
+        let most_inners = most_inners(0, count);
+        let fine = self.leaves.len() <= count && self.inner_count <= most_inners;
+        if fine {
+            (self.asked, self.room, self.most_inners) = (count, count, most_inners);
+        }
+        fine
+    }
+
     /// Has so many nodes at least, for `count` insertions into a tree of so many levels.
     pub(super) fn refill(
         &mut self,
