@@ -1,7 +1,8 @@
 //! Moving the floating-point and vector registers of EL0 (DESIGN D9).
 //!
-//! The kernel is built without floating point, so these registers are EL0's at all times; the
-//! two functions here are the only code that touches them.
+//! The kernel is built without floating point, so these registers are EL0's at all times. The two
+//! functions here move them; nothing else touches any, but for the copying of a page, which puts
+//! back what it uses.
 
 use core::arch::asm;
 use core::ptr;

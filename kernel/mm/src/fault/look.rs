@@ -244,7 +244,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    /// The facts of the fault.
+    /// The facts of a fault, whatever there is.
     pub(super) fn facts(
         &self,
         input: FaultInput,
@@ -252,27 +252,17 @@ impl<M: Machine> Space<M> {
         sight: &mut Sight<'_>,
         section: &ReadSide<'_>,
     ) -> FaultFacts {
-        let area = &found.area;
-        let mut facts = self.facts_of_empty(input, found, &sight.look);
-        if !sight.look.value.is_none() {
-            facts.entry = self.entry_facts(input, sight, section);
+        let value = sight.look.value;
+        if value.is_leaf(sight.look.level()) {
+            return self.facts_of_page(input, found, sight, section);
         }
-        let empty = matches!(facts.entry, EntryFacts::None | EntryFacts::Marker { .. });
-        let kind = match &area.object {
-            None => AreaKind::Anon,
-            Some((object, index)) => {
-                let content = match empty {
-                    true => content(object, *index, sight),
-                    false => Content::Resident,
-                };
-                facts.around = empty && self.context().policy().maps_around(area.flags);
-                match area.flags.contains(VmaFlags::SHARED) {
-                    true => AreaKind::Shared(content),
-                    false => AreaKind::Private(content),
-                }
-            }
+        let mut facts = match found.is_anon() {
+            true => self.facts_of_empty(input, found, &sight.look),
+            false => self.facts_of_absent(input, found, sight),
         };
-        facts.area.kind = kind;
+        if !value.is_none() {
+            facts.entry = self.facts_of_invalid(sight);
+        }
         facts
     }
 
@@ -306,6 +296,37 @@ impl<M: Machine> Space<M> {
                     && object.is_absent_block(index - into, FOLIO_PAGES as u64)
             });
         if fits { Size::Folio } else { Size::Page }
+    }
+
+    /// The facts of a fault where nothing is mapped, in memory of an object.
+    #[inline(always)]
+    pub(super) fn facts_of_absent(
+        &self,
+        input: FaultInput,
+        found: &Found,
+        sight: &mut Sight<'_>,
+    ) -> FaultFacts {
+        let area = &found.area;
+        let content = match &area.object {
+            Some((object, index)) => content(object, *index, sight),
+            None => Content::Absent,
+        };
+        let kind = match area.flags.contains(VmaFlags::SHARED) {
+            true => AreaKind::Shared(content),
+            false => AreaKind::Private(content),
+        };
+        FaultFacts {
+            area: area.facts(kind),
+            entry: EntryFacts::None,
+            access: input.access,
+            // It says what is to be made.
+            size: match content {
+                Content::Absent => self.size_for(input, area, &sight.look),
+                Content::Resident | Content::BeyondEnd => Size::Page,
+            },
+            around: self.context().policy().maps_around(area.flags),
+            kernel: input.mode != Mode::User,
+        }
     }
 
     /// The facts of a fault where a page is mapped.
@@ -357,18 +378,10 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    #[inline(always)]
-    fn entry_facts(
-        &self,
-        input: FaultInput,
-        sight: &mut Sight<'_>,
-        section: &ReadSide<'_>,
-    ) -> EntryFacts {
-        let (value, level) = (sight.look.value, sight.look.level());
-        if value.is_leaf(level) {
-            return self.page_facts(input, sight, section);
-        }
-        match value.decode(self.machine().format(), level) {
+    /// What an entry says that is neither empty nor valid.
+    fn facts_of_invalid(&self, sight: &mut Sight<'_>) -> EntryFacts {
+        let value = sight.look.value;
+        match value.decode(self.machine().format(), sight.look.level()) {
             Entry::PresentInvalid {
                 reason: Invalid::ProtNone,
                 ..

@@ -237,6 +237,8 @@ impl<M: Machine> Space<M> {
             self.touch_first(input, found, look, section)
         } else if look.value.is_leaf(look.level()) {
             self.touch_mapped(input, found, Sight::new(look), section)
+        } else if !found.is_anon() && look.value.is_none() && look.has_table() {
+            self.touch_object(input, found, Sight::new(look), section)
         } else {
             self.attempt_seen(input, found, Sight::new(look), section)
         }
@@ -296,6 +298,43 @@ impl<M: Machine> Space<M> {
         match self.fall_back(undone, facts, input, found) {
             Ok(smaller) => self.pursue(smaller, input, found, &Sight::new(look), section),
             Err(outcome) => outcome,
+        }
+    }
+
+    /// [`Self::attempt`] where a page of an object is not mapped yet.
+    #[inline(never)]
+    fn touch_object<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        mut sight: Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
+        let facts = self.facts_of_absent(input, found, &mut sight);
+        let plan = plan(&facts);
+        let applied = match plan {
+            Plan::Map {
+                supply,
+                around,
+                private,
+                mark: false,
+            } => {
+                let how = around::How {
+                    around,
+                    private,
+                    mark: false,
+                };
+                self.map_object(input, found, &sight, supply, how)
+            }
+            Plan::CopyObject { .. } => self.copy_object(input, found, &sight),
+            _ => return self.pursue(facts, input, found, &sight, section),
+        };
+        match applied {
+            Ok(applied) => Some(self.account(plan, applied, input)),
+            Err(undone) => match self.fall_back(undone, facts, input, found) {
+                Ok(smaller) => self.pursue(smaller, input, found, &sight, section),
+                Err(outcome) => outcome,
+            },
         }
     }
 

@@ -5,6 +5,7 @@ use programs::figures::{all_counts, counts, free_frames, settle};
 use programs::memory::{Area, readable, writable};
 use programs::sys::{PAGE, errno, map, nr, syscall};
 use programs::{check, require, require_result};
+use std::arch::asm;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages that are read and not written.
@@ -21,11 +22,13 @@ fn main() {
     kernel_writes();
     check::section(13, "pages of the program's image");
     image();
-    check::section(14, "rights taken and given back");
+    check::section(14, "a copy changes no register");
+    registers();
+    check::section(15, "rights taken and given back");
     rights();
-    check::section(15, "what mincore says");
+    check::section(16, "what mincore says");
     resident();
-    check::section(16, "wrong questions to mincore");
+    check::section(17, "wrong questions to mincore");
     wrong_questions();
     check::pass();
 }
@@ -153,6 +156,44 @@ fn image() {
         require!(
             got == [nine, 6, 0x1111_2222_3333_4444],
             "page {page}: {got:x?}"
+        );
+    }
+}
+
+static SPARE: Words = Words([const { AtomicU64::new(7) }; 8 * 512]);
+
+/// The kernel copies pages by vector registers, which are the program's.
+fn registers() {
+    let kept: [u64; 8] = std::array::from_fn(|i| 0x0123_4567_89ab_cdef << i);
+    for page in 0..8 {
+        let word = &SPARE.0[page * 512 + 40];
+        let mut got = [0_u64; 8];
+        counts("faults_cow", 1..=2, || {
+            // SAFETY: loads and stores of the arrays and the word, and registers that are named.
+            unsafe {
+                asm!(
+                    "ldp q0, q1, [{kept}]",
+                    "ldp q2, q3, [{kept}, #32]",
+                    "str {value}, [{word}]",
+                    "stp q0, q1, [{got}]",
+                    "stp q2, q3, [{got}, #32]",
+                    kept = in(reg) kept.as_ptr(),
+                    got = in(reg) got.as_mut_ptr(),
+                    word = in(reg) word.as_ptr(),
+                    value = in(reg) page as u64,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
+                    options(nostack),
+                );
+            }
+        });
+        require!(got == kept, "page {page}: {got:x?} instead of {kept:x?}");
+        let written = word.load(Ordering::Relaxed);
+        require!(written == page as u64, "page {page} holds {written}");
+        let rest = (0..512).filter(|&at| at != 40);
+        let copied = rest.map(|at| SPARE.0[page * 512 + at].load(Ordering::Relaxed));
+        require!(
+            copied.fold(0, |or, word| or | word ^ 7) == 0,
+            "page {page} is no copy"
         );
     }
 }
