@@ -91,6 +91,13 @@ pub fn map_private(space: &Space, addr: u64, pages: u64, object: &Ref<MemObject>
     map(space, addr, pages, backing, MapFlags::empty());
 }
 
+/// Maps a page in the same table, which is not about the one at `addr` and not around it.
+pub fn map_beside(space: &Space, addr: u64) {
+    let beside = addr + 64 * PAGE;
+    map(space, beside, 1, Backing::ANON, MapFlags::empty());
+    assert_eq!(write(space, beside), FaultOutcome::Done);
+}
+
 pub fn unmap(space: &Space, addr: u64, pages: u64) {
     let len = pages * PAGE;
     run(space, Verb::Unmap { addr, len }).unwrap();
