@@ -121,6 +121,42 @@ fn with_ad_of(pte: Pte, other: Pte) -> Pte {
     if other.dirty() { pte.mkdirty() } else { pte }
 }
 
+/// What a change does to an entry.
+#[derive(Clone, Copy)]
+enum How {
+    Leave,
+    Flip,
+    Update,
+}
+
+/// What a change does to the entry that it came to last, and to all that differ from it by the
+/// address only: neighbours mostly do.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// All bits but those of the address.
+    mask: u64,
+    rest: u64,
+    flips: u64,
+    how: How,
+    flushes: bool,
+}
+
+impl Known {
+    #[inline(always)]
+    fn look_at(&mut self, pte: Pte, rest: u64, level: Level, change_to: &impl Fn(Pte) -> Pte) {
+        self.rest = rest;
+        self.flips = change_to(pte).raw() ^ pte.raw();
+        debug_assert_eq!(self.flips & !self.mask, 0, "a change of where the frame is");
+        let leaves = self.flips == 0 || !pte.maps_frame(level);
+        self.flushes = !leaves && pte.is_valid();
+        self.how = match pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
+            _ if leaves => How::Leave,
+            true => How::Update,
+            false => How::Flip,
+        };
+    }
+}
+
 impl<M: Machine> Change<'_, '_, M> {
     /// The entries, for loops.
     #[inline(always)]
@@ -361,31 +397,45 @@ impl<M: Machine> Change<'_, '_, M> {
     }
 
     /// Changes the entries `[first, end)` alike, which are a whole block or not contiguous; whether
-    /// one of them was valid and is different now.
+    /// one of them was valid and is different now. What `change_to` changes does not depend on the
+    /// address in the entry.
     #[inline(always)]
     pub(crate) fn change_alike(
         &self,
         first: usize,
         end: usize,
         change_to: &impl Fn(Pte) -> Pte,
+        known: &mut Known,
     ) -> bool {
         let cells = self.words();
-        let level = self.table.level();
         let mut any = false;
         for i in first..end {
             let pte = cells.raw(i);
-            let flips = change_to(pte).raw() ^ pte.raw();
-            if flips == 0 || !pte.maps_frame(level) {
-                continue;
+            let rest = pte.raw() & known.mask;
+            if rest != known.rest {
+                known.look_at(pte, rest, self.table.level(), change_to);
             }
-            any |= pte.is_valid();
             // What the hardware may change by itself has to be looked at in the same step.
-            match pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
-                true => cells.update(i, |pte| Some(change_to(pte))),
-                false => cells.flip(i, flips),
+            match known.how {
+                How::Leave => {}
+                How::Flip => cells.flip(i, known.flips),
+                How::Update => cells.update(i, |pte| Some(change_to(pte))),
             }
+            any |= known.flushes;
         }
         any
+    }
+
+    /// Nothing is known of any entry.
+    #[inline(always)]
+    pub(crate) fn nothing_known(&self) -> Known {
+        Known {
+            mask: !self.writer.machine().format().address_mask(),
+            rest: u64::MAX,
+            flips: 0,
+            how: How::Leave,
+            flushes: false,
+        }
     }
 
     /// The same for a folded block, whose first entry is `pte` and becomes `new`. Where its entries
@@ -407,7 +457,8 @@ impl<M: Machine> Change<'_, '_, M> {
         let counted = (block as u64 - 1) * size;
         let alike = differ & Pte::OLD & !counted == 0;
         if !alike || pte.may_become_dirty() || planted::is(Fault::StoreOverLive) {
-            return self.change_alike(first, first + block, change_to);
+            let known = &mut self.nothing_known();
+            return self.change_alike(first, first + block, change_to, known);
         }
         let flips = new.raw() ^ pte.raw();
         debug_assert_eq!(flips & !Pte::OLD, 0, "the access flag is not changed alike");

@@ -433,6 +433,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         change_to: impl Fn(Pte) -> Pte,
     ) -> Flush {
         let mut flush = Flush::NOTHING;
+        let mut known = change.nothing_known();
         let (mut i, end) = self.indices();
         while i < end {
             let group = change.group_end(i, end);
@@ -449,7 +450,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             }
             let changed = match whole {
                 true => change.change_block(i, raw, new, &change_to),
-                false => change.change_alike(i, group, &change_to),
+                false => change.change_alike(i, group, &change_to, &mut known),
             };
             if changed {
                 flush.add(i, group - i);

@@ -8,7 +8,7 @@ use arm64::geometry::Level;
 use sync::planted::{self, Fault};
 
 use crate::TableError;
-use crate::cursor::Visit;
+use crate::cursor::{Cursor, Visit};
 use crate::gather::Gather;
 use crate::lock::Guard;
 use crate::machine::Machine;
@@ -21,6 +21,8 @@ use crate::zap::Zap;
 
 /// What one call of [`PageTable::zap`] may cost, in looks at absent tables.
 const ZAP_BUDGET: u32 = 64;
+/// Most blocks that one call of [`PageTable::protect`] changes before a table.
+const PROTECT_BLOCKS: u32 = 16;
 /// What scanning a leaf table costs in that measure.
 const ZAP_LEAF_COST: u32 = 64;
 
@@ -81,8 +83,8 @@ impl<M: Machine> PageTable<User, M> {
         cursor.at()
     }
 
-    /// Gives everything mapped in `range` the rights `prot`, one table at a time; returns where to go
-    /// on. Blocks as in [`Self::zap`].
+    /// Gives everything mapped in `range` the rights `prot`, one table or some blocks at a time;
+    /// returns where to go on. Blocks as in [`Self::zap`].
     pub fn protect(
         &self,
         range: VaRange,
@@ -91,9 +93,31 @@ impl<M: Machine> PageTable<User, M> {
         section: &ReadSide<'_>,
     ) -> u64 {
         let mut cursor = self.cursor(range, section);
-        match cursor.visit() {
+        for _ in 0..PROTECT_BLOCKS {
+            match cursor.visit() {
+                Some(Visit::Block(block)) if block.is_whole() => block.protect(prot, gather),
+                Some(Visit::Absent(_)) => {}
+                other => {
+                    self.protect_last(other, &mut cursor, prot, gather, section);
+                    break;
+                }
+            }
+        }
+        cursor.at()
+    }
+
+    /// The visit that ends a step of [`Self::protect`].
+    #[inline(always)]
+    fn protect_last<'g>(
+        &'g self,
+        visit: Option<Visit<'g, User, M>>,
+        cursor: &mut Cursor<'g, User, M>,
+        prot: Prot,
+        gather: &mut Gather,
+        section: &ReadSide<'_>,
+    ) {
+        match visit {
             Some(Visit::Table(leaf)) => leaf.protect(prot, gather),
-            Some(Visit::Block(block)) if block.is_whole() => block.protect(prot, gather),
             Some(Visit::Block(block)) => {
                 let va = block.from();
                 drop(block);
@@ -103,7 +127,6 @@ impl<M: Machine> PageTable<User, M> {
             }
             Some(Visit::Absent(_)) | None => {}
         }
-        cursor.at()
     }
 
     /// Splits the blocks that `range` would cut in two: what can fail of an unmapping or protection

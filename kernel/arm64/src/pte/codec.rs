@@ -61,6 +61,12 @@ impl Format {
         }
     }
 
+    /// The bits of a word that say where the frame is.
+    #[inline(always)]
+    pub const fn address_mask(self) -> u64 {
+        self.address_bits(self.address_of(u64::MAX))
+    }
+
     #[inline(always)]
     const fn address_of(self, word: u64) -> u64 {
         if self.lpa2 {
@@ -141,7 +147,7 @@ impl Format {
     /// The same word mapping another frame.
     #[inline]
     pub const fn with_pa(self, pte: Pte, pa: PhysAddr, level: Level) -> Pte {
-        let address = self.address_bits(self.address_of(u64::MAX));
+        let address = self.address_mask();
         Pte(pte.0 & !address | self.address_bits(pa.align_down(level.size()).raw()))
     }
 
