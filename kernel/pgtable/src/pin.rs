@@ -44,8 +44,26 @@ impl<M: Machine> PageTable<User, M> {
     /// # Errors
     /// As [`Self::read_user`].
     pub fn pin(&self, va: u64, section: &ReadSide<'_>) -> Result<UserFrame, NotAllowed> {
+        self.pin_if(va, readable, section)
+    }
+
+    /// As [`Self::pin`], of the page that is mapped at `va` whatever its entry allows, accessed or
+    /// not: for the fault path, which decides about the access itself.
+    ///
+    /// # Errors
+    /// No page that is counted is mapped there.
+    pub fn pin_mapped(&self, va: u64, section: &ReadSide<'_>) -> Result<UserFrame, NotAllowed> {
+        self.pin_if(va, mapped, section)
+    }
+
+    fn pin_if(
+        &self,
+        va: u64,
+        is_wanted: impl Fn(Walked) -> Option<Seen>,
+        section: &ReadSide<'_>,
+    ) -> Result<UserFrame, NotAllowed> {
         let machine = self.machine();
-        let seen = readable(self.walk(va, section)).ok_or(NotAllowed)?;
+        let seen = is_wanted(self.walk(va, section)).ok_or(NotAllowed)?;
         machine.pause(Pause::PinBeforeReference);
         let frame = self.reference(va, seen).ok_or(NotAllowed)?;
         machine.pause(Pause::PinBeforeRecheck);
@@ -123,6 +141,15 @@ fn readable(walked: Walked) -> Option<Seen> {
             Some(Seen { value, level })
         }
         _ => None,
+    }
+}
+
+/// The leaf.
+#[inline(always)]
+fn mapped(walked: Walked) -> Option<Seen> {
+    match walked {
+        Walked::Seen { value, level, .. } => Some(Seen { value, level }),
+        Walked::Miss { .. } => None,
     }
 }
 

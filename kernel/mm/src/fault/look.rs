@@ -408,7 +408,7 @@ impl<M: Machine> Space<M> {
 
     #[inline(never)]
     fn owner_of_counted(&self, va: u64, sight: &mut Sight<'_>, section: &ReadSide<'_>) -> Owner {
-        let Ok(page) = self.table().pin(va, section) else {
+        let Ok(page) = self.table().pin_mapped(va, section) else {
             // It is being changed: what is planned from this is not found under the lock.
             return Owner::Lent;
         };

@@ -193,6 +193,33 @@ fn a_block_is_not_mapped_after_an_unmapping() {
     stage.end();
 }
 
+/// What was mapped around and never accessed is copied with what it holds.
+#[test]
+fn a_page_that_was_never_read_is_copied_as_it_is() {
+    let stage = Stage::new();
+    stage.machine.set_records_access(true);
+    let (object, space) = (stage.object(4), &stage.space);
+    map_private(space, BASE, 4, &object);
+    assert_eq!(read(space, BASE), FaultOutcome::Done);
+    let old = |va| {
+        entry(space, va, |look| {
+            !look.value.is_none() && !look.value.young()
+        })
+    };
+    assert!(
+        old(BASE + PAGE),
+        "nothing was mapped around, or as accessed"
+    );
+    assert_eq!(write(space, BASE + PAGE), FaultOutcome::Done);
+    assert_eq!(get(space, BASE + PAGE), Ok(2));
+    // The kernel's own access takes the same way.
+    assert!(old(BASE + 2 * PAGE));
+    put(space, BASE + 2 * PAGE + 1, 1).unwrap();
+    assert_eq!(get(space, BASE + 2 * PAGE), Ok(3));
+    drop(object);
+    stage.end();
+}
+
 #[test]
 fn a_page_that_somebody_reads_is_copied_before_it_is_written() {
     let stage = Stage::new();
