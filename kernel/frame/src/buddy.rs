@@ -50,6 +50,7 @@ impl Buddy {
     }
 
     /// Takes a block, splitting the smallest that is large enough.
+    #[inline(always)]
     pub(crate) fn alloc(&mut self, map: &Memmap, order: u8) -> Option<Pfn> {
         let enough = self.nonempty & (u32::MAX << order);
         if enough == 0 {
@@ -95,6 +96,7 @@ impl Buddy {
         }
     }
 
+    #[inline(always)]
     fn link(&mut self, map: &Memmap, pfn: Pfn, order: u8) {
         let list = usize::from(order);
         let old = core::mem::replace(&mut self.heads[list], pfn.raw());
@@ -110,6 +112,7 @@ impl Buddy {
         self.free += 1 << order;
     }
 
+    #[inline(always)]
     fn unlink(&mut self, map: &Memmap, pfn: Pfn, order: u8) {
         let list = usize::from(order);
         let meta = listed(map, pfn);

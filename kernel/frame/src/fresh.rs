@@ -31,6 +31,30 @@ impl Frames {
     }
 }
 
+/// Frames of one block whose reference, or absence of any, can become those of table entries.
+pub trait Folio {
+    /// The references become those of the `count` entries that the caller writes, for the first frame
+    /// and those behind it in the block.
+    ///
+    /// # Panics
+    /// If the block has not so many.
+    fn into_entries(self, count: u32) -> Pfn;
+}
+
+impl Folio for UserFrame {
+    #[inline(always)]
+    fn into_entries(self, count: u32) -> Pfn {
+        Self::into_entries(self, count)
+    }
+}
+
+impl Folio for FreshFrame {
+    #[inline(always)]
+    fn into_entries(self, count: u32) -> Pfn {
+        Self::into_entries(self, count)
+    }
+}
+
 /// A block of frames that has never been mapped: its contents are the holder's alone.
 ///
 /// It has no references yet, so a lockless walker that still knows the frame's number from an
@@ -122,6 +146,24 @@ impl FreshFrame {
         let (frames, pfn) = (self.frames, self.pfn);
         core::mem::forget(self);
         UserFrame::first(frames, pfn)
+    }
+
+    /// As [`Self::into_user`], with the references of `count` entries at once: for the first frame and
+    /// those behind it.
+    ///
+    /// # Panics
+    /// If the block has not so many frames.
+    #[inline(always)]
+    pub fn into_entries(self, count: u32) -> Pfn {
+        assert!(
+            count <= 1 << self.order,
+            "{count} entries beyond the end of a block"
+        );
+        let (frames, pfn) = (self.frames, self.pfn);
+        core::mem::forget(self);
+        // SAFETY: the frame comes from a bank.
+        unsafe { frames.record(pfn) }.refs.publish_many(count);
+        pfn
     }
 
     /// As [`Self::into_user`], for the pages of memory object `number`.

@@ -50,7 +50,7 @@ mod window;
 pub use buddy::MAX_ORDER;
 pub use chunks::{ChunkError, TableChunks};
 pub use frames::Frames;
-pub use fresh::FreshFrame;
+pub use fresh::{Folio, FreshFrame};
 pub use kernel::KernelFrame;
 pub use memmap::{BankError, MAX_BANKS};
 pub use meta::{CLASSES, Class, FrameMeta, SpaceKind, TableState};

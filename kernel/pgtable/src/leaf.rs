@@ -4,7 +4,7 @@ use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
-use frame::{Bytes, UserFrame};
+use frame::{Bytes, Folio, UserFrame};
 use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
@@ -266,14 +266,14 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// The frame comes back if something is mapped in the range already.
     #[inline(always)]
-    pub fn install_folio(
+    pub fn install_folio<F: Folio>(
         &self,
         va: u64,
-        frame: UserFrame,
+        frame: F,
         count: usize,
         attrs: Attrs,
         touched: Option<u64>,
-    ) -> Result<(), UserFrame> {
+    ) -> Result<(), F> {
         if !self.is_empty(va, count) {
             return Err(frame);
         }

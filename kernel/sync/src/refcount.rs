@@ -37,8 +37,17 @@ impl RefCount {
     /// If references exist: the object would have two first owners.
     #[inline]
     pub fn publish(&self) {
+        self.publish_many(1);
+    }
+
+    /// As [`Self::publish`], for `count` first references.
+    ///
+    /// # Panics
+    /// As there.
+    #[inline]
+    pub fn publish_many(&self, count: u32) {
         assert_eq!(self.count.load(Ordering::Relaxed), 0, "published twice");
-        self.count.store(1, Ordering::Release);
+        self.count.store(count, Ordering::Release);
     }
 
     /// One more reference, by a holder of one.

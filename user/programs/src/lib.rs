@@ -18,4 +18,5 @@ pub mod memory;
 pub mod model;
 pub mod pmu;
 pub mod random;
+pub mod regs;
 pub mod sys;

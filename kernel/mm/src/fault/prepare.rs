@@ -130,7 +130,7 @@ impl<M: Machine> Space<M> {
         };
         let start = input.va & !(FOLIO_64K - 1);
         let touched = self.machine().records_access().then_some(input.va);
-        match leaf.install_folio(start, folio.into_user(), FOLIO_PAGES, attrs, touched) {
+        match leaf.install_folio(start, folio, FOLIO_PAGES, attrs, touched) {
             Ok(()) => {
                 drop(leaf);
                 self.counters().faults_folio.bump();

@@ -5,7 +5,6 @@ use programs::figures::{all_counts, counts, free_frames, settle};
 use programs::memory::{Area, readable, writable};
 use programs::sys::{PAGE, errno, map, nr, syscall};
 use programs::{check, require, require_result};
-use std::arch::asm;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages that are read and not written.
@@ -169,22 +168,7 @@ fn registers() {
         let word = &SPARE.0[page * 512 + 40];
         let mut got = [0_u64; 8];
         counts("faults_cow", 1..=2, || {
-            // SAFETY: loads and stores of the arrays and the word, and registers that are named.
-            unsafe {
-                asm!(
-                    "ldp q0, q1, [{kept}]",
-                    "ldp q2, q3, [{kept}, #32]",
-                    "str {value}, [{word}]",
-                    "stp q0, q1, [{got}]",
-                    "stp q2, q3, [{got}, #32]",
-                    kept = in(reg) kept.as_ptr(),
-                    got = in(reg) got.as_mut_ptr(),
-                    word = in(reg) word.as_ptr(),
-                    value = in(reg) page as u64,
-                    out("v0") _, out("v1") _, out("v2") _, out("v3") _,
-                    options(nostack),
-                );
-            }
+            programs::regs::store_among_vectors(word, page as u64, &kept, &mut got);
         });
         require!(got == kept, "page {page}: {got:x?} instead of {kept:x?}");
         let written = word.load(Ordering::Relaxed);
