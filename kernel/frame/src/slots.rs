@@ -190,6 +190,36 @@ impl PageSlots {
         }
     }
 
+    /// Puts a frame, and those behind it in its block, into `count` slots from `first` on.
+    ///
+    /// # Errors
+    /// The frame, if one of the slots is not empty.
+    ///
+    /// # Panics
+    /// If there are no such slots or frames, the frame is another machine's, or somebody else fills
+    /// one of the slots meanwhile.
+    #[inline]
+    pub fn put_run(&self, first: usize, frame: UserFrame, count: usize) -> Result<(), UserFrame> {
+        if count == 1 {
+            return self.put(first, frame);
+        }
+        assert!(
+            core::ptr::eq(self.frames, frame.frames()),
+            "a frame of another allocator"
+        );
+        let slots = &self.slots[first..first + count];
+        let full = |slot: &AtomicU64| slot.load(Ordering::Acquire) != EMPTY;
+        if slots.iter().any(full) {
+            return Err(frame);
+        }
+        let start = frame.into_entries(count as u32).raw() + 1;
+        for (slot, number) in slots.iter().zip(start..) {
+            let put = slot.compare_exchange(EMPTY, number, Ordering::AcqRel, Ordering::Acquire);
+            assert!(put.is_ok(), "two fill a row of slots");
+        }
+        Ok(())
+    }
+
     /// Empties slot `index`: the reference that it owned.
     ///
     /// # Panics

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use arm64::addr::{PAGE_SHIFT, PAGE_SIZE, Pfn};
 use frame::slab::{Ref, SlabBox};
-use frame::{Bytes, FramePins, FreshFrame, OutOfMemory, UserFrame};
+use frame::{Bytes, FramePins, FreshFrame, UserFrame};
 use sync::atomic::{AtomicU32, AtomicU64};
 use sync::planted::{self, Fault};
 use sync::{SpinGuard, SpinLock, rank};
@@ -55,7 +55,8 @@ pub enum ObjectError {
 /// Why a page did not get into an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupplyError {
-    /// There is a page already (somewhere in the range of a folio).
+    /// There is a page already (somewhere in the range of a folio), or the range is none that a folio
+    /// may have: it is not in one leaf of the tree.
     Raced,
     /// The object ends before.
     BeyondEnd,
@@ -220,6 +221,7 @@ impl MemObject {
         self.insert(index, frame, |_| MAX_PAGES).map(drop)
     }
 
+    #[inline(always)]
     fn insert(
         &self,
         first: u64,
@@ -233,34 +235,21 @@ impl MemObject {
             _ => Err(SupplyError::BeyondEnd),
         };
         fits()?;
-        self.make_places(first, count)
-            .map_err(|_| SupplyError::NoMemory)?;
-        let frame = block.into_object(self.number);
-        let state = self.state.lock();
-        let supplied = fits().and_then(|()| self.put_all(first, count, &frame));
-        drop(state);
-        supplied.map(|()| frame)
-    }
-
-    fn make_places(&self, first: u64, count: u64) -> Result<(), OutOfMemory> {
-        let mut at = first;
-        while at < first + count {
-            let _place = self.tree.prepare(at, self.store)?;
-            at = self.tree.leaf_end(at);
-        }
-        Ok(())
-    }
-
-    /// Called with the lock held, which whoever puts pages holds.
-    fn put_all(&self, first: u64, count: u64, block: &UserFrame) -> Result<(), SupplyError> {
-        if !(first..first + count).all(|index| self.tree.is_absent(index)) {
+        let place = self.tree.prepare(first, self.store);
+        let place = place.map_err(|_| SupplyError::NoMemory)?;
+        if count > place.room() {
             return Err(SupplyError::Raced);
         }
-        for page in 0..count {
-            let put = self.tree.put(first + page, block.page(page));
-            debug_assert!(put.is_ok(), "a place filled without the lock");
+        let frame = block.into_object(self.number);
+        let ours = frame.clone();
+        let state = self.state.lock();
+        let put = fits().map(|()| place.put(ours, count));
+        drop(state);
+        match put {
+            Ok(Ok(())) => Ok(frame),
+            Ok(Err(_ours)) => Err(SupplyError::Raced),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// The seals.
@@ -356,7 +345,7 @@ impl MemObject {
             };
             let state = self.state.lock();
             self.may_write(&state, reach)?;
-            let put = fresh.is_some_and(|page| place.put(page).is_ok());
+            let put = fresh.is_some_and(|page| place.put(page, 1).is_ok());
             if !put {
                 // Taken out since it was looked for: one is made.
                 let Some(page) = place.pin() else {

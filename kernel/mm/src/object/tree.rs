@@ -74,14 +74,21 @@ impl Place<'_> {
         self.leaf.pin(self.slot)
     }
 
-    /// Puts a page into it.
+    /// How many places there are from this one on that belong together.
+    #[inline(always)]
+    pub fn room(&self) -> u64 {
+        (FAN - self.slot) as u64
+    }
+
+    /// Puts a page into it, and those behind it in its block into the next ones: `count`, at most
+    /// [`Self::room`].
     ///
     /// # Errors
     /// The frame, if there is a page.
     #[inline]
-    pub fn put(&self, frame: UserFrame) -> Result<(), UserFrame> {
-        self.leaf.put(self.slot, frame)?;
-        self.resident.fetch_add(1, Ordering::Relaxed);
+    pub fn put(&self, frame: UserFrame, count: u64) -> Result<(), UserFrame> {
+        self.leaf.put_run(self.slot, frame, count as usize)?;
+        self.resident.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -156,21 +163,6 @@ impl PageTree {
             slot: slot(index),
             resident: &self.resident,
         })
-    }
-
-    /// Puts page `index` into its place.
-    ///
-    /// # Errors
-    /// The frame, if there is a page or [`Self::prepare`] has not made the place.
-    pub fn put(&self, index: u64, frame: UserFrame) -> Result<(), UserFrame> {
-        match self.leaf(index) {
-            None => Err(frame),
-            Some(leaf) => {
-                leaf.put(slot(index), frame)?;
-                self.resident.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
-        }
     }
 
     /// Takes page `index` out.
