@@ -62,14 +62,8 @@ impl FramePins {
             core::ptr::eq(self.frames, frame.frames()),
             "a frame of another allocator"
         );
-        self.put_number(place, frame.into_entry());
-    }
-
-    /// As [`Self::put`], for a reference that no value stands for.
-    #[inline(always)]
-    pub(crate) fn put_number(&mut self, place: usize, pfn: Pfn) {
         assert!(self.held >> place & 1 == 0, "two references for one place");
-        self.pfns[place].write(pfn);
+        self.pfns[place].write(frame.into_entry());
         self.held |= 1 << place;
     }
 
@@ -83,10 +77,28 @@ impl FramePins {
             "a frame of another allocator"
         );
         assert!(place + count <= Self::PLACES, "more references than places");
-        let first = frame.into_entries(count as u32);
-        for at in 0..count {
-            self.put_number(place + at, first.add(at as u64));
+        let held = ((1 << count) - 1) << place;
+        assert!(self.held & held == 0, "two references for one place");
+        let first = frame.into_entries(count as u32).raw();
+        for (pfn, number) in self.pfns[place..place + count].iter_mut().zip(first..) {
+            pfn.write(Pfn::new(number));
         }
+        self.held |= held;
+    }
+
+    /// The frame at the first place, if it and `count` places in all have frames that follow each
+    /// other.
+    #[inline(always)]
+    pub fn run(&self, count: usize) -> Option<Pfn> {
+        let first = self.pfn(0)?;
+        let all = u32::MAX >> (u32::BITS - count as u32);
+        // SAFETY: places that have references have numbers.
+        let number = |pfn: &MaybeUninit<Pfn>| unsafe { pfn.assume_init() }.raw();
+        let run = self.held & all == all
+            && (first.raw()..)
+                .zip(&self.pfns[..count])
+                .all(|(expected, pfn)| number(pfn) == expected);
+        run.then_some(first)
     }
 
     /// Puts what `fill` says to `count` places from `place` on, up to the one where it stops; how many

@@ -136,14 +136,13 @@ impl PageSlots {
         let Some(frame) = self.pin(first) else {
             return 1;
         };
-        let most = count.min(usize::try_from(frame.frames_left()).unwrap_or(usize::MAX));
-        let mut run = 1;
-        while run < most
-            && wanted >> (place + run) & 1 != 0
-            && self.holds(first + run, frame.pfn().add(run as u64))
-        {
-            run += 1;
-        }
+        let left = usize::try_from(frame.frames_left()).unwrap_or(usize::MAX);
+        let also_wanted = (!(wanted >> place)).trailing_zeros() as usize;
+        let most = count.min(left).min(also_wanted.max(1));
+        let full = frame.pfn().raw() + 1;
+        let follows = |&(slot, full): &(&AtomicU64, u64)| slot.load(Ordering::Acquire) == full;
+        let behind = self.slots[first + 1..first + most].iter().zip(full + 1..);
+        let run = 1 + behind.take_while(follows).count();
         pins.put_run(place, frame, run);
         run
     }
@@ -164,6 +163,16 @@ impl PageSlots {
     #[inline]
     pub fn is_empty(&self, index: usize) -> bool {
         self.slots[index].load(Ordering::Acquire) == EMPTY
+    }
+
+    /// Whether `count` slots from `first` on are empty at this moment.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline]
+    pub fn are_empty(&self, first: usize, count: usize) -> bool {
+        let mut slots = self.slots[first..first + count].iter();
+        slots.all(|slot| slot.load(Ordering::Acquire) == EMPTY)
     }
 
     /// Puts a frame into slot `index`, with the reference.
@@ -207,13 +216,11 @@ impl PageSlots {
             core::ptr::eq(self.frames, frame.frames()),
             "a frame of another allocator"
         );
-        let slots = &self.slots[first..first + count];
-        let full = |slot: &AtomicU64| slot.load(Ordering::Acquire) != EMPTY;
-        if slots.iter().any(full) {
+        if !self.are_empty(first, count) {
             return Err(frame);
         }
         let start = frame.into_entries(count as u32).raw() + 1;
-        for (slot, number) in slots.iter().zip(start..) {
+        for (slot, number) in self.slots[first..first + count].iter().zip(start..) {
             let put = slot.compare_exchange(EMPTY, number, Ordering::AcqRel, Ordering::Acquire);
             assert!(put.is_ok(), "two fill a row of slots");
         }

@@ -144,12 +144,9 @@ impl<M: Machine> Change<'_, '_, M> {
     fn is_block(&self, pins: &FramePins) -> bool {
         let block = self.block();
         let aligned = |first: Pfn| first.start().is_aligned(PAGE * block as u64);
-        match pins.pfn(0).filter(|&first| aligned(first)) {
-            None => false,
-            Some(first) => {
-                let follows = |place| pins.pfn(place) == Some(first.add(place as u64));
-                (1..block).all(follows) && self.is_one_folio(first.raw(), block)
-            }
-        }
+        pins.pfn(0).is_some_and(aligned)
+            && pins
+                .run(block)
+                .is_some_and(|first| self.is_one_folio(first.raw(), block))
     }
 }

@@ -165,8 +165,7 @@ impl MemObject {
 
     /// Whether none of the `count` pages from `first` on is there, and all lie inside.
     pub fn is_absent_block(&self, first: u64, count: u64) -> bool {
-        first + count <= self.pages()
-            && (first..first + count).all(|index| self.tree.is_absent(index))
+        first + count <= self.pages() && self.tree.are_absent(first, count)
     }
 
     /// Says that nothing in `[start, end)` of space `id` shows pages of the object any more. Where

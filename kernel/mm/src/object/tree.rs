@@ -146,6 +146,25 @@ impl PageTree {
             .is_none_or(|leaf| leaf.is_empty(slot(index)))
     }
 
+    /// Whether none of the `count` pages from `first` on is there at this moment. One path is walked for
+    /// each leaf.
+    #[inline]
+    pub fn are_absent(&self, first: u64, count: u64) -> bool {
+        let (mut at, end) = (first, first + count);
+        while at < end {
+            let behind = self.leaf_end(at).min(end);
+            let count = (behind - at) as usize;
+            if self
+                .leaf(at)
+                .is_some_and(|leaf| !leaf.are_empty(slot(at), count))
+            {
+                return false;
+            }
+            at = behind;
+        }
+        true
+    }
+
     /// Pages that are there.
     pub fn resident(&self) -> u64 {
         self.resident.load(Ordering::Relaxed)
