@@ -14,8 +14,10 @@ use crate::slot::{Loaded, ReadSide, Slot, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
 use crate::value::Value;
 
-/// What a walk found.
+/// What a walk found. With a tag of its own: one that is hidden in the level is worked out again for
+/// every entry of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Walked {
     /// A valid leaf.
     Seen {
