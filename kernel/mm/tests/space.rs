@@ -115,7 +115,7 @@ fn populate(space: &Space, mut va: u64, end: u64) -> (u64, u32) {
     let mut pieces = 0;
     while va < end {
         pieces += 1;
-        match space.populate(va, end, Access::Write) {
+        match space.populate(va, end, Access::Write, true) {
             Ok(Populated::To(next)) => va = next,
             Ok(Populated::Part) => {}
             Err(outcome) => panic!("populating {va:#x} ended with {outcome:?}"),
@@ -141,7 +141,7 @@ fn populating_maps_runs_of_pages_up_to_what_is_there_and_the_end() {
     assert_eq!(&get::<4>(&space, BASE + 20 * PAGE).unwrap(), b"here");
     // Nothing was mapped behind the end; and a run ends with its area.
     assert_eq!(
-        space.populate(BASE + 63 * PAGE, u64::MAX, Access::Write),
+        space.populate(BASE + 63 * PAGE, u64::MAX, Access::Write, true),
         Ok(Populated::To(BASE + 64 * PAGE))
     );
     assert_eq!(space.counters().faults_anon.get() - before, 40);
@@ -149,7 +149,7 @@ fn populating_maps_runs_of_pages_up_to_what_is_there_and_the_end() {
         code: SegvCode::MapErr,
     };
     assert_eq!(
-        space.populate(BASE + 64 * PAGE, u64::MAX, Access::Write),
+        space.populate(BASE + 64 * PAGE, u64::MAX, Access::Write, true),
         Err(segv)
     );
     drop(space);
@@ -184,7 +184,7 @@ fn populating_without_memory_maps_what_there_was_memory_for() {
     run(&space, Verb::Map(request(BASE, 64 * PAGE, RW, flags))).unwrap();
     let (mut va, end) = (BASE, BASE + 64 * PAGE);
     let outcome = loop {
-        match space.populate(va, end, Access::Write) {
+        match space.populate(va, end, Access::Write, true) {
             Ok(Populated::To(next)) => va = next,
             Ok(Populated::Part) => {}
             Err(outcome) => break outcome,

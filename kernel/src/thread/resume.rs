@@ -30,8 +30,9 @@ use crate::trace::Watch;
 pub const CHANGE_BUDGET: u32 = 64;
 /// Pages that one step of populating may make.
 const POPULATE_PAGES: u64 = 128;
-/// Most pages that one piece of it makes: those of a folio.
-const POPULATE_FAULT: u64 = 16;
+/// Most pages that one piece of it makes without a fault: those of a folio. A fault is taken in a stay
+/// that has not done more than that.
+const POPULATE_PIECE: u64 = 16;
 
 /// What a step of an operation comes to. What is left to do is in the thread's record already, so
 /// that this stays small enough to travel in registers.
@@ -311,14 +312,12 @@ impl Populate {
             if self.at >= self.end {
                 return Step::Done(Ok(self.result));
             }
-            match (self.some(thread), self.access) {
+            let may_fault = left + POPULATE_PIECE >= POPULATE_PAGES;
+            match (self.some(thread, may_fault), self.access) {
                 (Ok(Populated::Part), _) => break,
                 (Ok(Populated::To(next)), _) => {
-                    let pages = (next - self.at) / PAGE_SIZE;
-                    left = left.saturating_sub(match pages {
-                        0 => POPULATE_FAULT,
-                        _ => pages.min(POPULATE_FAULT),
-                    });
+                    let pages = (next - self.at).div_ceil(PAGE_SIZE);
+                    left = left.saturating_sub(pages.min(POPULATE_PIECE));
                     self.at = next;
                 }
                 (Err(FaultOutcome::Busy), _) => return thread.busy(Resume::Populate(self)),
@@ -334,15 +333,17 @@ impl Populate {
         thread.more(Resume::Populate(self))
     }
 
-    fn some(&self, thread: &Thread) -> Result<Populated, FaultOutcome> {
+    fn some(&self, thread: &Thread, may_fault: bool) -> Result<Populated, FaultOutcome> {
         let space = thread.process().space();
         match self.access {
             Some(access) => {
                 space.ask_rights(self.at, access)?;
-                space.populate(self.at, self.end, access)
+                space.populate(self.at, self.end, access, may_fault)
             }
-            None => match space.populate(self.at, self.end, Access::Write) {
-                Err(FaultOutcome::Segv { .. }) => space.populate(self.at, self.end, Access::Read),
+            None => match space.populate(self.at, self.end, Access::Write, may_fault) {
+                Err(FaultOutcome::Segv { .. }) => {
+                    space.populate(self.at, self.end, Access::Read, may_fault)
+                }
                 other => other,
             },
         }

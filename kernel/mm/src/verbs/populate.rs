@@ -10,20 +10,26 @@ use crate::space::Space;
 /// What one piece of populating came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Populated {
-    /// What lies before this address is accessible, or the page at it will be after another piece.
+    /// What lies before this address is accessible.
     To(u64),
-    /// A part of a large page is cleared: the rest belongs into another stay.
+    /// It takes a fault, or took one: what is next belongs into another stay.
     Part,
 }
 
 impl<M: Machine> Space<M> {
     /// Makes some of the pages from that of `va` on, which lies before `end`, accessible as `access`
-    /// asks: those that are already, a run of fresh ones, or what one fault brings. At most about as
-    /// many pages are made as a folio has.
+    /// asks: those that are already, a run of fresh ones, at most as many as a folio has, or what one
+    /// fault brings, which may be a stay's worth (law 16): only with `may_fault`.
     ///
     /// # Errors
     /// What became of the fault, if it is not resolved.
-    pub fn populate(&self, va: u64, end: u64, access: Access) -> Result<Populated, FaultOutcome> {
+    pub fn populate(
+        &self,
+        va: u64,
+        end: u64,
+        access: Access,
+        may_fault: bool,
+    ) -> Result<Populated, FaultOutcome> {
         let mode = Mode::Populate;
         let input = FaultInput { va, access, mode };
         if access == Access::Write {
@@ -35,9 +41,11 @@ impl<M: Machine> Space<M> {
         if let Some(next) = self.populated(va, access) {
             return Ok(Populated::To(next));
         }
+        if !may_fault {
+            return Ok(Populated::Part);
+        }
         match self.fault(input) {
-            FaultOutcome::Done => Ok(Populated::To(va)),
-            FaultOutcome::Again => Ok(Populated::Part),
+            FaultOutcome::Done | FaultOutcome::Again => Ok(Populated::Part),
             other => Err(other),
         }
     }
