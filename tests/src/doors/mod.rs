@@ -401,7 +401,7 @@ fn profile(name: &str) -> Result<()> {
         "the profile is not of what was measured",
     )?;
     said.ensure(
-        text.contains("mm::") && text.contains("pgtable::"),
+        text.contains("kernel::") && text.contains("pgtable::"),
         "no names",
     )?;
     let listing = said.err.lines().find_map(|line| line.split_once(": /"));
