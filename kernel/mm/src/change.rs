@@ -218,8 +218,9 @@ impl Change {
         matches!(self.work, Work::Over)
     }
 
-    /// Does a piece, and more as long as that is at most about `budget` pages together. None: there is more to do. The result comes
-    /// once, and with it the map is free again: the caller wakes whoever parked on it.
+    /// Does a piece, and more as long as that is at most about `budget` pages together. None: there is
+    /// more to do. The result comes once, and with it the map is free again: the caller wakes whoever
+    /// parked on it.
     pub fn step<M: Machine>(
         &mut self,
         space: &Space<M>,

@@ -295,8 +295,23 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Option<FaultOutcome> {
         let facts = self.facts_of_empty(input, found, &look);
+        self.retreat(undone, facts, input, found, &Sight::new(look), section)
+    }
+
+    /// Goes on with a smaller folio after a plan that was not carried out, or ends as that says.
+    #[cold]
+    #[inline(never)]
+    fn retreat<'g>(
+        &'g self,
+        undone: Undone,
+        facts: FaultFacts,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Option<FaultOutcome> {
         match self.fall_back(undone, facts, input, found) {
-            Ok(smaller) => self.pursue(smaller, input, found, &Sight::new(look), section),
+            Ok(smaller) => self.pursue(smaller, input, found, sight, section),
             Err(outcome) => outcome,
         }
     }
@@ -331,10 +346,7 @@ impl<M: Machine> Space<M> {
         };
         match applied {
             Ok(applied) => Some(self.account(plan, applied, input)),
-            Err(undone) => match self.fall_back(undone, facts, input, found) {
-                Ok(smaller) => self.pursue(smaller, input, found, &sight, section),
-                Err(outcome) => outcome,
-            },
+            Err(undone) => self.retreat(undone, facts, input, found, &sight, section),
         }
     }
 
