@@ -23,12 +23,13 @@ const MIXED_SIZES: &str = "-Zmiri-disable-weak-memory-emulation";
 const LEAKS: &str = "-Zmiri-ignore-leaks";
 
 /// Packages, and the flags that each needs beside [`STRICT`].
-const PACKAGES: [(&str, &[&str]); 6] = [
+const PACKAGES: [(&str, &[&str]); 7] = [
     ("arm64", &[]),
     ("sync", &[]),
     ("frame", &[MIXED_SIZES]),
     ("pgtable", &[MIXED_SIZES, LEAKS]),
     ("mm", &[MIXED_SIZES, LEAKS]),
+    ("ipc", &[]),
     ("model", &[MIXED_SIZES, LEAKS]),
 ];
 

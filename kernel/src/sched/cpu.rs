@@ -1,10 +1,10 @@
 //! What the scheduler keeps for each CPU.
 
 use frame::slab::Ref;
+use ipc::park::Sleep;
 use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sync::{MAX_CPUS, Queue, SpinLock, cpu_index, rank};
 
-use super::park::Sleep;
 use super::stay::Stay;
 use super::timers::Timers;
 use crate::thread::Thread;

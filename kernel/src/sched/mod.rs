@@ -6,7 +6,6 @@
 //! (work items, time slices, a thread's unfinished operation, dying) sets *attention* on its own
 //! CPU, if need be by an inter-processor interrupt, and is found on the long way.
 
-pub mod park;
 pub mod timers;
 
 #[cfg(target_os = "none")]

@@ -1,7 +1,7 @@
 //! Parking and waking.
 //!
 //! To park, a thread leaves its CPU, fills in what a waker has to know, registers its time-out,
-//! marks its [`ParkWord`](super::park::ParkWord) and enters a queue, all under the queue's lock.
+//! marks its [`ParkWord`](ipc::park::ParkWord) and enters a queue, all under the queue's lock.
 //! Then it looks once more at what it waits for and at its process, because a change between the
 //! first look and the entry would have woken nobody (law 11). To wake, one claims the sleep, takes
 //! the thread out of its queue and of the timers, and makes it runnable.
@@ -9,10 +9,10 @@
 use alloc::vec::Vec;
 
 use frame::slab::Ref;
+use ipc::park::Sleep;
 use sync::cpu_index;
 
 use super::cpu::{Cpu, Timeout};
-use super::park::Sleep;
 use super::{cpu, give_up_cpu, make_runnable, this};
 use crate::errno::Errno;
 use crate::futex;
@@ -107,7 +107,8 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
 
 /// The look after parking: a thread of an ending process does not sleep.
 pub fn check(thread: &Ref<Thread>, sleep: Sleep) {
-    if thread.process().is_dying() && thread.park().claim(sleep) {
+    let is_over = || thread.process().is_dying();
+    if thread.park().look_again(sleep, is_over) {
         finish(thread.clone());
     }
 }
@@ -122,7 +123,8 @@ pub fn for_map(thread: &Ref<Thread>) {
         debug_assert!(pushed.is_ok());
         sleep
     };
-    if !process.space().is_busy() && thread.park().claim(sleep) {
+    let is_over = || !process.space().is_busy();
+    if thread.park().look_again(sleep, is_over) {
         finish(thread.clone());
     }
     check(thread, sleep);

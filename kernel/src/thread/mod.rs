@@ -7,6 +7,7 @@ pub mod exit;
 pub mod resume;
 
 use frame::slab::{Cache, Ref};
+use ipc::park::ParkWord;
 use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use sync::grace::Ticket;
 use sync::{Link, Linked, SpinLock, rank};
@@ -14,7 +15,6 @@ use sync::{Link, Linked, SpinLock, rank};
 use crate::arch::{self, Context};
 use crate::errno::{self, Errno, SysResult};
 use crate::process::Process;
-use crate::sched::park::ParkWord;
 use crate::sched::wait::Wait;
 pub use resume::{Resume, Step};
 

@@ -168,6 +168,10 @@ faults! {
     FreeWithoutVisit,
     /// Pages are supplied without a look at the size.
     SupplyBeyondEnd,
+    /// A sleep is claimed by a look and a store instead of one step.
+    ClaimTwice,
+    /// A thread that has parked does not look again whether it would have been woken before.
+    ParkWithoutCheck,
 }
 
 impl Fault {

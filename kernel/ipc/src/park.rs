@@ -6,6 +6,8 @@
 //! alone. Sleeps are numbered, so that a late time-out cannot end the next sleep instead.
 
 use sync::atomic::{AtomicU32, Ordering, fence};
+use sync::const_fn;
+use sync::planted::{Fault, is};
 
 /// One sleep of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +18,11 @@ pub struct Sleep(u32);
 pub struct ParkWord(AtomicU32);
 
 impl ParkWord {
-    /// Awake.
-    pub const fn new() -> Self {
-        Self(AtomicU32::new(0))
+    const_fn! {
+        /// Awake.
+        pub const fn new() -> Self {
+            Self(AtomicU32::new(0))
+        }
     }
 
     /// The sleep that [`begin`](Self::begin) will start: what a time-out is registered for.
@@ -40,9 +44,22 @@ impl ParkWord {
     #[must_use]
     pub fn claim(&self, sleep: Sleep) -> bool {
         let awake = sleep.0.wrapping_add(1);
+        if is(Fault::ClaimTwice) {
+            let asleep = self.0.load(Ordering::Acquire) == sleep.0;
+            self.0.store(awake, Ordering::Release);
+            return asleep;
+        }
         self.0
             .compare_exchange(sleep.0, awake, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// The look after [`begin`](Self::begin) (law 11): ends `sleep` if what it would have been woken
+    /// by has happened before anybody could see it. True: nobody else has woken the thread, so it is
+    /// to be made runnable.
+    #[must_use]
+    pub fn look_again(&self, sleep: Sleep, is_over: impl FnOnce() -> bool) -> bool {
+        !is(Fault::ParkWithoutCheck) && is_over() && self.claim(sleep)
     }
 
     /// Ends whatever sleep there is, if there is one. Only where that is known to be the right one:
@@ -56,7 +73,7 @@ impl ParkWord {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
@@ -83,9 +100,21 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_again_ends_its_own_sleep_at_most() {
+        let word = ParkWord::new();
+        let sleep = word.next();
+        word.begin();
+        assert!(!word.look_again(sleep, || false));
+        assert!(word.look_again(sleep, || true));
+        word.begin();
+        assert!(!word.look_again(sleep, || true));
+        assert!(word.claim_any());
+    }
+
+    #[test]
     fn of_many_wakers_one_wins() {
         let word = ParkWord::new();
-        for _ in 0..200 {
+        for _ in 0..if cfg!(miri) { 10 } else { 200 } {
             let sleep = word.next();
             word.begin();
             let wins: usize = std::thread::scope(|s| {
