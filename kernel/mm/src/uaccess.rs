@@ -5,12 +5,13 @@ use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use arrayvec::ArrayVec;
 use frame::{Bytes, UserFrame};
 use pgtable::{Machine, NotAllowed, ReadSide, User, Visit};
+use sync::planted::{self, Fault};
 
 use crate::error::MmError;
 use crate::fault::facts::Access;
 use crate::fault::{FaultInput, FaultOutcome, Mode, SegvCode};
 use crate::space::Space;
-use crate::vma::VmaFlags;
+use crate::vma::{Backing, VmaFlags};
 
 /// Pages that are read at one time.
 pub type Pins = ArrayVec<UserFrame, PINS>;
@@ -162,6 +163,28 @@ impl<M: Machine> Space<M> {
         self.table()
             .load_user_u32(va, &section)
             .map_err(|NotAllowed| CopyStop::Miss)
+    }
+
+    /// Where other spaces find the byte at `va` too: number of the object that a shared mapping shows
+    /// there, and offset in it. `None`: the memory is this space's alone.
+    ///
+    /// # Errors
+    /// [`CopyStop`]: there is no area, or a change is about it.
+    pub fn shared_place(&self, va: u64) -> Result<Option<(u32, u64)>, CopyStop> {
+        let map = self.map().lock();
+        let Some(area) = map.areas.find(va) else {
+            return Err(CopyStop::Fault);
+        };
+        if map.is_busy(va) {
+            return Err(CopyStop::Busy);
+        }
+        Ok(match &area.backing {
+            _ if planted::is(Fault::SharedByAddress) => None,
+            Backing::Object { object, offset, .. } if area.flags.contains(VmaFlags::SHARED) => {
+                Some((object.number(), offset + (va - area.start)))
+            }
+            _ => None,
+        })
     }
 
     /// Compares and exchanges an aligned word; returns what was found.

@@ -557,6 +557,39 @@ fn an_image_is_read_on_demand_and_written_privately() {
 }
 
 #[test]
+fn a_word_of_a_shared_object_is_found_through_every_mapping() {
+    let world = World::new(512, Format::NORMAL);
+    let object = world.context.objects().create(4 * PAGE).unwrap();
+    let spaces = [world.space(), world.space()];
+    let map = |space: &Space, addr, offset, flags| {
+        let backing = Backing::object(object.clone(), offset);
+        let request = MapRequest {
+            backing,
+            ..request(addr, 2 * PAGE, RW, MapFlags::FIXED | flags)
+        };
+        run(space, Verb::Map(request)).unwrap();
+    };
+    map(&spaces[0], BASE, 0, MapFlags::SHARED);
+    map(&spaces[1], BASE + 8 * PAGE, PAGE, MapFlags::SHARED);
+    map(&spaces[1], BASE, PAGE, MapFlags::empty());
+    let place = Ok(Some((object.number(), PAGE + 12)));
+    assert_eq!(spaces[0].shared_place(BASE + PAGE + 12), place);
+    assert_eq!(spaces[1].shared_place(BASE + 8 * PAGE + 12), place);
+    assert_eq!(spaces[1].shared_place(BASE + 12), Ok(None), "private");
+    map_fixed(&spaces[1], BASE, PAGE, RW).unwrap();
+    assert_eq!(spaces[1].shared_place(BASE), Ok(None), "anonymous");
+    assert_eq!(spaces[1].shared_place(0), Err(CopyStop::Fault));
+    let mut change = spaces[0]
+        .begin(Verb::Unmap {
+            addr: BASE,
+            len: PAGE,
+        })
+        .unwrap();
+    assert_eq!(spaces[0].shared_place(BASE), Err(CopyStop::Busy));
+    while change.step(&spaces[0], 64).is_none() {}
+}
+
+#[test]
 fn the_break_moves_up_and_down_and_stays_where_it_cannot() {
     let world = World::new(512, Format::NORMAL);
     let space = world.space();

@@ -5,8 +5,9 @@ use sync::atomic::Ordering;
 
 use super::{Answer, Call, Handler, done, time, user};
 use crate::errno::Errno;
-use crate::futex::{self, ANY, Key, Waking};
+use crate::futex::{self, ANY, Key, WakeOp, Waking};
 use crate::sched::wait::Limit;
+use crate::thread::Resume;
 use crate::thread::resume::Stop;
 
 /// The family.
@@ -40,8 +41,7 @@ fn futex_call(call: &Call<'_>) -> Answer {
                 return Err(Errno::EINVAL.into());
             }
             let limit = limit(call, command == linux::FUTEX_WAIT_BITSET, realtime)?;
-            key()?;
-            futex::wait(call.thread, va, value, bitset, limit)
+            futex::wait(call.thread, (key()?, va), value, bitset, limit)
         }
         linux::FUTEX_WAKE => wake(call, key()?, value, ANY),
         linux::FUTEX_WAKE_BITSET if call.uint(5) == 0 => Err(Errno::EINVAL.into()),
@@ -49,12 +49,13 @@ fn futex_call(call: &Call<'_>) -> Answer {
         linux::FUTEX_REQUEUE | linux::FUTEX_CMP_REQUEUE => {
             requeue(call, key()?, shared, command == linux::FUTEX_CMP_REQUEUE)
         }
+        linux::FUTEX_WAKE_OP => wake_op(call, key()?, shared),
         _ => Err(Errno::ENOSYS.into()),
     }
 }
 
-/// The key of the futex at `va`. A shared one has to be in memory, because elsewhere (not here) the
-/// page behind it would be the key.
+/// The key of the futex at `va`. A shared one has to be in memory, because what is mapped there may
+/// be the key.
 fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
     let space = call.thread.process().space();
     if !va.is_multiple_of(4) {
@@ -63,10 +64,10 @@ fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
     if va >= space.task_size() {
         return Err(Errno::EFAULT.into());
     }
-    if shared {
-        user::load_u32(space, va)?;
-    }
-    Ok(Key::new(space, va))
+    Ok(match shared {
+        true => futex::shared_key(space, va)?,
+        false => futex::private_key(space, va),
+    })
 }
 
 /// The time-out in argument 3: relative for `FUTEX_WAIT`, a moment for `FUTEX_WAIT_BITSET`.
@@ -86,10 +87,14 @@ fn limit(call: &Call<'_>, absolute: bool, realtime: bool) -> Result<Option<Limit
     }))
 }
 
-/// Wakes at least one waiter even if asked for none, as Linux does.
+/// How many waiters are woken: one even if asked for none, as Linux does.
+fn at_least_one(asked: u32) -> u32 {
+    if (asked as i32) < 1 { 1 } else { asked }
+}
+
 fn wake(call: &Call<'_>, key: Key, most: u32, bitset: u32) -> Answer {
-    let most = if (most as i32) < 1 { 1 } else { most };
-    Ok(Waking::new(key, most, bitset).step(call.thread))
+    let most = at_least_one(most);
+    Ok(futex::step(Waking::new(key, most, bitset), call.thread))
 }
 
 fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
@@ -100,9 +105,36 @@ fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
     let to = key_of(call, to, shared)?;
     let waking = Waking::requeue(key, most as u32, to, moves as u32);
     match compare {
-        true => futex::compare_requeue(call.thread, waking, call.uint(5)),
-        false => Ok(waking.step(call.thread)),
+        true => futex::compare_requeue(call.thread, waking, call.arg(0), call.uint(5)),
+        false => Ok(futex::step(waking, call.thread)),
     }
+}
+
+/// Attempts to change a word that others change meanwhile, before a preemption point.
+const ATTEMPTS: u32 = 16;
+
+/// Changes the word of argument 4, wakes waiters of the first futex, and those of the second if what
+/// was found there says so.
+fn wake_op(call: &Call<'_>, key: Key, shared: bool) -> Answer {
+    let va = call.arg(4);
+    let other = key_of(call, va, shared)?;
+    let operation = WakeOp::decode(call.uint(5)).ok_or(Errno::ENOSYS)?;
+    let space = call.thread.process().space();
+    let mut seen = user::load_u32(space, va)?;
+    for _ in 0..ATTEMPTS {
+        let found = space.cas_u32(va, seen, operation.apply(seen))?;
+        if found == seen {
+            let (most, more) = (at_least_one(call.uint(2)), at_least_one(call.uint(3)));
+            // Linux, too, changes the word before it finds that it does not know the question.
+            let waking = match operation.holds(found).ok_or(Errno::ENOSYS)? {
+                true => Waking::both(key, most, other, more),
+                false => Waking::new(key, most, ANY),
+            };
+            return Ok(futex::step(waking, call.thread));
+        }
+        seen = found;
+    }
+    Ok(call.thread.more(Resume::Call))
 }
 
 fn set_robust_list(call: &Call<'_>) -> Answer {

@@ -10,7 +10,7 @@ use mm::CopyStop;
 use sync::atomic::Ordering;
 
 use super::{Resume, Step, Thread};
-use crate::futex::{self, Key};
+use crate::futex;
 use crate::sched;
 use crate::syscall::user;
 
@@ -119,11 +119,12 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
         return Err(CopyStop::Fault);
     }
     let space = thread.process().space();
+    let key = futex::shared_key(space, va)?;
     loop {
         let word = user::load_u32(space, va)?;
         if pending && word == 0 {
             // It was being released: a waiter may have missed the wake.
-            futex::wake_one(Key::new(space, va));
+            futex::wake_one(key);
             return Ok(());
         }
         if word & TID_MASK != thread.tid() {
@@ -132,7 +133,7 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
         let dead = word & WAITERS | OWNER_DIED;
         if space.cas_u32(va, word, dead)? == word {
             if word & WAITERS != 0 {
-                futex::wake_one(Key::new(space, va));
+                futex::wake_one(key);
             }
             return Ok(());
         }
@@ -145,10 +146,11 @@ fn clear_tid(thread: &Ref<Thread>) -> Result<(), CopyStop> {
         return Ok(());
     }
     let space = thread.process().space();
+    let key = futex::shared_key(space, va)?;
     space.copy_out(va, &[0; 4])?;
     // One attempt is enough: clearing again after a park would be a second wake.
     thread.clear_child_tid.store(0, Ordering::Relaxed);
-    futex::wake_one(Key::new(space, va));
+    futex::wake_one(key);
     Ok(())
 }
 

@@ -216,7 +216,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Remove(remove) => watched(thread, || remove.step(thread)),
         Resume::Seek(seek) => seek.step(thread),
         Resume::Poll(poll) => poll.step(thread),
-        Resume::Wake(waking) => waking.step(thread),
+        Resume::Wake(waking) => futex::step(waking, thread),
         Resume::Start(start) => start.step(thread),
         Resume::SetTid(va) => match thread
             .process()

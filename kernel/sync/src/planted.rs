@@ -172,6 +172,14 @@ faults! {
     ClaimTwice,
     /// A thread that has parked does not look again whether it would have been woken before.
     ParkWithoutCheck,
+    /// A futex's word is compared before its bucket is locked.
+    FutexCompareUnlocked,
+    /// A waiter that is moved to another futex keeps its key.
+    RequeueWithoutKey,
+    /// A requeue locks the bucket that it takes from first, whatever the addresses.
+    RequeueUnordered,
+    /// A word of a shared object is found by its address.
+    SharedByAddress,
 }
 
 impl Fault {

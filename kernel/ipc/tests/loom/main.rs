@@ -6,4 +6,5 @@
 #[macro_use]
 mod run;
 
+mod futex;
 mod park;

@@ -5,6 +5,14 @@ pub fn explore(check: impl Fn() + Send + Sync + 'static) {
     loom::model(check);
 }
 
+/// Explores `check` in all the ways in which its threads are interrupted at most `switches` times
+/// beside where they wait: for models of more threads.
+pub fn explore_bounded(switches: usize, check: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.check(check);
+}
+
 /// Tests of models: each of the sources as they are, and with each of the faults that its model has
 /// to see, with a part of what it reports then.
 macro_rules! models {

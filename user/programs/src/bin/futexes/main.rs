@@ -1,5 +1,7 @@
 //! The futex system call itself: values, time-outs, bit sets, requeueing, counts, errors.
 
+mod operations;
+
 use programs::sys::{self, errno};
 use programs::{check, require, require_result};
 use std::sync::Arc;
@@ -36,6 +38,8 @@ fn main() {
     requeue();
     kinds();
     hand_over();
+    operations::wake_and_change();
+    operations::two_mappings();
     check::pass();
 }
 
