@@ -97,14 +97,19 @@ pub fn programs(workspace: &Workspace, packages: &[&str]) -> Result<Vec<(String,
     run_cargo(&mut command, "building the programs")
 }
 
-/// Whether `user/programs` has a program of this name.
-pub fn is_own_program(workspace: &Workspace, name: &str) -> bool {
+/// Packages that have programs to be run by name.
+pub const OWN: [&str; 2] = ["programs", "servers"];
+
+/// The package, of [`OWN`], that has a program of this name.
+pub fn package_of(workspace: &Workspace, name: &str) -> Option<&'static str> {
     let plain = name
         .chars()
         .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    let bins = workspace.root().join("user/programs/src/bin");
-    plain
-        && (bins.join(format!("{name}.rs")).is_file() || bins.join(name).join("main.rs").is_file())
+    OWN.into_iter().find(|package| {
+        let bins = workspace.root().join("user").join(package).join("src/bin");
+        let is_file = bins.join(format!("{name}.rs")).is_file();
+        plain && (is_file || bins.join(name).join("main.rs").is_file())
+    })
 }
 
 /// RUSTFLAGS in the environment are meant for the host and would replace the flags that

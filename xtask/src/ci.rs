@@ -83,6 +83,8 @@ fn commands(workspace: &Workspace) -> Vec<(&'static str, Command)> {
         "tour",
         "--package",
         "programs",
+        "--package",
+        "servers",
         "--target",
         toolchain::USER,
     ];

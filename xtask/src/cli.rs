@@ -29,6 +29,8 @@ pub enum Task {
     Bench(Bench),
     /// Everything a commit must pass: format, lints, docs, tests
     Ci(Ci),
+    /// Write the pages of docs that are made from the code
+    Docs,
     /// Boot the kernel stopped and attach gdb to it
     Gdb(Box<Gdb>),
     /// Show what this machine has, and fetch what is missing

@@ -4,6 +4,7 @@ mod artifacts;
 mod bench;
 mod ci;
 mod cli;
+mod docs;
 mod failure;
 mod gdb;
 mod lints;
@@ -54,6 +55,7 @@ fn dispatch(task: Task) -> Result<u8> {
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Ci(options) => ci::run(&workspace, &options),
         Task::Gdb(options) => gdb::run(&workspace, &options),
+        Task::Docs => docs::run(&workspace),
         Task::Setup(options) => setup::run(&workspace, &options),
         Task::RecordLinux(options) => record::run(&workspace, &options),
     }

@@ -167,17 +167,22 @@ impl Payload {
         let Some(program) = command.first() else {
             return Self::tour(workspace);
         };
-        let path = Path::new(program);
-        let is_own = !path.exists() && artifacts::is_own_program(workspace, program);
-        let file = if is_own {
-            own_program(workspace, program)?
-        } else {
-            path.to_owned()
-        };
+        let mut own = Own::new(workspace);
+        let file = own.find(program)?.unwrap_or_else(|| program.into());
+        let is_server = artifacts::package_of(workspace, program) == Some("servers");
+        let mut bins = Vec::new();
+        // What a server starts, or serves, has to be in the archive.
+        for name in command[1..].iter().filter(|_| is_server) {
+            match own.find(name)? {
+                Some(file) => bins.push((name.clone(), file)),
+                None if Path::new(name).is_file() => bins.push((name.clone(), name.into())),
+                None => {}
+            }
+        }
         Ok(Self {
             args: command.to_vec(),
             file,
-            bins: Vec::new(),
+            bins,
             is_tour: false,
         })
     }
@@ -230,12 +235,36 @@ impl Payload {
     }
 }
 
-fn own_program(workspace: &Workspace, name: &str) -> Result<PathBuf> {
-    let bins = artifacts::programs(workspace, &["programs"])?;
-    let found = bins.into_iter().find(|(bin, _)| bin == name);
-    found
-        .map(|(_, file)| file)
-        .with_context(|| format!("cargo built no program {name}"))
+/// Our own programs by name, built when the first one is asked for.
+struct Own<'a> {
+    workspace: &'a Workspace,
+    built: Option<Vec<(String, PathBuf)>>,
+}
+
+impl<'a> Own<'a> {
+    const fn new(workspace: &'a Workspace) -> Self {
+        Self {
+            workspace,
+            built: None,
+        }
+    }
+
+    /// The program of this name, unless there is a file that is called so.
+    fn find(&mut self, name: &str) -> Result<Option<PathBuf>> {
+        if Path::new(name).exists() || artifacts::package_of(self.workspace, name).is_none() {
+            return Ok(None);
+        }
+        let built = match self.built.take() {
+            Some(built) => built,
+            None => artifacts::programs(self.workspace, &artifacts::OWN)?,
+        };
+        let found = built.iter().find(|(bin, _)| bin == name);
+        let found = found.map(|(_, file)| file.clone());
+        self.built = Some(built);
+        found
+            .map(Some)
+            .with_context(|| format!("cargo built no program {name}"))
+    }
 }
 
 /// What a person should know before the machine starts: how to leave it, how to attach.

@@ -142,7 +142,7 @@ pub fn harness_environment(
     let qemu = provision::ensure(workspace)?;
     let kernel = artifacts::kernel_with(workspace, "kernel", feature)?;
     let checked = artifacts::kernel_with(workspace, "checked", feature)?;
-    let programs = artifacts::programs(workspace, &["tour", "programs"])?;
+    let programs = artifacts::programs(workspace, &["tour", "programs", "servers"])?;
     let (_, program) = programs.first().context("cargo built no programs")?;
     let folder = program.parent().context("a program has a directory")?;
     let variables: [(&str, OsString); 8] = [

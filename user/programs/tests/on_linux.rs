@@ -78,6 +78,7 @@ pass_here! {
     mappings_survive_a_storm: "mapstorm" "500";
     futexes_count: "futexes";
     clocks_are_sane: "timeprog";
+    handlers_repair_what_was_wrong: "signals";
     memory_files_follow_the_model: "memfd";
     memory_files_follow_the_model_from_another_seed: "memfd" "7" "4000";
     unknown_calls_are_unknown: "unknown";

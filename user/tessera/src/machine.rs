@@ -1,0 +1,73 @@
+//! The machine: interrupts and registers of devices for drivers at EL0.
+
+use abi::{calls, slot};
+
+use crate::endpoint::Endpoint;
+use crate::handle::kind_of_handle;
+use crate::memory::MemoryObject;
+use crate::{Error, Handle, sys};
+
+/// A handle of the machine.
+#[derive(Debug)]
+pub struct Machine(Handle);
+
+/// A handle of an interrupt.
+#[derive(Debug)]
+pub struct Interrupt(Handle);
+
+kind_of_handle!(Machine Interrupt);
+
+impl Machine {
+    /// The machine, if this process was given it. Take it once.
+    ///
+    /// # Errors
+    /// It was not.
+    pub fn own() -> Result<Self, Error> {
+        Handle::at(slot::MACHINE).map(Self)
+    }
+
+    /// The registers of a device: whole pages of physical addresses.
+    ///
+    /// # Errors
+    /// There is memory, or a device that the kernel keeps.
+    pub fn device(&self, address: u64, len: u64) -> Result<MemoryObject, Error> {
+        let arguments = [self.0.number(), address, len];
+        let number = sys::control(calls::DEVICE_OPEN, arguments)?;
+        Ok(Handle::made(number).into())
+    }
+
+    /// Sets notification bits when interrupt `number` of the interrupt controller comes. From then on
+    /// it is masked until it is acknowledged.
+    ///
+    /// # Errors
+    /// It is no shared peripheral interrupt, or in use.
+    pub fn interrupt(
+        &self,
+        number: u64,
+        endpoint: &Endpoint,
+        bits: u64,
+    ) -> Result<Interrupt, Error> {
+        let endpoint = endpoint.as_ref().number();
+        let arguments = [self.0.number(), number, endpoint, bits];
+        let number = sys::control(calls::INTERRUPT_OPEN, arguments)?;
+        Ok(Interrupt(Handle::made(number)))
+    }
+
+    /// Sets how many bytes around a fault are mapped with it, and returns what it was.
+    ///
+    /// # Errors
+    /// The handle lacks the rights.
+    pub fn set_fault_around(&self, bytes: u64) -> Result<u64, Error> {
+        sys::control(calls::POLICY, [0, bytes, self.0.number()])
+    }
+}
+
+impl Interrupt {
+    /// Lets the interrupt come again.
+    ///
+    /// # Errors
+    /// The handle is none of an interrupt.
+    pub fn acknowledge(&self) -> Result<(), Error> {
+        sys::control(calls::INTERRUPT_ACK, [self.0.number()]).map(drop)
+    }
+}
