@@ -99,14 +99,16 @@ impl From<mm::MmError> for Errno {
 }
 
 impl From<ObjectError> for Errno {
-    /// What calls on files answer. [`ObjectError::Busy`] is waited for and never a program's to see.
+    /// What calls on files answer. [`ObjectError::Busy`] and [`ObjectError::Absent`] are waited for
+    /// and never a program's to see.
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::NoMemory => Self::ENOSPC,
             ObjectError::TooLarge => Self::EFBIG,
             ObjectError::Sealed => Self::EPERM,
             ObjectError::Mapped => Self::EBUSY,
-            ObjectError::Busy => Self::EAGAIN,
+            ObjectError::Busy | ObjectError::Absent => Self::EAGAIN,
+            ObjectError::Paged => Self::EOPNOTSUPP,
         }
     }
 }

@@ -182,6 +182,15 @@ impl Frames {
         unsafe { self.map.at(pfn) }
     }
 
+    /// The records of `count` frames from `pfn` on.
+    ///
+    /// # Safety
+    /// They are in banks.
+    pub(crate) unsafe fn records(&self, pfn: Pfn, count: usize) -> &[FrameMeta] {
+        // SAFETY: as the caller promises.
+        unsafe { self.map.block(pfn, count) }
+    }
+
     #[inline(always)]
     pub(crate) fn this_cpu(&self) -> &PerCpu {
         &self.cpus[cpu_index()]

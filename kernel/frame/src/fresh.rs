@@ -67,6 +67,11 @@ pub struct FreshFrame {
 }
 
 impl FreshFrame {
+    /// A block that had references and has none any more, and no translation.
+    pub(crate) fn claimed(frames: &'static Frames, pfn: Pfn, order: u8) -> Self {
+        Self { frames, pfn, order }
+    }
+
     /// The first frame.
     pub fn pfn(&self) -> Pfn {
         self.pfn

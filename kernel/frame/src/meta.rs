@@ -11,7 +11,7 @@
 //! | 6 | 1 | level of a table plus 2 (level −1 is 1 … level 3 is 5); 0 otherwise |
 //! | 7 | 1 | state of a table: see [`TableState`] |
 //! | 8 | 4 | id of the space that owns a table: 0 none, 1 `init_mm`; of the first frame of a block of user frames: number of the memory object they are pages of, 0 none |
-//! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none |
+//! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none; of a frame of class user: 128 if an entry for it was dirty when it was taken away, until somebody asks |
 //! | 13 | 1 | a free frame: 1 heads a block in the buddy lists, 2 is in a per-CPU list |
 //! | 14 | 2 | frames between the head of an allocated block and this one |
 //! | 16 | 4 | lock word of a table: 0 free, else CPU + 1 |
@@ -158,6 +158,8 @@ pub(crate) const NONE: u64 = u64::MAX;
 /// Values of byte 13.
 pub(crate) const IN_BUDDY: u32 = 1 << 8;
 pub(crate) const IN_CPU_LIST: u32 = 2 << 8;
+/// Bit of byte 12 of a user frame.
+const WRITTEN: u32 = 0x80;
 
 /// The record of a frame: 64 bytes, laid out as the head of `meta.rs` says.
 #[repr(C, align(64))]
@@ -299,6 +301,27 @@ impl FrameMeta {
     #[inline(always)]
     pub fn head_offset(&self) -> u64 {
         u64::from(self.place.load(Relaxed) >> 16)
+    }
+
+    /// Remembers that the user frame was written by an entry that is none any more, or otherwise
+    /// than by one.
+    #[inline]
+    pub(crate) fn set_written(&self) {
+        if !self.is_written() {
+            self.place.fetch_or(WRITTEN, Relaxed);
+        }
+    }
+
+    /// Whether that is remembered.
+    #[inline]
+    pub(crate) fn is_written(&self) -> bool {
+        self.place.load(Relaxed) & WRITTEN != 0
+    }
+
+    /// Forgets it; whether it was remembered.
+    #[inline]
+    pub(crate) fn take_written(&self) -> bool {
+        self.is_written() && self.place.fetch_and(!WRITTEN, Relaxed) & WRITTEN != 0
     }
 
     /// Makes this the record of frame `offset` of an allocated block.

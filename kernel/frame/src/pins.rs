@@ -133,13 +133,17 @@ impl FramePins {
         at
     }
 
+    /// The number at `place`, whose reference the caller stands for from now on.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, place: usize) -> Option<Pfn> {
+        let pfn = self.pfn(place)?;
+        self.held &= !(1 << place);
+        Some(pfn)
+    }
+
     #[cold]
     fn drop_one(&mut self, place: usize) {
-        if let Some(pfn) = self.pfn(place) {
-            self.held &= !(1 << place);
-            // SAFETY: the place owned the reference, and has it no longer.
-            drop(unsafe { self.frames.from_entry(pfn) });
-        }
+        drop(self.take(place));
     }
 
     #[inline(always)]

@@ -358,7 +358,7 @@ impl UserFrame {
     }
 
     #[inline(always)]
-    fn meta(&self) -> &'static FrameMeta {
+    pub(crate) fn meta(&self) -> &'static FrameMeta {
         // SAFETY: a user frame comes from a bank.
         unsafe { self.frames.record(self.pfn) }
     }

@@ -9,6 +9,7 @@ use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
 use sync::atomic::{AtomicU32, AtomicUsize};
 
+use crate::asks::Asks;
 use crate::layout::MAX_MAP_COUNT;
 use crate::object::Objects;
 use crate::policy::Policy;
@@ -25,6 +26,7 @@ pub struct MmContext<M: Machine> {
     pub(crate) graveyard: &'static Graveyard,
     asids: Asids<MAX_CPUS>,
     objects: Objects,
+    asks: Asks,
     policy: Policy,
     max_map_count: AtomicUsize,
     area_nodes: AreaNodes,
@@ -57,6 +59,7 @@ impl<M: Machine> MmContext<M> {
             graveyard,
             asids: asids.expect("an identifier for every CPU and one more"),
             objects: Objects::new(machine.frames()),
+            asks: Asks::new(),
             policy: Policy::new(),
             max_map_count: AtomicUsize::new(MAX_MAP_COUNT),
             area_nodes: AreaNodes::new(machine.frames()),
@@ -136,6 +139,12 @@ impl<M: Machine> MmContext<M> {
     #[inline]
     pub fn objects(&self) -> &Objects {
         &self.objects
+    }
+
+    /// What pagers are to be asked.
+    #[inline(always)]
+    pub fn asks(&self) -> &Asks {
+        &self.asks
     }
 
     pub(crate) fn new_id(&self) -> u32 {

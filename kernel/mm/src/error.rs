@@ -72,7 +72,8 @@ impl From<ObjectError> for MmError {
             ObjectError::NoMemory => Self::NoMemory,
             ObjectError::TooLarge => Self::Overflow,
             ObjectError::Sealed => Self::NotPermitted,
-            ObjectError::Mapped | ObjectError::Busy => Self::Busy,
+            ObjectError::Mapped | ObjectError::Busy | ObjectError::Absent => Self::Busy,
+            ObjectError::Paged => Self::NotSupported,
         }
     }
 }

@@ -5,8 +5,8 @@
 
 extern crate alloc;
 
+pub mod asks;
 pub mod change;
-
 pub mod context;
 mod epochs;
 pub mod error;
@@ -24,6 +24,7 @@ mod verbs;
 pub mod vma;
 mod vma_tree;
 
+pub use asks::{Ask, Asks, Refused};
 pub use change::{Change, Changed, Verb};
 pub use context::MmContext;
 pub use error::MmError;
@@ -40,4 +41,5 @@ pub use verbs::populate::Populated;
 pub use verbs::protect::Grows;
 pub use verbs::remap::RemapFlags;
 pub use verbs::remove::Piece;
+pub use verbs::supply::{MoveStop, Moved};
 pub use vma::{AnonOrigin, Backing, Vma, VmaFlags};

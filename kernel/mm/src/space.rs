@@ -331,11 +331,17 @@ impl<M: Machine> Space<M> {
     #[cold]
     #[inline(never)]
     fn fresh_frame_after_all(&self, zeroed: bool) -> Result<FreshFrame, OutOfMemory> {
-        let frames = self.machine().frames();
+        self.relieve();
+        self.machine().frames().alloc_fresh(0, zeroed)
+    }
+
+    /// Frees what waits to be freed. No lock is held.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn relieve(&self) {
         self.context.graveyard.reap(self.machine(), 64);
         self.context.objects().reap(256);
         self.drop_pending();
-        frames.alloc_fresh(0, zeroed)
     }
 
     pub(crate) fn epochs(&self) -> &Epochs {

@@ -71,6 +71,8 @@ counters! {
     faults_bus,
     /// Faults that a userfaultfd decides about.
     faults_asked,
+    /// Faults that need a page which a pager is asked for.
+    faults_paged,
     /// Faults refused: no memory.
     faults_oom,
     /// Faults met while another change owned their part of the map.
@@ -91,6 +93,10 @@ counters! {
     pages_unmapped,
     /// Pages moved by a remap.
     pages_moved,
+    /// Pages moved into objects by a pager, without a copy.
+    pages_supplied_moved,
+    /// Pages copied into objects by a pager.
+    pages_supplied_copied,
     /// Pages put together into blocks of 2 MiB.
     pages_collapsed,
     /// Of the faults answered with zeros, those that mapped a folio of sixteen pages.

@@ -181,6 +181,8 @@ kinds! {
     FaultBus = "fault_bus" in Fault,
     /// A fault that a userfaultfd decides about.
     FaultAsked = "fault_asked" in Fault,
+    /// A fault that needs a page which a pager is asked for.
+    FaultPaged = "fault_paged" in Fault,
     /// A fault refused: no memory.
     FaultOom = "fault_oom" in Fault,
     /// A fault met while a change owned its part of the map.
@@ -506,6 +508,6 @@ mod tests {
             .iter()
             .filter(|kind| kind.word().starts_with("fault_"));
         assert!(all.clone().all(|kind| kind.categories().meets(FAULTS)));
-        assert_eq!(all.count(), 14);
+        assert_eq!(all.count(), 15);
     }
 }

@@ -115,8 +115,9 @@ pub(crate) fn ends_block(table: &TableRef<'_>, index: usize, pte: Pte) -> bool {
     index & last == last && ends || planted::is(Fault::FoldMisaligned)
 }
 
+/// `pte`, accessed and dirty if `other` is.
 #[inline(always)]
-fn with_ad_of(pte: Pte, other: Pte) -> Pte {
+pub(crate) fn with_ad_of(pte: Pte, other: Pte) -> Pte {
     let pte = if other.young() { pte.mkyoung() } else { pte };
     if other.dirty() { pte.mkdirty() } else { pte }
 }

@@ -3,7 +3,7 @@
 use arm64::addr::Pfn;
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arrayvec::ArrayVec;
-use frame::TableFrame;
+use frame::{Frames, FreshFrame, TableFrame, UserFrame};
 use sync::planted::{self, Fault};
 
 use crate::machine::{Invalidation, Machine, Pause};
@@ -265,6 +265,57 @@ impl Gather {
                 false => graveyard.bury(table),
             }
         }
+    }
+}
+
+impl Gather {
+    /// As [`Self::release`] for pages that go to another owner instead of being freed (D17); there are
+    /// no tables among them. A block to which the entries had all references comes as memory that
+    /// nobody else knows; of any other, the pages come one by one, as references.
+    ///
+    /// # Panics
+    /// As [`Self::release`].
+    pub fn hand_over<M: Machine>(
+        &mut self,
+        machine: &M,
+        _flushed: &Flushed,
+        mut to: impl FnMut(Result<FreshFrame, UserFrame>),
+    ) {
+        assert!(
+            !self.needs_flush() && self.tables.is_empty(),
+            "law 12: handed over with an older flush"
+        );
+        let frames = machine.frames();
+        let mut next = 0;
+        while let Some((run, behind)) = self.whole_block(frames, next) {
+            next = behind;
+            let pages = || (0..run.count).map(|page| run.pfn.add(page));
+            pages().for_each(|page| machine.released(page));
+            // SAFETY: the references were the entries'; the entries are gone and flushed (law 12).
+            match unsafe { frames.claim_entries(run.pfn, run.count as u32) } {
+                Some(block) => to(Ok(block)),
+                // SAFETY: as above; each reference is taken over once.
+                None => pages().for_each(|page| to(Err(unsafe { frames.from_entry(page) }))),
+            }
+        }
+        self.runs.clear();
+        self.pages = 0;
+    }
+
+    /// The run at `index`, with those behind it that are the rest of its block; and what comes then.
+    fn whole_block(&self, frames: &'static Frames, index: usize) -> Option<(Run, usize)> {
+        let mut run = *self.runs.get(index)?;
+        let held = frames.held(run.pfn).filter(|held| held.first == run.pfn);
+        let block = held.map_or(1, |held| 1 << held.order);
+        let mut behind = index + 1;
+        while run.count < block
+            && let Some(more) = self.runs.get(behind)
+            && more.pfn == run.pfn.add(run.count)
+        {
+            run.count += more.count;
+            behind += 1;
+        }
+        Some((run, behind))
     }
 }
 

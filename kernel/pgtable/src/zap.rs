@@ -2,12 +2,13 @@
 
 use core::ops::Range;
 
+use arm64::addr::Pfn;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
 use sync::planted::{self, Fault};
 
 use crate::cells::Cells;
-use crate::contpte::each_of_block;
+use crate::contpte::{each_of_block, with_ad_of};
 use crate::gather::{Flush, Gather};
 use crate::leaf::Leaf;
 use crate::machine::Machine;
@@ -57,6 +58,9 @@ pub struct Zap {
     pub reason: ZapReason,
     /// Whether an object stands behind the area: another than the memory of this space alone.
     pub object_backed: bool,
+    /// Whether frames remember that an entry was dirty: for space that may show pages of which
+    /// somebody asks whether they were written.
+    pub records_writes: bool,
 }
 
 impl Zap {
@@ -68,6 +72,7 @@ impl Zap {
         Self {
             reason,
             object_backed: false,
+            records_writes: false,
         }
     }
 
@@ -76,6 +81,17 @@ impl Zap {
         Self {
             reason,
             object_backed: true,
+            records_writes: false,
+        }
+    }
+
+    /// The same, and frames remember writes if `records`.
+    #[must_use]
+    #[inline(always)]
+    pub const fn recording(self, records: bool) -> Self {
+        Self {
+            records_writes: records,
+            ..self
         }
     }
 
@@ -102,14 +118,36 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// stays as a marker, which counts as an entry of the table: it is not reclaimed (UF-22).
     pub fn zap(&self, zap: Zap, gather: &mut Gather) -> u64 {
         match zap.keeps_anything() {
-            true => self.zap_to(gather, |pte| zap.remains(pte)),
-            false => self.zap_to(gather, |_| Pte::NONE),
+            _ if zap.records_writes => self.zap_and_record(zap, gather),
+            true => self.zap_to(gather, |pte| zap.remains(pte), |_, _| {}),
+            false => self.zap_to(gather, |_| Pte::NONE, |_, _| {}),
         }
     }
 
-    /// As [`Self::zap`], leaving what `remains` says.
+    /// As [`Self::zap`] where frames remember writes. The reference of the entry keeps the frame until
+    /// then.
+    #[inline(never)]
+    fn zap_and_record(&self, zap: Zap, gather: &mut Gather) -> u64 {
+        let frames = self.space.machine().frames();
+        self.zap_to(
+            gather,
+            |pte| zap.remains(pte),
+            |pte, pfn| {
+                if pte.dirty() {
+                    frames.set_written(pfn);
+                }
+            },
+        )
+    }
+
+    /// As [`Self::zap`], leaving what `remains` says; `taken` is told of each entry that mapped a counted frame.
     #[inline(always)]
-    fn zap_to(&self, gather: &mut Gather, remains: impl Fn(Pte) -> Pte + Copy) -> u64 {
+    fn zap_to(
+        &self,
+        gather: &mut Gather,
+        remains: impl Fn(Pte) -> Pte + Copy,
+        taken: impl Fn(Pte, Pfn) + Copy,
+    ) -> u64 {
         let present = self.mapped();
         let (mut first, end) = self.indices();
         // The table is opened for writing only where there is something.
@@ -129,14 +167,14 @@ impl<M: Machine> Leaf<'_, User, M> {
                 let whole = cells.raw(i).is_contiguous()
                     && (change.is_whole(i, end)
                         || change.run(i, end - i, self.va_of(i), Fault::ZapWithoutUnfold) != 1);
-                let (taken, mapped) = match whole {
-                    true => self.take_block(cells, i, gather, remains),
-                    false => self.take_pages(cells, i..group, gather, remains),
+                let (emptied, mapped) = match whole {
+                    true => self.take_block(cells, i, gather, remains, taken),
+                    false => self.take_pages(cells, i..group, gather, remains, taken),
                 };
                 if mapped {
                     flush.add(i, group - i);
                 }
-                left -= taken;
+                left -= emptied;
                 i = group;
             }
             (left, if left == 0 { end } else { i }, flush)
@@ -154,9 +192,10 @@ impl<M: Machine> Leaf<'_, User, M> {
         indices: Range<usize>,
         gather: &mut Gather,
         remains: impl Fn(Pte) -> Pte,
+        taken: impl Fn(Pte, Pfn),
     ) -> (u32, bool) {
         let format = self.space.machine().format();
-        let (mut taken, mut mapped) = (0, false);
+        let (mut emptied, mut mapped) = (0, false);
         gather.tear_pages(indices.filter_map(|i| {
             // What the hardware may change meanwhile has no part in what remains.
             let raw = cells.raw(i);
@@ -168,13 +207,17 @@ impl<M: Machine> Leaf<'_, User, M> {
             if !rest.is_none() {
                 self.space.stats().count_mark_kept();
             }
-            taken += u32::from(rest.is_none());
+            emptied += u32::from(rest.is_none());
             // Not only what is valid: another CPU may have made it invalid and not flushed yet.
             let maps_frame = pte.maps_frame(Level::L3);
             mapped |= maps_frame;
-            (maps_frame && !pte.special()).then(|| format.pa(pte, Level::L3).pfn())
+            (maps_frame && !pte.special()).then(|| {
+                let pfn = format.pa(pte, Level::L3).pfn();
+                taken(pte, pfn);
+                pfn
+            })
         }));
-        (taken, mapped)
+        (emptied, mapped)
     }
 
     /// Empties the folded block at `first`.
@@ -185,18 +228,22 @@ impl<M: Machine> Leaf<'_, User, M> {
         first: usize,
         gather: &mut Gather,
         remains: impl Fn(Pte) -> Pte,
+        taken: impl Fn(Pte, Pfn),
     ) -> (u32, bool) {
         let block = self.table.shape().cont_entries();
         let pte = cells.raw(first);
         let rest = remains(pte);
+        let mut all = pte;
         each_of_block(block, |i| {
-            cells.exchange(first + i, rest);
+            all = with_ad_of(all, cells.exchange(first + i, rest));
             if !rest.is_none() {
                 self.space.stats().count_mark_kept();
             }
         });
         if !pte.special() {
             let pfn = self.space.machine().format().pa(pte, Level::L3).pfn();
+            // What one entry says of the block holds for all of it (law 6).
+            each_of_block(block, |i| taken(all, pfn.add(i as u64)));
             gather.tear_folio(pfn, block as u32);
         }
         (if rest.is_none() { block as u32 } else { 0 }, true)

@@ -6,7 +6,7 @@ use arm64::addr::PAGE_SIZE;
 use frame::Bytes;
 use frame::slab::Ref;
 use mm::object::ObjectError;
-use mm::{CopyStop, PINS, Pins};
+use mm::{Access, CopyStop, PINS, Pins};
 
 use super::memory::{Claim, MemoryFile};
 use super::segments::{Next, Segments};
@@ -265,7 +265,16 @@ impl Stretch {
             if len == 0 {
                 break;
             }
-            let resident = object.resident(at / PAGE_SIZE);
+            let resident = match memory::context().object_page(object, at / PAGE_SIZE, Access::Read)
+            {
+                Ok(resident) => resident,
+                Err(_) if moved > 0 => {
+                    // The pager is asked when it is the turn of this page.
+                    memory::context().asks().forget();
+                    break;
+                }
+                Err(stop) => return Err(stop.into()),
+            };
             let page = resident.as_ref().unwrap_or(memory::context().zeros());
             let start = (at % PAGE_SIZE) as usize;
             let bytes = Bytes { page, start, len };
@@ -305,10 +314,17 @@ impl Stretch {
             match self.file.object().write_bytes(at, bytes, reach) {
                 Ok(()) => moved += count,
                 Err(_) if moved > 0 => break,
+                Err(ObjectError::Absent) => return Err(self.ask(at).into()),
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(moved)
+    }
+
+    /// A part of the page at byte `at` is to be written, and its pager has the rest.
+    fn ask(&self, at: u64) -> CopyStop {
+        let object = self.file.object();
+        memory::context().ask_for_page(object, at / PAGE_SIZE, Access::Write)
     }
 }
 

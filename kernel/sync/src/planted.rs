@@ -168,6 +168,10 @@ faults! {
     FreeWithoutVisit,
     /// Pages are supplied without a look at the size.
     SupplyBeyondEnd,
+    /// Pages go to another owner and stay mapped where they were.
+    SupplyMapped,
+    /// A page that somebody else holds too goes to another owner as it is.
+    SupplyHeld,
     /// A sleep is claimed by a look and a store instead of one step.
     ClaimTwice,
     /// A thread that has parked does not look again whether it would have been woken before.

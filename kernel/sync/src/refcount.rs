@@ -114,6 +114,19 @@ impl RefCount {
         assert!(old > less, "more references given back than taken");
         false
     }
+
+    /// Ends `count` references, which the caller stands for, if there are no others: whether it did.
+    /// None can be got any more then, and the caller owns the object alone. Who gets one
+    /// after the object was published again finds whatever the caller had done before.
+    #[inline]
+    #[must_use = "without it others hold the object too"]
+    pub fn end(&self, count: u32) -> bool {
+        // An exchange, not a load: a walker that takes a reference either comes before it, and is
+        // counted, or after it, and finds the entry gone that it came by.
+        self.count
+            .compare_exchange(count, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
 }
 
 impl core::fmt::Debug for RefCount {
@@ -158,6 +171,19 @@ mod tests {
         assert!(!count.sub(7));
         assert!(count.sub(9));
         assert!(!count.try_get());
+    }
+
+    #[test]
+    fn all_references_end_at_once_or_none() {
+        let count = RefCount::new(0);
+        count.publish_many(16);
+        assert!(count.try_get());
+        assert!(!count.end(16), "somebody else holds one");
+        assert!(!count.dec());
+        assert!(count.end(16));
+        assert!(!count.try_get(), "a reference to what has one owner");
+        count.publish();
+        assert!(count.dec());
     }
 
     #[test]

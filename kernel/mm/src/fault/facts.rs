@@ -53,6 +53,10 @@ pub enum Content {
     Resident,
     /// No page yet; it can be made.
     Absent,
+    /// No page yet, and only the object's pager can give it.
+    Paged,
+    /// The same, and the pager has refused to.
+    Refused,
     /// Nothing: the page lies beyond the end of the object.
     BeyondEnd,
 }

@@ -183,6 +183,7 @@ impl<M: Machine> Space<M> {
 
     #[cold]
     fn busy(&self, input: FaultInput) -> FaultOutcome {
+        self.context().asks().forget();
         self.counters().faults_parked.bump();
         self.tell_fault(Kind::FaultParked, input, 0);
         FaultOutcome::Busy
@@ -308,7 +309,10 @@ impl<M: Machine> Space<M> {
     ) -> FaultFacts {
         let area = &found.area;
         let content = match &area.object {
-            Some((object, index)) => content(object, *index, sight),
+            Some((object, index)) => match content(object, *index, sight) {
+                Content::Absent if object.is_paged() => self.content_of_pager(object, *index),
+                content => content,
+            },
             None => Content::Absent,
         };
         let kind = match area.flags.contains(VmaFlags::SHARED) {
@@ -322,10 +326,18 @@ impl<M: Machine> Space<M> {
             // It says what is to be made.
             size: match content {
                 Content::Absent => self.size_for(input, area, &sight.look),
-                Content::Resident | Content::BeyondEnd => Size::Page,
+                _ => Size::Page,
             },
             around: self.context().policy().maps_around(area.flags),
             kernel: input.mode != Mode::User,
+        }
+    }
+
+    #[cold]
+    fn content_of_pager(&self, object: &MemObject, index: u64) -> Content {
+        match self.context().asks().is_refused(object.number(), index) {
+            true => Content::Refused,
+            false => Content::Paged,
         }
     }
 

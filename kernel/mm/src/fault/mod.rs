@@ -22,13 +22,14 @@ use pgtable::{Invalidation, LockError, Look, Machine, ReadSide, TableError};
 pub(crate) use blocks::{BLOCK_ORDER_2M, Pendings};
 pub(crate) use reform::Missed;
 
+use crate::object::MemObject;
 use crate::policy::{FOLIO_2M, FOLIO_64K};
 use crate::space::Space;
 use crate::stats::Counter;
 use crate::trace::Kind;
 use facts::{Access, FaultFacts, Size};
 use look::{Found, Sight};
-use plan::{Plan, Refusal, plan};
+use plan::{Plan, Question, Refusal, plan};
 
 /// A fault as it arrives.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +70,8 @@ pub enum FaultOutcome {
     Done,
     /// A part of the work is done; the access, tried again, faults and goes on with it.
     Again,
-    /// A change is about the area: park until it is over, then try again.
+    /// A change is about the area, or a pager is to be asked ([`crate::Asks`]): park until that is
+    /// over, then try again.
     Busy,
     /// SIGSEGV, or EFAULT for the kernel.
     Segv {
@@ -459,6 +461,7 @@ impl<M: Machine> Space<M> {
         }
         let applied = match plan {
             Plan::Refuse(refusal) => return Ok(self.refuse(refusal, input)),
+            Plan::Ask(Question::Page) => return Ok(self.ask_pager(input, found)),
             Plan::Ask(_) => return Ok(self.ask(input)),
             // What was seen of a block is what any of its entries recorded; there is nothing to do
             // only if each of them says so (law 7).
@@ -559,12 +562,24 @@ impl<M: Machine> Space<M> {
         FaultOutcome::Bus
     }
 
+    /// The pager of the object is to be asked: whoever parks finds the question.
+    #[cold]
+    fn ask_pager(&self, input: FaultInput, found: &Found) -> FaultOutcome {
+        self.counters().faults_paged.bump();
+        self.tell_fault(Kind::FaultPaged, input, 0);
+        if let Some((object, index)) = &found.area.object {
+            let ask = MemObject::ask(object, *index, input.access, input.va);
+            self.context().asks().put(ask);
+        }
+        FaultOutcome::Busy
+    }
+
     #[cold]
     pub(super) fn refuse(&self, refusal: Refusal, input: FaultInput) -> FaultOutcome {
         let counters = self.counters();
         let (counter, kind) = match refusal {
             Refusal::NoArea | Refusal::NoRight => (&counters.faults_segv, Kind::FaultSegv),
-            Refusal::BeyondEnd | Refusal::Poisoned | Refusal::Foreign => {
+            Refusal::BeyondEnd | Refusal::NotSupplied | Refusal::Poisoned | Refusal::Foreign => {
                 (&counters.faults_bus, Kind::FaultBus)
             }
         };
@@ -577,7 +592,9 @@ impl<M: Machine> Space<M> {
             Refusal::NoRight => FaultOutcome::Segv {
                 code: SegvCode::AccErr,
             },
-            Refusal::BeyondEnd | Refusal::Poisoned | Refusal::Foreign => FaultOutcome::Bus,
+            Refusal::BeyondEnd | Refusal::NotSupplied | Refusal::Poisoned | Refusal::Foreign => {
+                FaultOutcome::Bus
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ pub enum Plan {
         /// That page has to be made first.
         supply: bool,
     },
-    /// A userfaultfd decides.
+    /// A userfaultfd or a pager decides.
     Ask(Question),
     /// Not allowed.
     Refuse(Refusal),
@@ -64,7 +64,7 @@ impl Plan {
     }
 }
 
-/// What a userfaultfd is asked.
+/// What a userfaultfd, or a pager, is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// A page is not there.
@@ -73,6 +73,8 @@ pub enum Question {
     WriteProtected,
     /// A page of the object is not mapped.
     Minor,
+    /// The object does not have the page: its pager is asked.
+    Page,
 }
 
 /// Why an access is refused.
@@ -84,6 +86,8 @@ pub enum Refusal {
     NoRight,
     /// The object ends before the page (`SIGBUS`).
     BeyondEnd,
+    /// The pager of the object does not give the page (`SIGBUS`).
+    NotSupplied,
     /// The page is marked as broken (`SIGBUS`).
     Poisoned,
     /// The entry is not of this kernel's making (`SIGBUS`).
@@ -146,12 +150,19 @@ fn absent(facts: &FaultFacts, kind: AreaKind, uffd: UffdFacts, mark: bool) -> Pl
     };
     match content {
         Some(Content::BeyondEnd) => return Plan::Refuse(Refusal::BeyondEnd),
-        None | Some(Content::Absent) if uffd.missing => return Plan::Ask(Question::Missing),
+        None | Some(Content::Absent | Content::Paged | Content::Refused) if uffd.missing => {
+            return Plan::Ask(Question::Missing);
+        }
         Some(Content::Resident) if uffd.minor => return Plan::Ask(Question::Minor),
         _ => {}
     }
     if write && mark {
         return Plan::Ask(Question::WriteProtected);
+    }
+    match content {
+        Some(Content::Paged) => return Plan::Ask(Question::Page),
+        Some(Content::Refused) => return Plan::Refuse(Refusal::NotSupplied),
+        _ => {}
     }
     let supply = content == Some(Content::Absent);
     match kind {

@@ -31,6 +31,9 @@ impl Allocate {
     ) -> Result<Self, ObjectError> {
         let end = start.checked_add(len).filter(|&end| end <= MAX_SIZE);
         let end = end.ok_or(ObjectError::TooLarge)?;
+        if object.is_paged() {
+            return Err(ObjectError::Paged);
+        }
         let turn = Turn::take(object, |object| object.may_become(end))?;
         let (at, last) = (start / PAGE_SIZE, end.div_ceil(PAGE_SIZE));
         let free = object.store().frames().stats().free;

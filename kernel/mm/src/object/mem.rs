@@ -12,6 +12,7 @@ use sync::{SpinGuard, SpinLock, rank};
 use super::image::ImageObject;
 use super::mappings::Mappings;
 use super::name::Name;
+use super::pager::Pager;
 use super::store::{Objects, Remains};
 use super::tree::{MAX_PAGES, PageTree};
 
@@ -50,6 +51,10 @@ pub enum ObjectError {
     Mapped,
     /// Another change of its pages is under way: park and begin again.
     Busy,
+    /// The page is not there, and only the pager can give it: ask it and begin again.
+    Absent,
+    /// Only the pager gives pages to this object.
+    Paged,
 }
 
 /// Why a page did not get into an object.
@@ -75,7 +80,18 @@ pub struct MemObject {
     state: SpinLock<State, rank::Object>,
     remains: Option<SlabBox<Remains>>,
     name: Name,
-    image: Option<ImageObject>,
+    source: Source,
+}
+
+/// What pages begin as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// Zeros.
+    Zeros,
+    /// The bytes of an image.
+    Image(ImageObject),
+    /// What the pager gives.
+    Pager(Pager),
 }
 
 struct State {
@@ -94,7 +110,7 @@ impl MemObject {
         size: u64,
         remains: SlabBox<Remains>,
         name: Name,
-        image: Option<ImageObject>,
+        source: Source,
     ) -> Self {
         let state = State {
             mappings: Mappings::default(),
@@ -110,7 +126,16 @@ impl MemObject {
             state: SpinLock::new(state),
             remains: Some(remains),
             name,
-            image,
+            source,
+        }
+    }
+
+    /// The pager, if pages come from one.
+    #[inline(always)]
+    pub(super) fn pager(&self) -> Option<&Pager> {
+        match &self.source {
+            Source::Pager(pager) => Some(pager),
+            _ => None,
         }
     }
 
@@ -138,7 +163,7 @@ impl MemObject {
     /// Fills a fresh, zeroed page with what page `index` begins with: the bytes of the image, if
     /// there is one.
     pub fn fill(&self, index: u64, page: &mut [u8]) {
-        if let Some(image) = &self.image {
+        if let Source::Image(image) = &self.source {
             image.fill(index << PAGE_SHIFT, page);
         }
     }
@@ -339,6 +364,9 @@ impl MemObject {
         let place = place.map_err(|_| ObjectError::NoMemory)?;
         loop {
             let fresh = match place.is_empty() {
+                true if self.waits_for_pager(at / PAGE_SIZE, len) => {
+                    return Err(ObjectError::Absent);
+                }
                 true => Some(self.written(len, &fill)?),
                 false => None,
             };
@@ -351,6 +379,7 @@ impl MemObject {
                     continue;
                 };
                 write(&page);
+                self.note_written(&page);
             }
             let end = at + len as u64;
             if end > self.size() {
@@ -371,7 +400,9 @@ impl MemObject {
         let fresh = self.store.frames().alloc_fresh(0, !whole);
         let mut fresh = fresh.map_err(|_| ObjectError::NoMemory)?;
         fill(&mut fresh);
-        Ok(fresh.into_object(self.number))
+        let page = fresh.into_object(self.number);
+        self.note_written(&page);
+        Ok(page)
     }
 
     /// Whether a write that ends at byte `reach` is allowed now.
@@ -441,6 +472,11 @@ impl MemObject {
         &self.tree
     }
 
+    /// The lock, for who puts pages into places that are empty and are to stay so until then.
+    pub(super) fn lock(&self) -> StateGuard<'_> {
+        StateGuard(self.state.lock())
+    }
+
     pub(super) fn reserve(&self, places: usize, writable: bool) -> Result<(), ObjectError> {
         let mut state = self.state.lock();
         if writable && self.is_write_sealed() {
@@ -475,6 +511,11 @@ impl core::fmt::Debug for MemObject {
         write!(f, "MemObject({number}: {size} bytes, {resident} pages)")
     }
 }
+
+/// An object locked: no page is put into it by anybody else, and its end stays where it is.
+pub(super) struct StateGuard<'a>(
+    #[expect(dead_code, reason = "held")] SpinGuard<'a, State, rank::Object>,
+);
 
 /// An object locked while entries move. Faults on its pages and visits of its mappings wait.
 #[must_use = "the lock is released at once if the guard is not kept"]

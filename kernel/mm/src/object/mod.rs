@@ -13,11 +13,13 @@ pub mod image;
 pub mod mappings;
 pub mod mem;
 pub mod name;
+pub mod pager;
 pub mod punch;
 pub mod resize;
 pub mod store;
 pub mod tree;
 
+mod vacancy;
 mod visit;
 
 pub use allocate::Allocate;
@@ -28,3 +30,4 @@ pub use name::Name;
 pub use punch::Punch;
 pub use resize::Resize;
 pub use store::Objects;
+pub(crate) use vacancy::Vacancy;

@@ -16,6 +16,9 @@ impl Name {
     /// The program that was loaded.
     pub const PROGRAM: Self = Self::fixed(b"program");
 
+    /// An object with a pager.
+    pub const PAGER: Self = Self::fixed(b"pager");
+
     const fn fixed(name: &[u8]) -> Self {
         let mut text = [0; MAX_NAME];
         let mut length = 0;

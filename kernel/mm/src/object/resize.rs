@@ -95,6 +95,7 @@ impl MemObject {
     pub(super) fn clear(&self, from: u64, len: u64) {
         if let Some(page) = self.resident(from / PAGE_SIZE) {
             page.clear((from % PAGE_SIZE) as usize, len as usize);
+            self.note_written(&page);
         }
     }
 }

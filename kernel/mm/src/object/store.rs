@@ -9,8 +9,9 @@ use sync::atomic::AtomicU32;
 use sync::rank;
 
 use super::image::ImageObject;
-use super::mem::MemObject;
+use super::mem::{MemObject, Source};
 use super::name::Name;
+use super::pager::Pager;
 use super::tree::{Inner, PageTree};
 
 /// The memory of all objects of a machine.
@@ -72,7 +73,22 @@ impl Objects {
         size: u64,
         name: Name,
     ) -> Result<Ref<MemObject>, OutOfMemory> {
-        self.make(size, name, None)
+        self.make(size, name, Source::Zeros)
+    }
+
+    /// A new object of `size` bytes whose pages come from a pager that the kernel knows by `key`. It is
+    /// asked for runs of up to `window` pages, aligned alike: a power of two up to 64; others are
+    /// rounded down.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn pager(
+        &'static self,
+        size: u64,
+        key: u64,
+        window: u32,
+    ) -> Result<Ref<MemObject>, OutOfMemory> {
+        self.make(size, Name::PAGER, Source::Pager(Pager::new(key, window)))
     }
 
     /// A new object whose pages begin as those of `image`.
@@ -84,18 +100,18 @@ impl Objects {
         image: ImageObject,
         name: Name,
     ) -> Result<Ref<MemObject>, OutOfMemory> {
-        self.make(image.len(), name, Some(image))
+        self.make(image.len(), name, Source::Image(image))
     }
 
     fn make(
         &'static self,
         size: u64,
         name: Name,
-        image: Option<ImageObject>,
+        source: Source,
     ) -> Result<Ref<MemObject>, OutOfMemory> {
         let remains = self.remains.alloc(Remains::default())?;
         let number = self.new_number();
-        let object = MemObject::new(self, number, size, remains, name, image);
+        let object = MemObject::new(self, number, size, remains, name, source);
         self.objects.alloc_ref(object)
     }
 

@@ -18,6 +18,8 @@ use super::store::Objects;
 /// log2 of the children of a node, and of the slots of a leaf. Under loom trees are toys.
 const FAN_BITS: u32 = if cfg!(loom) { 1 } else { 6 };
 const FAN: usize = 1 << FAN_BITS;
+/// Pages of a leaf.
+pub const LEAF_PAGES: u64 = FAN as u64;
 /// Nodes on the longest path.
 const HEIGHTS: usize = 5;
 /// Pages that a tree can have: 2^40 bytes.
@@ -72,6 +74,19 @@ impl Place<'_> {
     #[inline]
     pub fn pin(&self) -> Option<UserFrame> {
         self.leaf.pin(self.slot)
+    }
+
+    /// How many places from this one on are empty at this moment, of `most` at most, and no more than
+    /// belong together.
+    pub fn empty_run(&self, most: u64) -> u64 {
+        let most = most.min(self.room()) as usize;
+        let empty = (self.slot..self.slot + most).take_while(|&slot| self.leaf.is_empty(slot));
+        empty.count() as u64
+    }
+
+    /// Goes on to the place `count` further, which belongs together with this one.
+    pub fn advance(&mut self, count: u64) {
+        self.slot += count as usize;
     }
 
     /// How many places there are from this one on that belong together.
@@ -163,6 +178,18 @@ impl PageTree {
             at = behind;
         }
         true
+    }
+
+    /// The run of absent pages around page `index`, which is taken to be one, in `[low, high)` of its
+    /// leaf.
+    pub fn absent_around(&self, index: u64, low: u64, high: u64) -> (u64, u64) {
+        let Some(leaf) = self.leaf(index) else {
+            return (low, high);
+        };
+        let absent = |&at: &u64| leaf.is_empty(slot(at));
+        let before = (low..index).rev().take_while(absent).count() as u64;
+        let behind = (index + 1..high).take_while(absent).count() as u64;
+        (index - before, index + 1 + behind)
     }
 
     /// Pages that are there.

@@ -12,6 +12,7 @@ pub mod populate;
 pub mod protect;
 pub mod remap;
 pub mod remove;
+pub mod supply;
 pub mod unmap;
 
 use arm64::addr::PAGE_SIZE;

@@ -40,6 +40,7 @@ fn a_mark_outlives_what_its_reason_says() {
             let zap = Zap {
                 reason,
                 object_backed,
+                records_writes: false,
             };
             stage.zap_for(BASE, 20, zap);
             let counted = &stage.space.stats().events().marks_kept;

@@ -26,6 +26,7 @@ impl World {
         let zap = self.random(|rng| Zap {
             reason: rng.pick(&REASONS),
             object_backed: rng.once_in(2),
+            records_writes: rng.once_in(2),
         });
         self.describe(&format!("{zap:?}"));
         if !self.random(|rng| rng.once_in(5)) {

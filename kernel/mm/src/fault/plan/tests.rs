@@ -3,7 +3,13 @@
 use super::*;
 
 const RIGHTS: [Prot; 3] = [Prot::READ, Prot::WRITE, Prot::EXEC];
-const CONTENTS: [Content; 3] = [Content::Resident, Content::Absent, Content::BeyondEnd];
+const CONTENTS: [Content; 5] = [
+    Content::Resident,
+    Content::Absent,
+    Content::Paged,
+    Content::Refused,
+    Content::BeyondEnd,
+];
 const SIZES: [Size; 3] = [Size::Page, Size::Folio, Size::Block];
 const OWNERS: [Owner; 4] = [Owner::Zero, Owner::Own, Owner::Lent, Owner::Object];
 
@@ -236,8 +242,8 @@ fn a_watched_page_is_asked_about_in_all_eight_combinations() {
                 continue;
             }
             AreaKind::Anon
-            | AreaKind::Private(Content::Absent)
-            | AreaKind::Shared(Content::Absent)
+            | AreaKind::Private(Content::Absent | Content::Paged | Content::Refused)
+            | AreaKind::Shared(Content::Absent | Content::Paged | Content::Refused)
                 if uffd.missing =>
             {
                 Some(Question::Missing)
@@ -248,6 +254,9 @@ fn a_watched_page_is_asked_about_in_all_eight_combinations() {
                 Some(Question::Minor)
             }
             _ if marked && write => Some(Question::WriteProtected),
+            AreaKind::Private(Content::Paged) | AreaKind::Shared(Content::Paged) => {
+                Some(Question::Page)
+            }
             _ => None,
         };
         let asked = match plan(&facts) {
@@ -255,6 +264,40 @@ fn a_watched_page_is_asked_about_in_all_eight_combinations() {
             _ => None,
         };
         assert_eq!(asked, expected, "{facts:?}");
+    }
+}
+
+/// No plan makes a page that only a pager can give; one that it refuses is a bus error, unless a
+/// userfaultfd has the word first.
+#[test]
+fn what_only_a_pager_has_is_asked_for_or_refused() {
+    for facts in every_fact() {
+        let content = match facts.area.kind {
+            AreaKind::Private(content) | AreaKind::Shared(content) => content,
+            AreaKind::Anon => continue,
+        };
+        let empty = matches!(
+            facts.entry,
+            EntryFacts::None | EntryFacts::Marker { wp: true }
+        );
+        let chosen = plan(&facts);
+        if !empty || !matches!(content, Content::Paged | Content::Refused) {
+            let pagers = [
+                Plan::Ask(Question::Page),
+                Plan::Refuse(Refusal::NotSupplied),
+            ];
+            assert!(!pagers.contains(&chosen), "{facts:?}");
+            continue;
+        }
+        let expected = match (chosen, content) {
+            (Plan::Refuse(Refusal::NoRight), _) => true,
+            (Plan::Ask(Question::Missing), _) => facts.area.uffd.missing,
+            (Plan::Ask(Question::WriteProtected), _) => facts.area.uffd.wp,
+            (Plan::Ask(Question::Page), Content::Paged) => true,
+            (Plan::Refuse(Refusal::NotSupplied), Content::Refused) => true,
+            _ => false,
+        };
+        assert!(expected, "{facts:?}: {chosen:?}");
     }
 }
 
