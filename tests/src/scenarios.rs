@@ -204,6 +204,8 @@ const SCENARIOS: &[Scenario] = &[
     stressed(scenario(&["threads"], Exit(0), Passes, ALL)),
     stressed(scenario(&["thousand"], Exit(0), Passes, FOUR)),
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),
+    stressed(scenario(&["sched"], Exit(0), Passes, ALL)),
+    stressed(scenario(&["sched", "end"], Exit(7), Any, ALL)),
     scenario(&["fp"], Exit(0), Passes, ALL),
     scenario(&["mmaps"], Exit(0), Passes, ALL),
     scenario(&["mmaps", "77", "20000"], Exit(0), Passes, SINGLE),

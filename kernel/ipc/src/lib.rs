@@ -1,4 +1,5 @@
-//! How threads wait for each other: who may wake a sleeper, and in which queues sleepers stand.
+//! How threads wait, for each other and for a CPU: who may wake a sleeper, in which queues they stand,
+//! and who takes them from there.
 //!
 //! Safe Rust by compiler order (D1), and generic over what a thread is, so that the sources which
 //! the kernel runs are the ones that loom explores (`tests/loom.rs`). Making a thread runnable,
@@ -8,3 +9,4 @@
 
 pub mod futex;
 pub mod park;
+pub mod ready;

@@ -138,7 +138,7 @@ impl Process {
     }
 
     /// Whether `holds` is true of every thread.
-    pub(super) fn all_threads(&self, holds: &dyn Fn(&Thread) -> bool) -> bool {
+    pub fn all_threads(&self, holds: &dyn Fn(&Thread) -> bool) -> bool {
         self.threads.lock().iter().all(|thread| holds(thread))
     }
 

@@ -2,8 +2,9 @@
 
 use frame::slab::Ref;
 use ipc::park::Sleep;
-use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use sync::{MAX_CPUS, Queue, SpinLock, cpu_index, rank};
+use ipc::ready::ReadyQueue;
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::{MAX_CPUS, SpinLock, cpu_index, rank};
 
 use super::stay::Stay;
 use super::timers::Timers;
@@ -45,9 +46,7 @@ pub struct Cpu {
     /// The thread whose context is loaded or is to be loaded next.
     pub(super) current: SpinLock<Option<Ref<Thread>>, rank::Leaf>,
     /// Threads ready to run here.
-    pub(super) queue: SpinLock<Queue<Ref<Thread>>, rank::RunQueue>,
-    /// Length of `queue`, to look at without its lock.
-    pub(super) queued: AtomicUsize,
+    pub(super) ready: ReadyQueue<Ref<Thread>>,
     /// Time-outs of threads that parked here.
     pub(super) timers: SpinLock<Timers<Timeout>, rank::Leaf>,
     /// When the current thread has had its share, in ticks; 0 while nobody waits for the CPU.
@@ -65,8 +64,7 @@ impl Cpu {
         Self {
             attention: AtomicU32::new(1),
             current: SpinLock::new(None),
-            queue: SpinLock::new(Queue::new()),
-            queued: AtomicUsize::new(0),
+            ready: ReadyQueue::new(),
             timers: SpinLock::new(Timers::new()),
             slice_end: AtomicU64::new(0),
             grace_seen: AtomicU64::new(0),

@@ -1,14 +1,13 @@
 //! A CPU without a thread: waits for an interrupt, in an extended quiescent state.
 
-use sync::atomic::Ordering;
+use ipc::ready;
+use sync::atomic::{Ordering, fence};
 use sync::cpu_index;
 
-use super::cpu;
 use super::cpu::Cpu;
-use super::run::{IDLE, arm_timer, interrupts};
+use super::run::{IDLE, Online, arm_timer, interrupts};
 use super::stay::What;
 use crate::{arch, prompt, selftest};
-use sync::MAX_CPUS;
 
 /// Waits once, unless there is something to run. Interrupts stay masked: a pending one ends the
 /// wait all the same and is served here.
@@ -20,7 +19,8 @@ pub(super) fn wait(this: &'static Cpu) {
     let bit = 1u64 << cpu_index();
     IDLE.fetch_or(bit, Ordering::SeqCst);
     // From here on whoever makes a thread runnable sees the bit; what was queued before is seen.
-    if !anything_to_run() && !this.needs_attention() {
+    fence(Ordering::SeqCst);
+    if !ready::has_any(&Online, cpu_index()) && !this.needs_attention() {
         arm_timer(this);
         arch::mmu::grace().idle_enter(cpu_index());
         arch::power::wait_for_interrupt();
@@ -28,8 +28,4 @@ pub(super) fn wait(this: &'static Cpu) {
     }
     IDLE.fetch_and(!bit, Ordering::SeqCst);
     interrupts(this);
-}
-
-fn anything_to_run() -> bool {
-    (0..MAX_CPUS).any(|index| cpu::of(index).queued.load(Ordering::SeqCst) != 0)
 }

@@ -1,9 +1,10 @@
 //! Leaving the kernel, choosing threads, run queues, the timer.
 
 use frame::slab::Ref;
+use ipc::ready::{self, Cpus, ReadyQueue, Runnable};
 use mm::trace::{Event, Kind};
-use sync::atomic::{AtomicU64, Ordering, fence};
-use sync::{MAX_CPUS, cpu_index};
+use sync::atomic::{AtomicU64, Ordering};
+use sync::cpu_index;
 
 use super::cpu::{self, Cpu, count, this};
 use super::stay::What;
@@ -14,7 +15,7 @@ use crate::thread::{Step, Thread, resume};
 use crate::{arch, handle, memory, trace, work};
 
 /// Share of a CPU that a thread gets while others wait, in nanoseconds.
-const SLICE_NS: u64 = 4_000_000;
+pub const SLICE_NS: u64 = 4_000_000;
 /// Age of a grace period after which the CPUs that hold it up are interrupted, in nanoseconds.
 const GRACE_LIMIT_NS: u64 = 2_000_000;
 
@@ -27,6 +28,19 @@ static ONLINE: AtomicU64 = AtomicU64::new(0);
 pub fn online() {
     arch::mmu::grace().online(cpu_index());
     ONLINE.fetch_or(1 << cpu_index(), Ordering::SeqCst);
+}
+
+/// The CPUs that take part, as the policy sees them.
+pub(super) struct Online;
+
+impl Cpus<Ref<Thread>> for Online {
+    fn online(&self) -> u64 {
+        online_mask()
+    }
+
+    fn queue(&self, cpu: usize) -> &ReadyQueue<Ref<Thread>> {
+        &cpu::of(cpu).ready
+    }
 }
 
 /// CPUs that run threads, one bit each.
@@ -72,10 +86,10 @@ fn leave_attentively(cpu: &'static Cpu) {
             },
         };
         if !go_on(&thread) {
-            preemption_point(cpu);
+            preemption_point(cpu, &thread);
             continue;
         }
-        if share_is_over(cpu) {
+        if must_yield(cpu, &thread) {
             rotate(cpu);
             continue;
         }
@@ -85,6 +99,7 @@ fn leave_attentively(cpu: &'static Cpu) {
         }
         break;
     }
+    spread();
     arm_timer(cpu);
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();
@@ -132,14 +147,15 @@ pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
 
 /// Between two steps: interrupts are looked at, a quiescent state is reported, and the thread is
 /// put back if it has had its share. Nothing may be held here.
-fn preemption_point(cpu: &'static Cpu) {
+fn preemption_point(cpu: &'static Cpu, thread: &Thread) {
     cpu.stay.end();
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.begin(What::WORK);
     interrupts(cpu);
-    if share_is_over(cpu) {
+    if must_yield(cpu, thread) {
         rotate(cpu);
     }
+    spread();
 }
 
 /// Serves the interrupts that are pending on this CPU.
@@ -159,19 +175,30 @@ pub fn interrupts(cpu: &'static Cpu) {
     }
 }
 
-fn share_is_over(cpu: &Cpu) -> bool {
-    if cpu.queued.load(Ordering::Relaxed) == 0 {
+/// Whether `thread`, the current one, is to make way: it may not run here, is not what others were
+/// told that runs here, somebody better waits, or it has had its share and an equal waits.
+fn must_yield(cpu: &Cpu, thread: &Thread) -> bool {
+    let priority = Some(thread.priority());
+    if cpu.ready.running() != priority || !thread.may_run_on(cpu_index()) {
+        return true;
+    }
+    let best = cpu.ready.best();
+    if best != priority {
         cpu.slice_end.store(0, Ordering::Relaxed);
-        return false;
+        return best > priority;
     }
     let end = cpu.slice_end.load(Ordering::Relaxed);
     end != 0 && arch::time::now() >= end
 }
 
-/// Puts the current thread behind the others that wait for this CPU.
+/// Puts the current thread behind the others of its priority that wait for this CPU, or where it may
+/// run.
 pub fn rotate(cpu: &'static Cpu) {
     if let Some(thread) = leave_cpu(cpu) {
-        push(cpu, thread);
+        match thread.may_run_on(cpu_index()) {
+            true => cpu.ready.push(cpu_index(), thread),
+            false => make_runnable(thread),
+        }
     }
 }
 
@@ -194,68 +221,68 @@ pub fn give_up_cpu(thread: &Ref<Thread>) {
     );
 }
 
-/// The next thread of this CPU, taken from another CPU's queue if its own is empty; made current.
+/// The next thread of this CPU, made current.
 fn next(cpu: &'static Cpu) -> Option<Ref<Thread>> {
-    let thread = pop(cpu).or_else(|| steal(cpu))?;
-    thread.starts(arch::time::now(), cpu_index());
+    loop {
+        let (thread, stolen) = ready::next(&Online, cpu_index())?;
+        if !thread.may_run_on(cpu_index()) {
+            make_runnable(thread);
+            continue;
+        }
+        if stolen {
+            count(&cpu.counters.steals);
+        }
+        install(cpu, &thread);
+        return Some(thread);
+    }
+}
+
+/// Makes `thread`, which nobody else has, the current one of this CPU, which has none and has
+/// announced its priority.
+fn install(cpu: &'static Cpu, thread: &Ref<Thread>) {
+    thread.starts(arch::time::now());
+    thread.entity().runs_on(cpu_index());
     count(&cpu.counters.switches);
     trace::tell(Kind::Switch, || {
         let space = thread.process().space().id();
         Event::new(Kind::Switch, space, 0, thread.tid().into())
     });
     *cpu.current.lock() = Some(thread.clone());
-    Some(thread)
 }
 
-fn push(cpu: &Cpu, thread: Ref<Thread>) {
-    let mut queue = cpu.queue.lock();
-    // A thread is in one queue at a time; it was taken out of the other before.
-    let pushed = queue.push(thread);
-    debug_assert!(pushed.is_ok(), "a queued thread was made runnable");
-    cpu.queued.store(queue.len(), Ordering::Relaxed);
-}
-
-fn pop(cpu: &Cpu) -> Option<Ref<Thread>> {
-    if cpu.queued.load(Ordering::Relaxed) == 0 {
-        return None;
-    }
-    let mut queue = cpu.queue.lock();
-    let thread = queue.pop();
-    cpu.queued.store(queue.len(), Ordering::Relaxed);
-    thread
-}
-
-fn steal(cpu: &'static Cpu) -> Option<Ref<Thread>> {
-    let me = cpu_index();
-    // The pusher's barrier in `make_runnable` pairs with this one: it sees this CPU idle, or this
-    // CPU sees its queue.
-    fence(Ordering::SeqCst);
-    let others = (1..MAX_CPUS).map(|step| (me + step) % MAX_CPUS);
-    let thread = others.map(cpu::of).find_map(pop)?;
-    count(&cpu.counters.steals);
-    Some(thread)
-}
-
-/// Puts a thread that nobody else has on a queue, and wakes a CPU for it if one is idle.
+/// Puts a thread that nobody else has on the queue of an idle CPU, else of one that runs less, else
+/// of this one, and calls the CPU.
 pub fn make_runnable(thread: Ref<Thread>) {
-    let home = thread.last_cpu();
-    if let Some(idle) = take_idle(home) {
-        push(cpu::of(idle), thread);
+    let last = thread.entity().last_cpu();
+    if let Some(idle) = take_idle(thread.cpus(), last) {
+        let ready = &cpu::of(idle).ready;
+        ready.call_for(thread.priority());
+        ready.push(idle, thread);
         arch::gic::send_ipi(1 << idle);
         return;
     }
-    push(this(), thread);
-    this().attend();
-    fence(Ordering::SeqCst);
-    if let Some(idle) = take_idle(home) {
-        arch::gic::send_ipi(1 << idle);
+    let me = cpu_index();
+    let target = ready::place(&Online, me, &thread, last);
+    cpu::of(target).ready.push(target, thread);
+    if target == me {
+        this().attend();
+    } else {
+        arch::gic::send_ipi(1 << target);
     }
 }
 
-/// An idle CPU, `preferred` if it is, that nobody else will wake for something meanwhile.
-fn take_idle(preferred: usize) -> Option<usize> {
+/// Calls the CPUs that run less than what waits here.
+fn spread() {
+    let called = ready::spread(&Online, cpu_index());
+    if called != 0 {
+        arch::gic::send_ipi(called);
+    }
+}
+
+/// An idle CPU of `allowed`, `preferred` if it is, that nobody else will wake for something meanwhile.
+fn take_idle(allowed: u64, preferred: usize) -> Option<usize> {
     loop {
-        let idle = IDLE.load(Ordering::SeqCst) & !(1 << cpu_index());
+        let idle = IDLE.load(Ordering::SeqCst) & allowed & !(1 << cpu_index());
         if idle == 0 {
             return None;
         }
@@ -302,7 +329,8 @@ pub(super) fn arm_timer(cpu: &'static Cpu) {
     let now = arch::time::now();
     let mut deadline = cpu.timers.lock().first();
     let mut no_later_than = |ticks: u64| deadline = Some(deadline.map_or(ticks, |d| d.min(ticks)));
-    if cpu.queued.load(Ordering::Relaxed) != 0 {
+    let running = cpu.ready.running();
+    if running.is_some() && cpu.ready.best() == running {
         if cpu.slice_end.load(Ordering::Relaxed) == 0 {
             let end = now + arch::time::ns_to_ticks(SLICE_NS);
             cpu.slice_end.store(end, Ordering::Relaxed);

@@ -12,6 +12,7 @@ pub mod names;
 pub mod native;
 pub mod personality;
 pub mod random;
+pub mod scheduling;
 pub mod thread;
 pub mod time;
 pub mod user;
@@ -73,12 +74,13 @@ pub fn done(value: u64) -> Answer {
 
 const fn table() -> [Option<Handler>; TABLE] {
     let mut table = [None; TABLE];
-    let families: [&[(u32, Handler)]; 8] = [
+    let families: [&[(u32, Handler)]; 9] = [
         memory::CALLS,
         file::CALLS,
         memfd::CALLS,
         vm_copy::CALLS,
         thread::CALLS,
+        scheduling::CALLS,
         time::CALLS,
         futex::CALLS,
         personality::CALLS,

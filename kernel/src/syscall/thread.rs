@@ -1,11 +1,11 @@
-//! Threads: making, ending, scheduling and naming them.
+//! Threads: making, ending and naming them.
 
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::CopyStop;
 use sync::atomic::Ordering;
 
-use super::{Answer, Call, Handler, done, user};
+use super::{Answer, Call, Handler, done};
 use crate::arch;
 use crate::errno::Errno;
 use crate::process::Process;
@@ -20,7 +20,6 @@ pub const CALLS: &[(u32, Handler)] = &[
     (linux::__NR_exit, exit),
     (linux::__NR_exit_group, exit_group),
     (linux::__NR_set_tid_address, set_tid_address),
-    (linux::__NR_sched_getaffinity, sched_getaffinity),
     (linux::__NR_sched_yield, sched_yield),
     (linux::__NR_kill, kill),
     (linux::__NR_tkill, tkill),
@@ -97,6 +96,7 @@ fn clone(call: &Call<'_>) -> Answer {
     if flags & linux::CLONE_CHILD_SETTID != 0 {
         child.set_resume(Resume::SetTid(child_tid));
     }
+    child.entity().inherit(call.thread.entity());
     child.blocked.store(
         call.thread.blocked.load(Ordering::Relaxed),
         Ordering::Relaxed,
@@ -141,20 +141,6 @@ fn sched_yield(call: &Call<'_>) -> Answer {
     call.thread.set_result(Ok(0));
     sched::rotate(sched::this());
     Ok(Step::Gone)
-}
-
-fn sched_getaffinity(call: &Call<'_>) -> Answer {
-    let (tid, size) = (call.uint(0), call.uint(1));
-    if tid != 0 && call.thread.process().thread(tid).is_none() {
-        return Err(Errno::ESRCH.into());
-    }
-    if size < 8 || size % 8 != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    match call.arg(2) {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &sched::online_mask().to_le_bytes(), 8),
-    }
 }
 
 fn signal_number(number: u64) -> Result<u32, Errno> {

@@ -8,13 +8,14 @@ pub mod resume;
 
 use frame::slab::{Cache, Ref};
 use ipc::park::ParkWord;
-use sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sync::grace::Ticket;
 use sync::{Link, Linked, SpinLock, rank};
 
 use crate::arch::{self, Context};
 use crate::errno::{self, Errno, SysResult};
 use crate::process::Process;
+use crate::sched::entity::Entity;
 use crate::sched::wait::Wait;
 pub use resume::{Resume, Step};
 
@@ -70,7 +71,7 @@ pub struct Thread {
     /// Head of the robust-futex list; 0 for none.
     pub robust_list: AtomicU64,
     shortage: SpinLock<Option<Shortage>, rank::Leaf>,
-    last_cpu: AtomicUsize,
+    entity: Entity,
     ran: AtomicU64,
     started: AtomicU64,
 }
@@ -106,7 +107,7 @@ impl Thread {
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             shortage: SpinLock::new(None),
-            last_cpu: AtomicUsize::new(sync::cpu_index()),
+            entity: Entity::new(),
             ran: AtomicU64::new(0),
             started: AtomicU64::new(0),
         };
@@ -146,9 +147,10 @@ impl Thread {
         *self.wait.lock() = wait;
     }
 
-    /// The CPU that it ran on last.
-    pub fn last_cpu(&self) -> usize {
-        self.last_cpu.load(Ordering::Relaxed)
+    /// What the scheduler knows about it.
+    #[inline]
+    pub fn entity(&self) -> &Entity {
+        &self.entity
     }
 
     /// Takes what is left to do before EL0; nothing is left in its place.
@@ -217,10 +219,9 @@ impl Thread {
         *self.signal_stack.lock() = stack;
     }
 
-    /// It begins to run on CPU `cpu` at `now` (ticks).
-    pub fn starts(&self, now: u64, cpu: usize) {
+    /// It begins to run at `now` (ticks).
+    pub fn starts(&self, now: u64) {
         self.started.store(now, Ordering::Relaxed);
-        self.last_cpu.store(cpu, Ordering::Relaxed);
     }
 
     /// It stops running at `now` (ticks).

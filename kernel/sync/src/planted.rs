@@ -184,6 +184,12 @@ faults! {
     RequeueUnordered,
     /// A word of a shared object is found by its address.
     SharedByAddress,
+    /// A CPU looks at other queues before it announces that it runs less than before.
+    AnnounceLate,
+    /// All threads that wait for a CPU are alike.
+    QueueWithoutPriority,
+    /// Threads run where they may not.
+    IgnoreAffinity,
 }
 
 impl Fault {

@@ -77,6 +77,7 @@ pass_here! {
     memory_stands_pressure: "pressure" "500";
     mappings_survive_a_storm: "mapstorm" "500";
     futexes_count: "futexes";
+    threads_run_where_they_may: "sched";
     clocks_are_sane: "timeprog";
     handlers_repair_what_was_wrong: "signals";
     memory_files_follow_the_model: "memfd";

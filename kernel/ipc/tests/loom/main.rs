@@ -8,3 +8,4 @@ mod run;
 
 mod futex;
 mod park;
+mod ready;

@@ -3,7 +3,7 @@
 use programs::{check, require};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ fn main() {
     park();
     small_stacks();
     read_write_lock();
+    once();
     check::pass();
 }
 
@@ -288,4 +289,25 @@ fn read_write_lock() {
     });
     let writes = pair.read().unwrap().0;
     require!(writes == 1000, "{writes} writes");
+}
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+static ONCE: Once = Once::new();
+static LAZY: LazyLock<u64> = LazyLock::new(|| CALLS.fetch_add(1000, Ordering::Relaxed));
+
+fn once() {
+    check::section(19, "Once");
+    let seen = each(|_| {
+        ONCE.call_once(|| {
+            thread::sleep(Duration::from_millis(5));
+            CALLS.fetch_add(1, Ordering::Relaxed);
+        });
+        (CALLS.load(Ordering::Relaxed) % 1000, *LAZY)
+    });
+    for (calls, lazy) in seen {
+        require!(calls == 1, "{calls} calls when the first one is over");
+        require!(lazy == 1, "the lazy value is {lazy}");
+    }
+    let calls = CALLS.load(Ordering::Relaxed);
+    require!(calls == 1001, "both were called once: {calls}");
 }
