@@ -40,6 +40,10 @@ names! {
     EFAULT,
     /// In use.
     EBUSY,
+    /// Over a limit.
+    EDQUOT,
+    /// Nobody is at the other end.
+    EPIPE,
     /// No such device.
     ENODEV,
     /// Invalid argument.

@@ -14,6 +14,7 @@ pub mod errno;
 pub mod fdt;
 pub mod handle;
 pub mod loader;
+pub mod paging;
 pub mod process;
 pub mod prompt;
 pub mod sched;
@@ -33,7 +34,11 @@ pub mod control;
 #[cfg(target_os = "none")]
 pub mod futex;
 #[cfg(target_os = "none")]
+pub mod ipc;
+#[cfg(target_os = "none")]
 pub mod logger;
+#[cfg(target_os = "none")]
+pub mod machine;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]

@@ -1,137 +1,115 @@
-//! Work items: bounded state machines run on the way out of the kernel and while idle (D3).
+//! Work that outlives a stay in the kernel: bounded state machines run on the way out and while idle
+//! (D3).
 //!
-//! Each CPU has a short queue of its own. An item is taken out, does one bounded step with nothing
-//! locked, and goes back if it is not finished. There are few kinds and few at a time, so a full
-//! queue does the step at once instead of failing.
+//! What has something to do, a process that ends or an endpoint that is closed, stands in a queue by
+//! itself, so nothing is allocated and there is always room. Any CPU takes it out, does one bounded
+//! step with nothing locked, and puts it back if it is not finished.
 
 use frame::slab::Ref;
 use sync::atomic::{AtomicUsize, Ordering};
-use sync::{CachePadded, MAX_CPUS, SpinLock, cpu_index, rank};
+use sync::{Linked, Queue, SpinLock, rank};
 
 use crate::arch::mmu::hw;
+use crate::ipc::Endpoint;
 use crate::memory;
 use crate::process::Process;
-use crate::report::ending::Ending;
+use crate::report::ending::settling;
 use crate::sched::cpu::Cpu;
 
-/// Items that wait on one CPU.
-const QUEUE: usize = 8;
+/// Steps that one way out does.
+const STEPS: usize = 8;
 /// Tables that one pass destructs.
 const REAP: usize = 8;
 /// Pages of objects that have ended that one run frees.
 const REAP_PAGES: u32 = 64;
 
-/// What a step of an item came to.
-#[derive(Debug)]
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Progress {
     /// It can go on at once.
-    More(Work),
+    More,
     /// It waits for time to pass or for another CPU.
-    Later(Work),
+    Later,
     /// It is finished.
     Done,
 }
 
-/// One item.
-#[derive(Debug)]
-pub enum Work {
-    /// Wake the threads of an ending process.
-    WakeToDie {
-        /// The process.
-        process: Ref<Process>,
-        /// Threads that have not been looked at.
-        left: usize,
-    },
-    /// Wake the threads that wait for a process's map.
-    WakeParked(Ref<Process>),
-    /// Take an ended process apart and report.
-    End(Ending),
-}
-
-impl Work {
-    /// See [`Work::WakeToDie`].
-    pub fn wake_to_die(process: Ref<Process>, left: usize) -> Self {
-        Self::WakeToDie { process, left }
-    }
-
-    /// See [`Work::End`].
-    pub fn end_of(process: Ref<Process>) -> Self {
-        Self::End(Ending::new(process))
-    }
-
-    fn step(self) -> Progress {
-        match self {
-            Self::WakeToDie { process, left } => match process.wake_to_die(left) {
-                0 => Progress::Done,
-                left => Progress::More(Self::WakeToDie { process, left }),
-            },
-            Self::WakeParked(process) => match process.wake_some_parked() {
-                true => Progress::More(Self::WakeParked(process)),
-                false => Progress::Done,
-            },
-            Self::End(ending) => ending.step(),
-        }
-    }
-}
-
-struct Items {
-    slots: SpinLock<[Option<Work>; QUEUE], rank::Leaf>,
+/// Things that have something to do.
+struct Waiting<T: Linked<Ref<T>> + 'static> {
+    queue: SpinLock<Queue<Ref<T>>, rank::Leaf>,
+    /// Its length, to look at without the lock.
     count: AtomicUsize,
 }
 
-impl Items {
+impl<T: Linked<Ref<T>> + 'static> Waiting<T> {
     const fn new() -> Self {
         Self {
-            slots: SpinLock::new([const { None }; QUEUE]),
+            queue: SpinLock::new(Queue::new()),
             count: AtomicUsize::new(0),
         }
     }
+
+    /// What is in the queue already is not put in twice.
+    fn add(&self, item: Ref<T>) {
+        let mut queue = self.queue.lock();
+        let again = queue.push(item.clone());
+        self.count.store(queue.len(), Ordering::Relaxed);
+        drop(queue);
+        drop((again, item));
+    }
+
+    fn take(&self) -> Option<Ref<T>> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut queue = self.queue.lock();
+        let item = queue.pop();
+        self.count.store(queue.len(), Ordering::Relaxed);
+        item
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    fn run(&self, cpu: &Cpu, step: impl Fn(&Ref<T>) -> Progress) {
+        for _ in 0..STEPS.min(self.count.load(Ordering::Relaxed)) {
+            let Some(item) = self.take() else { return };
+            match step(&item) {
+                Progress::Done => {}
+                Progress::More => {
+                    cpu.attend();
+                    self.add(item);
+                }
+                // The timer comes back to it.
+                Progress::Later => self.add(item),
+            }
+        }
+    }
 }
 
-/// Only its own CPU uses an entry.
-static ITEMS: [CachePadded<Items>; MAX_CPUS] = [const { CachePadded::new(Items::new()) }; MAX_CPUS];
+static PROCESSES: Waiting<Process> = Waiting::new();
+static ENDPOINTS: Waiting<Endpoint> = Waiting::new();
 
-fn mine() -> &'static Items {
-    &ITEMS[cpu_index()]
-}
-
-/// Adds an item to this CPU's queue.
-pub fn add(item: Work) {
+/// `process` has something to do: see [`Process::work`].
+pub fn add(process: Ref<Process>) {
+    PROCESSES.add(process);
     crate::sched::this().attend();
-    if let Some(mut item) = put(item) {
-        // No room: nothing is held here, so it is carried to its end at once.
-        while let Progress::More(next) | Progress::Later(next) = item.step() {
-            item = next;
-        }
-    }
 }
 
-/// Adds an item; it comes back if there is no room.
-fn put(item: Work) -> Option<Work> {
-    let items = mine();
-    let mut slots = items.slots.lock();
-    match slots.iter_mut().find(|slot| slot.is_none()) {
-        Some(slot) => {
-            *slot = Some(item);
-            items.count.fetch_add(1, Ordering::Relaxed);
-            None
-        }
-        None => Some(item),
-    }
+/// Tells those who wait at `endpoint` that nobody receives any more.
+pub fn close(endpoint: Ref<Endpoint>) {
+    ENDPOINTS.add(endpoint);
+    crate::sched::this().attend();
 }
 
-fn take(index: usize) -> Option<Work> {
-    let items = mine();
-    let item = items.slots.lock()[index].take()?;
-    items.count.fetch_sub(1, Ordering::Relaxed);
-    Some(item)
-}
-
-/// Whether this CPU has work, tables wait for their grace period or objects for their end, so that
-/// a timer has to stay armed.
+/// Whether there is work, tables wait for their grace period or objects for their end, so that a timer
+/// has to stay armed.
 pub fn is_pending() -> bool {
-    mine().count.load(Ordering::Relaxed) != 0
+    !PROCESSES.is_empty()
+        || !ENDPOINTS.is_empty()
+        || settling::is_pending()
         || !memory::graveyard().is_empty()
         || !memory::context().objects().is_reaped()
 }
@@ -145,8 +123,8 @@ pub fn attend_to_pending() {
     }
 }
 
-/// Runs one step of each of this CPU's items, and frees tables whose grace period is over and pages
-/// of objects that have ended.
+/// Does some steps of what there is to do, and frees tables whose grace period is over and pages of
+/// objects that have ended.
 pub fn run(cpu: &'static Cpu) {
     memory::frames().answer_drain();
     if !memory::graveyard().is_empty() && memory::graveyard().reap(hw(), REAP) == REAP {
@@ -155,25 +133,10 @@ pub fn run(cpu: &'static Cpu) {
     if memory::context().objects().reap(REAP_PAGES) {
         cpu.attend();
     }
-    if mine().count.load(Ordering::Relaxed) == 0 {
-        return;
-    }
-    for index in 0..QUEUE {
-        let Some(item) = take(index) else { continue };
-        match item.step() {
-            Progress::Done => {}
-            Progress::More(item) => {
-                cpu.attend();
-                add(item);
-            }
-            Progress::Later(item) => put_back(item),
-        }
-    }
-}
-
-/// As [`add`], without asking for attention: the timer comes back to it.
-fn put_back(item: Work) {
-    if let Some(item) = put(item) {
-        add(item);
-    }
+    ENDPOINTS.run(cpu, |endpoint| match Endpoint::drain_some(endpoint) {
+        true => Progress::More,
+        false => Progress::Done,
+    });
+    PROCESSES.run(cpu, Process::work);
+    settling::step(cpu);
 }

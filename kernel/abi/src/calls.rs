@@ -78,7 +78,7 @@ calls! {
         "Makes an endpoint."
     17 ENDPOINT_SEND("message, x9 time-out") -> "0" [SEND]
         "ETIMEDOUT; EPIPE nobody can receive any more; EBADF, EACCES a handle in the message"
-        "Sends a message, and waits until it is received."
+        "Sends a message, and waits until it is received. A handle that is to be moved leaves the sender then, and not before."
     18 ENDPOINT_CALL("message, x9 time-out") -> "0; the answer" [SEND]
         "ETIMEDOUT; EPIPE nobody can receive any more, or the receiver went away without an answer; EBADF, EACCES a handle in the message"
         "Sends a message and waits for the answer."
@@ -109,7 +109,7 @@ calls! {
         "Makes an empty process below one that is there. Pages of memory, handles and threads are limits for it and all below it, and part of those of the process above; 0: whatever that has."
     33 PROCESS_BIND("process, binding, endpoint") -> "0" [CONTROL]
         "EINVAL; EBADF, EACCES the endpoint, which needs SEND"
-        "Binds an endpoint: 0 exceptions, 1 Linux calls that the kernel does not own, 2 every page fault. With -1 nothing is bound any more."
+        "Binds an endpoint: 0 exceptions, 1 Linux calls that the kernel does not own, 2 every page fault, 3 the end (notification bit 63). With -1 nothing is bound any more."
     34 PROCESS_KILL("process, signal") -> "0" [CONTROL]
         "EINVAL"
         "Ends a process, and all below it, as if by that signal."
@@ -135,6 +135,10 @@ calls! {
         "EFAULT nothing could be copied"
         "Copies to a process's memory, where it may be written."
 
+    42 MEMORY_BRK("process, addr") -> "0" [CONTROL]
+        "EINVAL not in the space; EBUSY"
+        "Says where the heap of a process begins that has none yet."
+
     48 THREAD_CREATE("process, pc, sp, x0") -> "handle" [CONTROL]
         "EAGAIN too many threads, or the process has ended; EMFILE; EDQUOT; ENOMEM"
         "Makes a thread, suspended."
@@ -153,22 +157,7 @@ calls! {
     53 THREAD_WRITE("thread, set, address, length") -> "bytes" [WRITE]
         "EINVAL; EBUSY as above; EFAULT"
         "Writes registers. Of PSTATE what belongs to programs."
-    54 THREAD_PRIORITY("thread, priority") -> "what it was" [CONTROL]
-        "EINVAL; EPERM more than the caller's own"
-        "Sets a thread's priority, 0 to 3; 1 is usual, 2 for servers."
 
-    64 PAGER_CREATE("endpoint, size, key, window, x9 time-out") -> "handle" [SEND]
-        "EINVAL the window is no power of two from one page to 64 KiB; EMFILE; EDQUOT; ENOMEM"
-        "Makes a memory object whose pages are asked for at the endpoint. Whoever waits for a page longer than the time-out gets a bus error."
-    65 PAGER_SUPPLY("object, offset, addr, length") -> "bytes" [SUPPLY]
-        "EINVAL; EEXIST the first page is there already; EFAULT; ENOMEM"
-        "Moves pages of the caller's memory into the object; up to the first place where there is one already."
-    66 PAGER_DIRTY("object, offset, length, bitmap") -> "dirty pages" [SUPPLY]
-        "EINVAL more than 32 MiB; EFAULT"
-        "Tells which pages have been written, one bit each, and makes them clean."
-    67 PAGER_DROP("object, offset, length") -> "pages dropped" [SUPPLY]
-        "EINVAL"
-        "Drops pages that are clean: they are asked for again when they are wanted."
 
     80 INTERRUPT_OPEN("machine, number, endpoint, bits") -> "handle" [CONTROL]
         "EINVAL no such shared peripheral interrupt; EBUSY it is in use; EBADF, EACCES the endpoint, which needs NOTIFY; EMFILE; EDQUOT"
@@ -176,7 +165,4 @@ calls! {
     81 INTERRUPT_ACK("interrupt") -> "0" [CONTROL]
         ""
         "Lets the interrupt come again."
-    82 DEVICE_OPEN("machine, address, length") -> "handle" [CONTROL]
-        "EINVAL not in pages, or memory, or a device of the kernel's; EMFILE; EDQUOT; ENOMEM"
-        "A memory object that is the registers of a device."
 }

@@ -2,8 +2,8 @@
 //! EL0; `docs/calls.md` is made from [`calls::TABLE`].
 //!
 //! A call's number is in `x8` and its arguments from `x0` on; the result is in `x0`, as Linux's negative
-//! error numbers where it fails. `x1` to `x17` are changed by calls that receive messages, and by no
-//! other; the rest of the registers never.
+//! error numbers where it fails. Calls that receive messages change `x1` to `x10`, and those that say so
+//! in the table some of `x1` to `x4`; no other register changes.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -38,6 +38,11 @@ bitflags::bitflags! {
         /// Revoke: end this handle and all copies of it at once.
         const REVOKE = 1 << 10;
     }
+}
+
+impl Rights {
+    /// In place of rights: those of the original.
+    pub const SAME: u32 = u32::MAX;
 }
 
 /// What a handle stands for, as [`calls::HANDLE_INFO`] tells it.
@@ -94,11 +99,15 @@ pub enum Binding {
     Calls = 1,
     /// Every page fault, after it has been resolved.
     Faults = 2,
+    /// The end of the process: notification bit 63.
+    End = 3,
 }
 
 impl Binding {
     /// All, by number.
-    pub const ALL: [Self; 3] = [Self::Exceptions, Self::Calls, Self::Faults];
+    pub const ALL: [Self; 4] = [Self::Exceptions, Self::Calls, Self::Faults, Self::End];
+    /// The notification bit of [`Self::End`].
+    pub const ENDED: u64 = 1 << 63;
 }
 
 /// Sets of registers of [`calls::THREAD_READ`] and [`calls::THREAD_WRITE`].

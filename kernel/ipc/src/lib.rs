@@ -7,6 +7,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod endpoint;
 pub mod futex;
 pub mod park;
 pub mod ready;
+pub mod reply;

@@ -54,6 +54,17 @@ impl ParkWord {
             .is_ok()
     }
 
+    /// Whether `sleep` has not ended.
+    pub fn is_asleep(&self, sleep: Sleep) -> bool {
+        self.0.load(Ordering::Acquire) == sleep.0
+    }
+
+    /// The sleep that the thread is in, if it sleeps at this moment.
+    pub fn asleep(&self) -> Option<Sleep> {
+        let word = self.0.load(Ordering::Acquire);
+        (word & 1 == 1).then_some(Sleep(word))
+    }
+
     /// The look after [`begin`](Self::begin) (law 11): ends `sleep` if what it would have been woken
     /// by has happened before anybody could see it. True: nobody else has woken the thread, so it is
     /// to be made runnable.

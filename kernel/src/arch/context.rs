@@ -41,6 +41,11 @@ pub struct Context {
 /// (exception level, masks, single step, illegal state) is the kernel's (Arm ARM, SPSR_EL1).
 const PSTATE_USER: u64 = 0xf << 28 | 1 << 25 | 1 << 24 | 1 << 12 | 0b11 << 10;
 
+/// Words of [`Context::general`].
+pub const GENERAL_WORDS: usize = 34;
+/// Words of [`Context::vector`].
+pub const VECTOR_WORDS: usize = 66;
+
 /// `v0`'s place in [`Context`], for the assembly that moves the vector registers.
 pub(super) const OFFSET_V: usize = offset_of!(Context, v);
 
@@ -118,6 +123,47 @@ impl Context {
     #[inline]
     pub fn set(&self, n: usize, value: u64) {
         self.x[n].store(value, Ordering::Relaxed);
+    }
+
+    /// `x0` to `x30`, `sp`, `pc`, PSTATE.
+    pub fn general(&self) -> [u64; GENERAL_WORDS] {
+        let mut words = [0; GENERAL_WORDS];
+        let all = self.x.iter().chain([&self.sp, &self.pc, &self.pstate]);
+        for (word, from) in words.iter_mut().zip(all) {
+            *word = from.load(Ordering::Relaxed);
+        }
+        words
+    }
+
+    /// Sets the same from the front of `words`; of PSTATE what belongs to the program.
+    pub fn set_general(&self, words: &[u64]) {
+        let all = self.x.iter().chain([&self.sp, &self.pc]);
+        for (to, word) in all.zip(words) {
+            to.store(*word, Ordering::Relaxed);
+        }
+        self.set_pstate(words[GENERAL_WORDS - 1]);
+    }
+
+    /// `v0` to `v31`, then `fpsr` and `fpcr` in one word, then nothing. Not of a loaded context.
+    pub fn vector(&self) -> [u64; VECTOR_WORDS] {
+        let mut words = [0; VECTOR_WORDS];
+        for (word, from) in words.iter_mut().zip(&self.v) {
+            *word = from.load(Ordering::Relaxed);
+        }
+        let (fpsr, fpcr) = (&self.fpsr, &self.fpcr);
+        let low = fpsr.load(Ordering::Relaxed) & u64::from(u32::MAX);
+        words[64] = low | fpcr.load(Ordering::Relaxed) << 32;
+        words
+    }
+
+    /// Sets the same.
+    pub fn set_vector(&self, words: &[u64; VECTOR_WORDS]) {
+        for (to, word) in self.v.iter().zip(words) {
+            to.store(*word, Ordering::Relaxed);
+        }
+        let (low, high) = (words[64] & u64::from(u32::MAX), words[64] >> 32);
+        self.fpsr.store(low, Ordering::Relaxed);
+        self.fpcr.store(high, Ordering::Relaxed);
     }
 
     /// PSTATE as the thread had it.

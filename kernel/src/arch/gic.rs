@@ -34,6 +34,9 @@ bitflags::bitflags! {
 const IPI: IntId = IntId::sgi(1);
 /// Most bytes of registers that one CPU's redistributor has (GICv4: four frames of 64 KiB).
 const REDISTRIBUTOR_SIZE: u64 = 256 << 10;
+/// Shared peripheral interrupts (GIC architecture specification, INTIDs).
+const SPI_FIRST: u32 = 32;
+const SPI_END: u32 = 1020;
 const PRIORITY: u8 = 0x80;
 const LOWEST_PRIORITY: u8 = 0xff;
 
@@ -142,14 +145,49 @@ pub(super) fn init_cpu() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Acknowledges and ends everything that is pending for this CPU.
-pub fn handle_pending() -> IrqSet {
+/// Acknowledges and ends everything that is pending for this CPU. Interrupts that programs may have are
+/// masked, and `came` is told of each.
+pub fn handle_pending(mut came: impl FnMut(u32)) -> IrqSet {
     let mut set = IrqSet::empty();
     while let Some(intid) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {
-        set |= take(u32::from(intid));
+        let number = u32::from(intid);
+        let for_programs = is_for_programs(number);
+        match for_programs {
+            true => mask(number),
+            false => set |= take(number),
+        }
         GicCpuInterface::end_interrupt(intid, InterruptGroup::Group1);
+        if for_programs {
+            came(number);
+        }
     }
     set
+}
+
+/// Whether interrupt `number` is a shared peripheral one that the kernel does not use itself.
+pub fn is_for_programs(number: u32) -> bool {
+    (SPI_FIRST..SPI_END).contains(&number) && number != UART_INTID.load(Ordering::Relaxed)
+}
+
+/// Lets the shared peripheral interrupt `number` come, at this CPU.
+pub fn unmask(number: u32) {
+    enable(number, true);
+}
+
+/// Keeps it from coming.
+pub fn mask(number: u32) {
+    enable(number, false);
+}
+
+fn enable(number: u32, on: bool) {
+    let mut guard = GIC.lock();
+    let Some(driver) = guard.as_mut() else { return };
+    let intid = IntId::spi(number - SPI_FIRST);
+    let distributor = driver.distributor();
+    // Numbers beyond what the distributor has are refused by it, and never come.
+    let _refused = distributor
+        .set_routing(intid, Some(cpu::affinity()))
+        .and_then(|()| distributor.enable_interrupt(intid, on));
 }
 
 /// Silences the source of a level-triggered interrupt before it is ended.

@@ -149,6 +149,7 @@ pub fn load(program: &Program, args: Option<&[u8]>) -> Result<Ref<Thread>, ExecF
         return Err(no_memory);
     }
     let process = Process::new().map_err(|_| no_memory)?;
+    process.add_console().map_err(|_| no_memory)?;
     let space = process.space();
     let image = ImageObject::new(program.file);
     let objects = memory::context().objects();

@@ -1,6 +1,7 @@
 //! A process: an address space, descriptors and threads that live and die together.
 
 pub mod end;
+pub mod limits;
 
 #[cfg(target_os = "none")]
 mod record;

@@ -147,6 +147,28 @@ pub fn set_blocked(thread: &Ref<Thread>, blocked: u64) {
     }
 }
 
+/// Linux's number of a code, for those that exceptions have.
+pub fn code_number(code: &str) -> u32 {
+    const CODES: [(&str, u32); 14] = [
+        ("SEGV_MAPERR", linux::SEGV_MAPERR),
+        ("SEGV_ACCERR", linux::SEGV_ACCERR),
+        ("SEGV_MTEAERR", linux::SEGV_MTEAERR),
+        ("SEGV_MTESERR", linux::SEGV_MTESERR),
+        ("BUS_ADRALN", linux::BUS_ADRALN),
+        ("BUS_ADRERR", linux::BUS_ADRERR),
+        ("BUS_OBJERR", linux::BUS_OBJERR),
+        ("BUS_MCEERR_AR", linux::BUS_MCEERR_AR),
+        ("TRAP_BRKPT", linux::TRAP_BRKPT),
+        ("TRAP_TRACE", linux::TRAP_TRACE),
+        ("TRAP_HWBKPT", linux::TRAP_HWBKPT),
+        ("FPE_FLTUNK", linux::FPE_FLTUNK),
+        ("ILL_ILLOPC", linux::ILL_ILLOPC),
+        ("ILL_ILLOPN", linux::ILL_ILLOPN),
+    ];
+    let known = CODES.iter().find(|(name, _)| *name == code);
+    known.map_or(linux::SI_KERNEL, |(_, number)| *number)
+}
+
 /// Ends the process of `thread`, the current one, by a signal.
 pub fn kill(thread: &Ref<Thread>, signal: u32, code: &'static str, addr: u64) {
     let pc = thread.context().pc.load(Ordering::Relaxed);

@@ -16,12 +16,14 @@ use super::line::{Key, Line};
 use crate::arch::{power, uart};
 use crate::bootargs::{self, SelfTest};
 use crate::handle::console::{self, Listener};
+use crate::loader::stack::StackError;
 use crate::loader::{self, ExecFail, Program};
 use crate::memory::{self, OnlineError};
 use crate::process::Process;
 use crate::report::{self, stats};
 use crate::sched::{self, stay};
-use crate::syscall::native::Growing;
+use crate::syscall::native;
+use crate::syscall::native::info::Growing;
 use crate::syscall::random;
 use crate::{control, print, process, selftest, thread, trace};
 
@@ -117,6 +119,7 @@ fn first_program() {
 fn start(program: &Program, args: Option<&[u8]>) -> Result<(), ExecFail> {
     stats::begin();
     let thread = loader::load(program, args)?;
+    native::endow(thread.process()).map_err(|_| ExecFail::Stack(StackError::NoMemory))?;
     console::listen(Listener::Program);
     if stats::started() {
         control::line(format_args!("el0 instructions={}", stats::first_el0()));
@@ -341,7 +344,7 @@ fn run_file(name: &str, line: &str) -> Result<(), ExecFail> {
     };
     let mut args = Vec::new();
     set_name(name);
-    let no_room = ExecFail::Stack(loader::stack::StackError::NoMemory);
+    let no_room = ExecFail::Stack(StackError::NoMemory);
     args.try_reserve_exact(line.len() + 1)
         .map_err(|_| no_room)?;
     for word in line.split_ascii_whitespace().skip(1) {

@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::process::end::{End, signal_name};
 use crate::sched::calls;
 use crate::syscall::names::Name;
-use crate::syscall::native::Growing;
+use crate::syscall::native::info::Growing;
 use crate::{control, memory, println};
 
 /// Exit status for a program that cannot be started, as shells have it.

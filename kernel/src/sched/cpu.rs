@@ -8,15 +8,16 @@ use sync::{MAX_CPUS, SpinLock, cpu_index, rank};
 
 use super::stay::Stay;
 use super::timers::Timers;
+use crate::ipc::Endpoint;
 use crate::thread::Thread;
 
-/// A registered time-out: the sleep that it ends and whose it is.
+/// A registered time-out.
 #[derive(Debug)]
-pub struct Timeout {
-    /// The sleep.
-    pub sleep: Sleep,
-    /// The thread.
-    pub thread: Ref<Thread>,
+pub enum Timeout {
+    /// It ends this sleep of this thread.
+    Sleep(Sleep, Ref<Thread>),
+    /// It is an endpoint's.
+    Endpoint(Ref<Endpoint>),
 }
 
 /// Event counters of one CPU, written by that CPU only.

@@ -11,6 +11,7 @@ use super::stay::What;
 use super::{idle, wait};
 use crate::arch::gic::IrqSet;
 use crate::arch::{Context, WayBack};
+use crate::machine::interrupt;
 use crate::thread::{Step, Thread, resume};
 use crate::{arch, handle, memory, trace, work};
 
@@ -109,7 +110,8 @@ fn leave_attentively(cpu: &'static Cpu) {
 /// because it is parked, gone, or has more to do after a preemption point.
 fn go_on(thread: &Ref<Thread>) -> bool {
     let dying = thread.process().is_dying();
-    if !dying && thread.has_no_resume() {
+    let stops = thread.stop().is_wanted();
+    if !dying && !stops && thread.has_no_resume() {
         return true;
     }
     let pending = thread.take_resume();
@@ -117,11 +119,16 @@ fn go_on(thread: &Ref<Thread>) -> bool {
         crate::thread::exit::die(thread);
         return false;
     }
+    if stops && !dying && pending.may_be_abandoned() {
+        thread.set_resume(pending);
+        wait::for_resumption(thread);
+        return false;
+    }
     match resume::step(thread, pending) {
         Step::Done(result) => {
             thread.set_result(result);
-            // The process may have come to its end meanwhile.
-            !thread.process().is_dying()
+            // The process may have come to its end meanwhile, or somebody wants the thread to stop.
+            !thread.process().is_dying() && !thread.stop().is_wanted()
         }
         step => settle(thread, step),
     }
@@ -160,7 +167,7 @@ fn preemption_point(cpu: &'static Cpu, thread: &Thread) {
 
 /// Serves the interrupts that are pending on this CPU.
 pub fn interrupts(cpu: &'static Cpu) {
-    let pending = arch::gic::handle_pending();
+    let pending = arch::gic::handle_pending(interrupt::came);
     if pending.contains(IrqSet::TIMER) {
         count(&cpu.counters.ticks);
         wait::expire(cpu, arch::time::now());
@@ -248,6 +255,21 @@ fn install(cpu: &'static Cpu, thread: &Ref<Thread>) {
         Event::new(Kind::Switch, space, 0, thread.tid().into())
     });
     *cpu.current.lock() = Some(thread.clone());
+}
+
+/// Makes `thread`, which nobody else has, the current one of this CPU, which has none: a switch past
+/// the queues, unless somebody there comes first, or the CPU would run less than before.
+pub fn run_now(thread: Ref<Thread>) {
+    let cpu = this();
+    let (priority, me) = (thread.priority(), cpu_index());
+    let first = cpu.ready.best().is_none_or(|best| best <= priority);
+    let no_less = cpu.ready.running().is_none_or(|before| before <= priority);
+    if !first || !no_less || !thread.may_run_on(me) {
+        return make_runnable(thread);
+    }
+    cpu.ready.announce(Some(priority));
+    install(cpu, &thread);
+    cpu.attend();
 }
 
 /// Puts a thread that nobody else has on the queue of an idle CPU, else of one that runs less, else

@@ -8,15 +8,17 @@
 
 use alloc::vec::Vec;
 
+use ::ipc::park::Sleep;
 use frame::slab::Ref;
-use ipc::park::Sleep;
 use sync::cpu_index;
 
 use super::cpu::{Cpu, Timeout};
-use super::{cpu, give_up_cpu, make_runnable, this};
+use super::{cpu, give_up_cpu, make_runnable, run_now, this};
 use crate::errno::Errno;
 use crate::futex;
 use crate::handle::{changes, console};
+use crate::ipc::{self, Endpoint};
+use crate::process::Process;
 use crate::thread::Thread;
 
 /// Where a parked thread is queued.
@@ -33,6 +35,14 @@ pub enum Place {
     Console,
     /// In the queue for the turn of a memory object.
     Object,
+    /// In an endpoint's queue, or out of it already and waiting for an answer.
+    Endpoint,
+    /// In no queue: it waits for an answer.
+    Reply,
+    /// In the queue of those who wait for a process's end.
+    End,
+    /// In no queue: it is suspended.
+    Stopped,
 }
 
 /// What a waker has to know about a parked thread.
@@ -92,21 +102,41 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
     if let Some(limit) = limit {
         wait.timer = Some(cpu_index());
         wait.on_timeout = limit.result;
-        let timeout = Timeout {
-            sleep,
-            thread: thread.clone(),
-        };
-        let inserted = this().timers.lock().insert(limit.deadline, timeout);
-        debug_assert!(inserted.is_ok(), "a time-out without room");
-        drop(inserted);
+        add_timeout(limit.deadline, Timeout::Sleep(sleep, thread.clone()));
     }
     thread.set_wait(wait);
     thread.park().begin();
     sleep
 }
 
-/// The look after parking: a thread of an ending process does not sleep.
+/// Registers a time-out on this CPU; [`reserve_timer`] came before.
+fn add_timeout(deadline: u64, timeout: Timeout) {
+    let inserted = this().timers.lock().insert(deadline, timeout);
+    debug_assert!(inserted.is_ok(), "a time-out without room");
+    drop(inserted);
+}
+
+/// Registers the timer of `endpoint` on this CPU; [`reserve_timer`] came before.
+pub fn add_alarm(endpoint: &Ref<Endpoint>, deadline: u64) {
+    add_timeout(deadline, Timeout::Endpoint(endpoint.clone()));
+}
+
+/// Takes it off the CPU on which it was registered.
+pub fn remove_alarm(endpoint: &Ref<Endpoint>, index: usize) {
+    let is_its = |timeout: &Timeout| match timeout {
+        Timeout::Endpoint(other) => Ref::ptr_eq(other, endpoint),
+        Timeout::Sleep(..) => false,
+    };
+    let mut timers = cpu::of(index).timers.lock();
+    let stale = timers.remove(|entry| is_its(entry.item()));
+    drop(timers);
+    drop(stale);
+}
+
+/// The look after parking: a thread of an ending process does not sleep. Whoever waits for the thread to
+/// stop is told: it does not run.
 pub fn check(thread: &Ref<Thread>, sleep: Sleep) {
+    thread.stop().rests();
     let is_over = || thread.process().is_dying();
     if thread.park().look_again(sleep, is_over) {
         finish(thread.clone());
@@ -145,14 +175,21 @@ pub fn finish(thread: Ref<Thread>) {
 
 /// The same for a thread that is out of its queue already.
 pub fn finish_dequeued(thread: Ref<Thread>) {
+    leave_timers(&thread);
+    make_runnable(thread);
+}
+
+fn leave_timers(thread: &Ref<Thread>) {
     if let Some(index) = thread.wait().timer {
-        let stale = cpu::of(index)
-            .timers
-            .lock()
-            .remove(|e| Ref::ptr_eq(&e.item().thread, &thread));
+        let is_its = |timeout: &Timeout| match timeout {
+            Timeout::Sleep(_, other) => Ref::ptr_eq(other, thread),
+            Timeout::Endpoint(_) => false,
+        };
+        let mut timers = cpu::of(index).timers.lock();
+        let stale = timers.remove(|entry| is_its(entry.item()));
+        drop(timers);
         drop(stale);
     }
-    make_runnable(thread);
 }
 
 fn leave_queue(thread: &Ref<Thread>) {
@@ -165,7 +202,51 @@ fn leave_queue(thread: &Ref<Thread>) {
         }
         Place::Console => console::leave(thread),
         Place::Object => changes::leave(thread),
+        Place::Endpoint => {
+            if let Some(endpoint) = thread.ipc().take_waits_at() {
+                endpoint.leave(thread);
+            }
+        }
+        Place::End => {
+            if let Some(process) = thread.ipc().take_waits_for() {
+                let left = process.waiters().remove(thread);
+                drop(left);
+            }
+        }
+        Place::Reply | Place::Stopped => {}
     }
+}
+
+/// As [`finish_dequeued`], but the CPU, which has no current thread, turns to it at once.
+pub fn hand_over(thread: Ref<Thread>) {
+    leave_timers(&thread);
+    run_now(thread);
+}
+
+/// Parks the current thread until `process` has come to its end.
+pub fn for_end(thread: &Ref<Thread>, process: &Ref<Process>, limit: Option<Limit>) {
+    let sleep = {
+        let mut queue = process.waiters();
+        thread.ipc().set_waits_for(Some(process.clone()));
+        let sleep = begin(thread, Place::End, 0, limit);
+        let pushed = queue.push(thread.clone());
+        debug_assert!(pushed.is_ok());
+        sleep
+    };
+    if process.is_buried() && thread.park().claim(sleep) {
+        process.tell_end(thread.context());
+        finish(thread.clone());
+    }
+    check(thread, sleep);
+}
+
+/// Parks the current thread, which is suspended, until it is not.
+pub fn for_resumption(thread: &Ref<Thread>) {
+    let sleep = begin(thread, Place::Stopped, 0, None);
+    if !thread.stop().is_wanted() && thread.park().claim(sleep) {
+        finish(thread.clone());
+    }
+    check(thread, sleep);
 }
 
 /// Ends the sleeps whose time-out is due. At most a few at once: the timer is armed again for the
@@ -173,12 +254,21 @@ fn leave_queue(thread: &Ref<Thread>) {
 pub fn expire(cpu: &'static Cpu, now: u64) {
     for _ in 0..16 {
         let due = cpu.timers.lock().pop_due(now);
-        let Some(Timeout { sleep, thread }) = due else {
-            return;
+        let (sleep, thread) = match due {
+            None => return,
+            Some(Timeout::Sleep(sleep, thread)) => (sleep, thread),
+            Some(Timeout::Endpoint(endpoint)) => {
+                ipc::alarm(&endpoint, now);
+                continue;
+            }
         };
         if thread.park().claim(sleep) {
-            if let Some(value) = thread.wait().on_timeout {
+            let wait = thread.wait();
+            if let Some(value) = wait.on_timeout {
                 thread.context().set(0, value);
+            }
+            if matches!(wait.place, Place::Endpoint | Place::Reply) {
+                ipc::answer::time_out(&thread);
             }
             leave_queue(&thread);
             make_runnable(thread);

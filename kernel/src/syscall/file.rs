@@ -1,5 +1,6 @@
 //! Reading, writing and seeking through descriptors.
 
+use abi::Rights;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::object::{MAX_SIZE, MemObject};
@@ -35,6 +36,24 @@ const SEARCH: usize = 64;
 
 fn handle(call: &Call<'_>) -> Result<Handle, Errno> {
     call.thread.process().handles().get(call.arg(0))
+}
+
+/// The descriptor, to read from.
+fn readable(call: &Call<'_>) -> Result<Handle, Errno> {
+    let handle = handle(call)?;
+    match handle.rights.contains(Rights::READ) {
+        true => Ok(handle),
+        false => Err(Errno::EBADF),
+    }
+}
+
+/// The descriptor, to write to.
+fn writable(call: &Call<'_>) -> Result<Handle, Errno> {
+    let handle = handle(call)?;
+    match handle.rights.contains(Rights::WRITE) {
+        true => Ok(handle),
+        false => Err(Errno::EBADF),
+    }
 }
 
 /// User memory of a call, and how many bytes it has.
@@ -122,16 +141,17 @@ pub fn sum_vector(
 }
 
 fn read(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
+    let handle = readable(call)?;
     let (memory, len) = buffer(call)?;
     match handle.object {
         Object::Console { .. } => Ok(transfer::read(call.thread, call.arg(1), len)),
         Object::Memory(file) => load(call, file, (memory, len), None),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
 fn readv(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
+    let handle = readable(call)?;
     let (mut memory, len) = vector(call)?;
     match handle.object {
         // What was typed goes to the first piece: a line is seldom longer.
@@ -140,17 +160,18 @@ fn readv(call: &Call<'_>) -> Answer {
             _ => done(0),
         },
         Object::Memory(file) => load(call, file, (memory, len), None),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
 fn write(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
+    let handle = writable(call)?;
     let memory = buffer(call)?;
     write_to(call, handle, memory)
 }
 
 fn writev(call: &Call<'_>) -> Answer {
-    let handle = handle(call)?;
+    let handle = writable(call)?;
     let memory = vector(call)?;
     write_to(call, handle, memory)
 }
@@ -159,30 +180,31 @@ fn write_to(call: &Call<'_>, handle: Handle, memory: Memory) -> Answer {
     match handle.object {
         Object::Console { .. } => Ok(Transfer::print(memory.0).step(call.thread)),
         Object::Memory(file) => store(call, file, memory, None),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
 fn pread(call: &Call<'_>) -> Answer {
     let at = place(call)?;
-    let file = handle(call)?.file(Errno::ESPIPE)?.clone();
+    let file = readable(call)?.file(Errno::ESPIPE)?.clone();
     load(call, file, buffer(call)?, Some(at))
 }
 
 fn preadv(call: &Call<'_>) -> Answer {
     let at = place(call)?;
-    let file = handle(call)?.file(Errno::ESPIPE)?.clone();
+    let file = readable(call)?.file(Errno::ESPIPE)?.clone();
     load(call, file, vector(call)?, Some(at))
 }
 
 fn pwrite(call: &Call<'_>) -> Answer {
     let at = place(call)?;
-    let file = handle(call)?.file(Errno::ESPIPE)?.clone();
+    let file = writable(call)?.file(Errno::ESPIPE)?.clone();
     store(call, file, buffer(call)?, Some(at))
 }
 
 fn pwritev(call: &Call<'_>) -> Answer {
     let at = place(call)?;
-    let file = handle(call)?.file(Errno::ESPIPE)?.clone();
+    let file = writable(call)?.file(Errno::ESPIPE)?.clone();
     store(call, file, vector(call)?, Some(at))
 }
 
@@ -278,8 +300,8 @@ fn fstat(call: &Call<'_>) -> Answer {
 /// Stores the `struct stat` of what `handle` is.
 pub fn stat_to(call: &Call<'_>, handle: &Handle, va: u64) -> Answer {
     let words = match &handle.object {
-        Object::Console { .. } => console_stat(),
         Object::Memory(file) => memory_stat(file),
+        _ => console_stat(),
     };
     let bytes: [u8; 128] = user::bytes_of(words);
     match va {

@@ -73,15 +73,9 @@ fn read_name(call: &Call<'_>, va: u64, name: &mut [u8]) -> Result<usize, Stop> {
 }
 
 fn open(call: &Call<'_>, object: Ref<MemObject>, kind: Kind, close_on_exec: bool) -> Answer {
-    let handle = Handle {
-        object: Object::Memory(MemoryFile::open(object, kind)?),
-        close_on_exec,
-    };
-    let mut handles = call.thread.process().handles();
-    let fd = handles.insert(handle.clone(), 0);
-    drop(handles);
-    drop(handle);
-    done(fd?)
+    let object = Object::Memory(MemoryFile::open(object, kind)?);
+    let handle = Handle::descriptor(object, close_on_exec);
+    done(call.thread.process().insert_descriptor(handle, 0)?)
 }
 
 fn handle(call: &Call<'_>) -> Result<Handle, Errno> {
@@ -92,7 +86,7 @@ fn ftruncate(call: &Call<'_>) -> Answer {
     let length = u64::try_from(call.arg(1) as i64).map_err(|_| Errno::EINVAL)?;
     let handle = handle(call)?;
     let file = handle.file(Errno::EINVAL)?;
-    if !file.is_writable() {
+    if !handle.may_write(file) {
         return Err(Errno::EINVAL.into());
     }
     let resize = Resize::begin(file.object(), length);
@@ -111,7 +105,7 @@ fn fallocate(call: &Call<'_>) -> Answer {
         _ => return Err(Errno::EOPNOTSUPP.into()),
     };
     let file = handle.file(Errno::ENODEV)?;
-    if !file.is_writable() {
+    if !handle.may_write(file) {
         return Err(Errno::EBADF.into());
     }
     if start.checked_add(len).is_none() {

@@ -1,11 +1,12 @@
 //! The memory calls: mmap, munmap, mprotect, mremap, brk, madvise, mincore, and what goes with them.
 
+use abi::Rights;
 use arm64::attrs::Prot;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::object::{MAX_SIZE, MemObject};
 use mm::{
-    Access, Advice, Backing, Changed, CopyStop, Grows, MapFlags, MapRequest, MmError, Only,
+    Access, Advice, Backing, Change, Changed, CopyStop, Grows, MapFlags, MapRequest, MmError, Only,
     RemapFlags, Verb, VmaFlags,
 };
 
@@ -14,7 +15,7 @@ use crate::errno::Errno;
 use crate::handle::remove::Remove;
 use crate::memory;
 use crate::process::Process;
-use crate::thread::resume::{CHANGE_BUDGET, Populate, changed};
+use crate::thread::resume::{CHANGE_BUDGET, Populate, Stop, changed};
 use crate::thread::{Resume, Step, Thread};
 use crate::work;
 
@@ -31,19 +32,65 @@ pub const CALLS: &[(u32, Handler)] = &[
 
 const PAGE: u64 = 4096;
 
-/// Begins a change and does its first step; the rest, if there is any, on the way out.
+/// Begins a change of the caller's map and does its first step; the rest, if there is any, on the way
+/// out.
 #[inline(always)]
-fn change(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
-    let (thread, process) = (call.thread, call.thread.process());
+fn change_own(call: &Call<'_>, verb: Verb, populate: u64) -> Answer {
+    match begin(call, call.thread.process(), verb, populate)? {
+        Begun::Over(step) => Ok(step),
+        Begun::Left(change) => Ok(call.thread.more(Resume::Change {
+            change,
+            populate,
+            of: None,
+        })),
+        Begun::Busy => Ok(call.thread.busy(Resume::Call)),
+    }
+}
+
+/// The same with the map of another process, for a call of the kernel's own.
+pub fn change(call: &Call<'_>, verb: Verb, populate: u64, of: Option<Ref<Process>>) -> Answer {
+    let Some(process) = of else {
+        return change_own(call, verb, populate);
+    };
+    // Nothing changes under the feet of its end.
+    if process.is_dying() {
+        return Err(Errno::ESRCH.into());
+    }
+    match begin(call, &process, verb, 0)? {
+        Begun::Over(step) => Ok(step),
+        Begun::Left(change) => Ok(call.thread.more(Resume::Change {
+            change,
+            populate: 0,
+            of: Some(process),
+        })),
+        Begun::Busy => Ok(call.thread.busy(Resume::NativeCall)),
+    }
+}
+
+/// What became of a change at its beginning.
+enum Begun {
+    Over(Step),
+    Left(Change),
+    Busy,
+}
+
+#[inline(always)]
+fn begin(
+    call: &Call<'_>,
+    process: &Ref<Process>,
+    verb: Verb,
+    populate: u64,
+) -> Result<Begun, Stop> {
+    let thread = call.thread;
     match process.space().change(verb, CHANGE_BUDGET) {
-        Ok(Changed::AtOnce(result)) => Ok(changed(thread, result, populate)),
+        Ok(Changed::AtOnce(result)) => Ok(Begun::Over(changed(thread, result, populate))),
         Ok(Changed::Over(result)) => {
             Process::wake_parked(process);
             work::attend_to_pending();
-            Ok(changed(thread, result, populate))
+            Ok(Begun::Over(changed(thread, result, populate)))
         }
-        Ok(Changed::Left(change)) => Ok(thread.more(Resume::Change { change, populate })),
-        Err(MmError::Busy) => Ok(thread.busy(Resume::Call)),
+        Ok(Changed::Left(change)) => Ok(Begun::Left(change)),
+        Err(MmError::Busy) => Ok(Begun::Busy),
         Err(error) => {
             Process::wake_parked(process);
             Err(Errno::from(error).into())
@@ -66,18 +113,55 @@ pub const fn untagged(addr: u64) -> u64 {
     ((addr << 8) as i64 >> 8) as u64
 }
 
-/// Checked in Linux's order: what is wrong with the kind of mapping or with the object is said after
-/// what is wrong with the place.
+/// Arguments of `mmap`.
+#[derive(Clone, Copy, Debug)]
+pub struct MapArguments {
+    /// Where.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u64,
+    /// `PROT_` bits.
+    pub prot: u32,
+    /// `MAP_` bits.
+    pub flags: u32,
+    /// The caller's handle of an object.
+    pub fd: u64,
+    /// Where in the object.
+    pub offset: u64,
+}
+
 fn mmap(call: &Call<'_>) -> Answer {
-    let (addr, len, flags, offset) = (call.arg(0), call.arg(1), call.uint(3), call.arg(5));
+    let arguments = MapArguments {
+        addr: call.arg(0),
+        len: call.arg(1),
+        prot: call.uint(2),
+        flags: call.uint(3),
+        fd: call.arg(4),
+        offset: call.arg(5),
+    };
+    map(call, &arguments, None)
+}
+
+/// Maps memory, or an object of the caller's, into the caller's space or another. Checked in Linux's
+/// order: what is wrong with the kind of mapping or with the object is said after what is wrong with
+/// the place.
+#[inline]
+pub fn map(call: &Call<'_>, arguments: &MapArguments, of: Option<Ref<Process>>) -> Answer {
+    let MapArguments {
+        addr,
+        len,
+        flags,
+        offset,
+        ..
+    } = *arguments;
     if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    let prot = prot_of(call.uint(2));
+    let prot = prot_of(arguments.prot);
     let found = match flags & linux::MAP_ANONYMOUS != 0 {
         true => anonymous(flags, len),
         false => {
-            let object = call.thread.process().handles().memory(call.arg(4));
+            let object = call.thread.process().handles().memory(arguments.fd);
             if let Err(Errno::EBADF) = object {
                 return Err(Errno::EBADF.into());
             }
@@ -87,7 +171,7 @@ fn mmap(call: &Call<'_>) -> Answer {
             of_file(flags, object, (offset, len), prot)
         }
     };
-    let ((backing, never_write), refusal) = match found {
+    let ((backing, never), refusal) = match found {
         Ok(filling) => (filling, None),
         Err(refusal) => ((Backing::ANON, MapFlags::empty()), Some(refusal)),
     };
@@ -95,13 +179,13 @@ fn mmap(call: &Call<'_>) -> Answer {
         addr,
         len,
         prot,
-        flags: map_flags(flags) | never_write,
+        flags: map_flags(flags) | never,
         backing,
         refusal,
     };
     let populate =
         flags & (linux::MAP_POPULATE | linux::MAP_LOCKED) != 0 && flags & linux::MAP_NONBLOCK == 0;
-    change(call, Verb::Map(request), if populate { len } else { 0 })
+    change(call, Verb::Map(request), if populate { len } else { 0 }, of)
 }
 
 /// What fills a mapping, and the flag of one that must not be written.
@@ -152,7 +236,7 @@ const VALIDATED: u32 = linux::MAP_TYPE
 /// What fills a mapping of an open file.
 fn of_file(
     flags: u32,
-    object: Result<Ref<MemObject>, Errno>,
+    object: Result<(Ref<MemObject>, Rights), Errno>,
     (offset, len): (u64, u64),
     prot: Prot,
 ) -> Result<Filling, MmError> {
@@ -169,18 +253,35 @@ fn of_file(
         linux::MAP_SHARED | linux::MAP_PRIVATE | linux::MAP_SHARED_VALIDATE => {}
         _ => return Err(MmError::Invalid),
     }
-    let object = object.map_err(|_| MmError::NoDevice)?;
+    let (object, rights) = object.map_err(|_| MmError::NoDevice)?;
     if flags & linux::MAP_GROWSDOWN != 0 {
         return Err(MmError::Invalid);
     }
-    let mut never_write = MapFlags::empty();
-    if kind != linux::MAP_PRIVATE && object.is_write_sealed() {
+    let shared = kind != linux::MAP_PRIVATE;
+    let mut never = allowed(rights, prot, shared)?;
+    if shared && object.is_write_sealed() {
         if prot.contains(Prot::WRITE) {
             return Err(MmError::NotPermitted);
         }
-        never_write = MapFlags::NEVER_WRITE;
+        never |= MapFlags::NEVER_WRITE;
     }
-    Ok((Backing::object(object, offset), never_write))
+    Ok((Backing::object(object, offset), never))
+}
+
+/// What a mapping through a handle with `rights` can never become.
+fn allowed(rights: Rights, prot: Prot, shared: bool) -> Result<MapFlags, MmError> {
+    let mut never = MapFlags::empty();
+    let may_write = !shared || rights.contains(Rights::WRITE);
+    let may_exec = rights.contains(Rights::EXEC);
+    if !rights.contains(Rights::READ)
+        || prot.contains(Prot::WRITE) && !may_write
+        || prot.contains(Prot::EXEC) && !may_exec
+    {
+        return Err(MmError::Access);
+    }
+    never.set(MapFlags::NEVER_WRITE, !may_write);
+    never.set(MapFlags::NEVER_EXEC, !may_exec);
+    Ok(never)
 }
 
 fn map_flags(flags: u32) -> MapFlags {
@@ -203,14 +304,23 @@ fn map_flags(flags: u32) -> MapFlags {
 
 fn munmap(call: &Call<'_>) -> Answer {
     let (addr, len) = (untagged(call.arg(0)), call.arg(1));
-    change(call, Verb::Unmap { addr, len }, 0)
+    change_own(call, Verb::Unmap { addr, len }, 0)
 }
 
 fn mprotect(call: &Call<'_>) -> Answer {
-    let (addr, len, bits) = (untagged(call.arg(0)), call.arg(1), call.uint(2));
+    let verb = protection(untagged(call.arg(0)), call.arg(1), call.uint(2))?;
+    change_own(call, verb, 0)
+}
+
+/// `mprotect` as a verb.
+///
+/// # Errors
+/// `EINVAL`.
+#[inline(always)]
+pub fn protection(addr: u64, len: u64, bits: u32) -> Result<Verb, Errno> {
     let growing = linux::PROT_GROWSDOWN | linux::PROT_GROWSUP;
     if bits & growing == growing {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL);
     }
     // PROT_BTI and PROT_MTE are refused like any other bit whose feature is not offered: after what
     // is wrong with the range, before what is wrong with its areas. PROT_SEM means nothing.
@@ -219,10 +329,10 @@ fn mprotect(call: &Call<'_>) -> Answer {
     let whole = len.checked_next_multiple_of(PAGE);
     let possible = whole.and_then(|len| addr.checked_add(len)).is_some();
     if bits & !known != 0 && (!addr.is_multiple_of(PAGE) || len != 0 && possible) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL);
     }
     let prot = prot_of(bits);
-    let verb = match bits & growing {
+    Ok(match bits & growing {
         0 => Verb::Protect { addr, len, prot },
         bit => {
             let down = bit == linux::PROT_GROWSDOWN;
@@ -234,8 +344,7 @@ fn mprotect(call: &Call<'_>) -> Answer {
                 grows,
             }
         }
-    };
-    change(call, verb, 0)
+    })
 }
 
 fn mremap(call: &Call<'_>) -> Answer {
@@ -247,28 +356,28 @@ fn mremap(call: &Call<'_>) -> Answer {
         flags,
         new: call.arg(4),
     };
-    change(call, verb, 0)
+    change_own(call, verb, 0)
 }
 
 /// `brk` answers with the break, never with an error.
 fn brk(call: &Call<'_>) -> Answer {
-    change(call, Verb::Brk { new: call.arg(0) }, 0)
+    change_own(call, Verb::Brk { new: call.arg(0) }, 0)
 }
 
 fn madvise(call: &Call<'_>) -> Answer {
     let (addr, len, advice) = (untagged(call.arg(0)), call.arg(1), call.uint(2));
     match advice {
         linux::MADV_DONTNEED | linux::MADV_DONTNEED_LOCKED => {
-            return change(call, Verb::DontNeed { addr, len }, 0);
+            return change_own(call, Verb::DontNeed { addr, len }, 0);
         }
-        linux::MADV_COLLAPSE => return change(call, Verb::Collapse { addr, len }, 0),
+        linux::MADV_COLLAPSE => return change_own(call, Verb::Collapse { addr, len }, 0),
         linux::MADV_REMOVE => return remove(call),
         linux::MADV_POPULATE_READ => return populate(call, Access::Read),
         linux::MADV_POPULATE_WRITE => return populate(call, Access::Write),
         _ => {}
     }
     let advice = remembered(advice).ok_or(Errno::EINVAL)?;
-    change(call, Verb::Advise { addr, len, advice }, 0)
+    change_own(call, Verb::Advise { addr, len, advice }, 0)
 }
 
 /// Advice of the kinds that are remembered with the areas, and of those that nothing comes of: there

@@ -18,11 +18,14 @@ pub mod time;
 pub mod user;
 pub mod vm_copy;
 
+use abi::Binding;
 use frame::slab::Ref;
 use linux_raw_sys::general::__NR_getppid;
 
 use crate::arch::{Context, WayBack};
 use crate::errno::Errno;
+use crate::ipc;
+use crate::process::Process;
 use crate::sched::cpu::Cpu;
 use crate::sched::stay::What;
 use crate::sched::{self, settle};
@@ -120,17 +123,80 @@ pub fn enter<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     }
 }
 
+/// Calls that go to the personality server, if there is one: what is neither memory nor threads (D7).
+/// Signals are among them.
+static SERVED: [bool; TABLE] = {
+    let mut served = [false; TABLE];
+    let mut at = 0;
+    while at < personality::CALLS.len() {
+        served[personality::CALLS[at].0 as usize] = true;
+        at += 1;
+    }
+    let mut at = 0;
+    while at < thread::SIGNAL_CALLS.len() {
+        served[thread::SIGNAL_CALLS[at] as usize] = true;
+        at += 1;
+    }
+    served
+};
+/// Calls that do if their descriptor is none of the kernel's (D8).
+static SERVED_BY_DESCRIPTOR: [bool; TABLE] = {
+    let mut served = [false; TABLE];
+    let mut at = 0;
+    while at < file::CALLS.len() {
+        served[file::CALLS[at].0 as usize] = true;
+        at += 1;
+    }
+    served
+};
+
 #[inline(never)]
 fn unknown<'a>(cpu: &'static Cpu, context: &'a Context, number: u32) -> WayBack<'a> {
+    if Process::any_is_bound(Binding::Calls) {
+        let thread = sched::current();
+        if ipc::kernel::linux_call(&thread) {
+            drop(thread);
+            return sched::leave_kernel(cpu, context);
+        }
+    }
     sched::calls::count(number);
     context.set(0, Errno::ENOSYS.to_register());
     sched::leave_kernel(cpu, context)
+}
+
+/// Whether the call in the registers of `thread` has gone to a personality server.
+#[cold]
+fn is_served(thread: &Ref<Thread>) -> bool {
+    let process = thread.process();
+    if !process.is_bound(Binding::Calls) {
+        return false;
+    }
+    let number = thread.context().get(8) as u32 as usize;
+    let known = process.handles().look(thread.context().get(0)).is_ok();
+    let served = SERVED[number] || SERVED_BY_DESCRIPTOR[number] && !known;
+    served && ipc::kernel::linux_call(thread)
+}
+
+/// Does what would happen to the call in the registers of `thread` if there were no personality server.
+pub fn unserved(thread: &Ref<Thread>) -> Step {
+    let number = thread.context().get(8) as u32;
+    match CALLS.get(number as usize) {
+        Some(Some(handler)) => finish(thread, handler(&Call { thread })),
+        _ => {
+            sched::calls::count(number);
+            Step::Done(Err(Errno::ENOSYS))
+        }
+    }
 }
 
 #[inline(never)]
 fn call<'a>(cpu: &'static Cpu, context: &'a Context, handler: Handler) -> WayBack<'a> {
     let thread = sched::current();
     let watch = Watch::begin();
+    if Process::any_is_bound(Binding::Calls) && is_served(&thread) {
+        drop(thread);
+        return sched::leave_kernel(cpu, context);
+    }
     let step = finish(&thread, handler(&Call { thread: &thread }));
     watch.end_first(&thread, &step);
     settle(&thread, step);

@@ -104,21 +104,17 @@ fn ppoll(call: &Call<'_>) -> Answer {
 }
 
 fn close(call: &Call<'_>) -> Answer {
-    let closed = call.thread.process().handles().close(call.arg(0))?;
+    let closed = call.thread.process().close_handle(call.arg(0))?;
     drop(closed);
     Ok(resume::reap(call.thread))
 }
 
 fn dup(call: &Call<'_>) -> Answer {
-    let mut handles = call.thread.process().handles();
     let handle = Handle {
         close_on_exec: false,
-        ..handles.get(call.arg(0))?
+        ..handle(call)?
     };
-    let fd = handles.insert(handle.clone(), 0);
-    drop(handles);
-    drop(handle);
-    done(fd?)
+    done(call.thread.process().insert_descriptor(handle, 0)?)
 }
 
 fn dup3(call: &Call<'_>) -> Answer {
@@ -126,15 +122,12 @@ fn dup3(call: &Call<'_>) -> Answer {
     if flags & !linux::O_CLOEXEC != 0 || old as u32 == new as u32 {
         return Err(Errno::EINVAL.into());
     }
-    let mut handles = call.thread.process().handles();
-    let close_on_exec = flags & linux::O_CLOEXEC != 0;
+    let process = call.thread.process();
     let handle = Handle {
-        close_on_exec,
-        ..handles.get(old)?
+        close_on_exec: flags & linux::O_CLOEXEC != 0,
+        ..process.handles().get(old)?
     };
-    let replaced = handles.replace(handle.clone(), new);
-    drop(handles);
-    drop((handle, replaced?));
+    process.replace_descriptor(handle, new)?;
     done(u64::from(new as u32))
 }
 
@@ -142,43 +135,36 @@ fn fcntl(call: &Call<'_>) -> Answer {
     /// What `F_SETFL` may change.
     const STATUS: u32 = linux::O_APPEND | linux::O_NONBLOCK | linux::O_DIRECT | linux::O_NOATIME;
     let (fd, command, arg) = (call.arg(0), call.uint(1), call.arg(2));
+    let process = call.thread.process();
     let handle = handle(call)?;
-    match command {
-        linux::F_ADD_SEALS => return done(memfd::add_seals(&handle, arg as u32)?),
-        linux::F_GET_SEALS => return done(memfd::seals(&handle)?),
-        linux::F_GETFL => return done(u64::from(handle.flags())),
-        _ => {}
-    }
-    let mut handles = call.thread.process().handles();
     let answer = match command {
+        linux::F_ADD_SEALS => memfd::add_seals(&handle, arg as u32)?,
+        linux::F_GET_SEALS => memfd::seals(&handle)?,
+        linux::F_GETFL => u64::from(handle.flags()),
         linux::F_DUPFD | linux::F_DUPFD_CLOEXEC => {
-            let close_on_exec = command == linux::F_DUPFD_CLOEXEC;
-            handles.insert(
-                Handle {
-                    close_on_exec,
-                    object: handle.object.clone(),
-                },
-                arg,
-            )
+            let copy = Handle {
+                close_on_exec: command == linux::F_DUPFD_CLOEXEC,
+                ..handle
+            };
+            process.insert_descriptor(copy, arg)?
         }
-        linux::F_GETFD => Ok(u64::from(handle.close_on_exec)),
+        linux::F_GETFD => u64::from(handle.close_on_exec),
         linux::F_SETFD => {
             let close_on_exec = arg as u32 & linux::FD_CLOEXEC != 0;
-            handles
-                .update(fd, |handle| handle.close_on_exec = close_on_exec)
-                .map(|()| 0)
+            let set = |handle: &mut Handle| handle.close_on_exec = close_on_exec;
+            process.handles().update(fd, set)?;
+            0
         }
-        linux::F_SETFL => handles
-            .update(fd, |handle| handle.set_status(arg as u32 & STATUS))
-            .map(|()| 0),
-        _ => Err(Errno::EINVAL),
+        linux::F_SETFL => {
+            let set = |handle: &mut Handle| handle.set_status(arg as u32 & STATUS);
+            process.handles().update(fd, set)?;
+            0
+        }
+        _ => return Err(Errno::EINVAL.into()),
     };
-    drop(handles);
-    drop(handle);
-    done(answer?)
+    done(answer)
 }
 
-/// The console has no terminal attributes, so that nobody takes it for a terminal.
 fn ioctl(call: &Call<'_>) -> Answer {
     handle(call)?;
     Err(Errno::ENOTTY.into())

@@ -29,6 +29,9 @@ pub const CALLS: &[(u32, Handler)] = &[
     (linux::__NR_clone, clone),
 ];
 
+/// Those that send signals.
+pub const SIGNAL_CALLS: &[u32] = &[linux::__NR_kill, linux::__NR_tkill, linux::__NR_tgkill];
+
 /// What a new thread has to share with its maker: that is what makes it a thread.
 const SHARED: u32 = linux::CLONE_VM
     | linux::CLONE_FS

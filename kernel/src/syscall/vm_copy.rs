@@ -1,5 +1,6 @@
 //! `process_vm_readv` and `process_vm_writev`, on the process itself: there is no other.
 
+use abi::Rights;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::{Access, CopyStop};
@@ -10,6 +11,8 @@ use super::{Answer, Call, Handler, done};
 use crate::errno::Errno;
 use crate::handle::segments::{Next, Segments};
 use crate::handle::transfer::Chunk;
+use crate::handle::{Handle, Object};
+use crate::process::Process;
 use crate::thread::{Resume, Step, Thread};
 
 /// The family.
@@ -29,7 +32,7 @@ fn writev(call: &Call<'_>) -> Answer {
 /// `access` is what is done to the other side's memory.
 fn begin(call: &Call<'_>, access: Access) -> Answer {
     let (pid, flags) = (call.uint(0), call.arg(5));
-    let (local, remote) = ((call.arg(1), call.arg(2)), (call.arg(3), call.arg(4)));
+    let (local, other) = ((call.arg(1), call.arg(2)), (call.arg(3), call.arg(4)));
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -41,24 +44,46 @@ fn begin(call: &Call<'_>, access: Access) -> Answer {
         true => Err(Errno::EINVAL),
         false => Ok(()),
     };
-    if sum_vector(call, remote.0, remote.1, sized)? == 0 {
+    if sum_vector(call, other.0, other.1, sized)? == 0 {
         return done(0);
     }
-    if call.thread.process().thread(pid).is_none() {
-        return Err(Errno::ESRCH.into());
-    }
     let copy = VmCopy {
+        process: remote(call, pid, access)?,
         local: Segments::vector(local.0, local.1),
-        remote: Segments::vector(remote.0, remote.1),
+        remote: Segments::vector(other.0, other.1),
         access,
         done: 0,
     };
     Ok(copy.step(call.thread))
 }
 
+/// The process that `pid` names: the caller's own, or one that the caller has a handle of.
+fn remote(call: &Call<'_>, pid: u32, access: Access) -> Result<Ref<Process>, Errno> {
+    let process = call.thread.process();
+    if process.thread(pid).is_some() {
+        return Ok(process.clone());
+    }
+    let rights = match access {
+        Access::Write => Rights::WRITE,
+        _ => Rights::READ,
+    };
+    let is_meant = |handle: &Handle| match &handle.object {
+        Object::Process(other) if other.pid() == pid => Some((other.clone(), handle.rights)),
+        _ => None,
+    };
+    let found = process.handles().search(is_meant);
+    match found {
+        Some((other, has)) if has.contains(rights) => Ok(other),
+        Some(_) => Err(Errno::EPERM),
+        None => Err(Errno::ESRCH),
+    }
+}
+
 /// A copy in progress.
 #[derive(Debug)]
 pub struct VmCopy {
+    /// Whose memory the other side is.
+    process: Ref<Process>,
     local: Segments,
     remote: Segments,
     access: Access,
@@ -66,6 +91,24 @@ pub struct VmCopy {
 }
 
 impl VmCopy {
+    /// A copy of `len` bytes between `here`, the caller's, and `there` in the memory of `process`, which
+    /// is read or written.
+    pub const fn of(
+        process: Ref<Process>,
+        there: u64,
+        here: u64,
+        len: u64,
+        access: Access,
+    ) -> Self {
+        Self {
+            process,
+            local: Segments::buffer(here, len),
+            remote: Segments::buffer(there, len),
+            access,
+            done: 0,
+        }
+    }
+
     /// Copies a piece.
     pub fn step(mut self, thread: &Ref<Thread>) -> Step {
         match self.piece(thread) {
@@ -89,15 +132,16 @@ impl VmCopy {
         };
         // The other side's addresses may be tagged, and its memory is not accessed as by itself.
         let other = untagged(remote.0);
-        space.foreign_access(other, self.access)?;
-        let (from, to) = match self.access {
-            Access::Write => (local.0, other),
-            _ => (other, local.0),
+        let theirs = self.process.space();
+        theirs.foreign_access(other, self.access)?;
+        let ((from, source), (to, target)) = match self.access {
+            Access::Write => ((local.0, space), (other, theirs)),
+            _ => ((other, theirs), (local.0, space)),
         };
         let mut chunk = Chunk::new();
         let bytes = chunk.front(local.1.min(remote.1));
-        let count = space.copy_in(from, bytes)?;
-        let count = space.copy_out(to, &bytes[..count])? as u64;
+        let count = source.copy_in(from, bytes)?;
+        let count = target.copy_out(to, &bytes[..count])? as u64;
         self.local.advance(count);
         self.remote.advance(count);
         self.done += count;

@@ -157,5 +157,9 @@ fn clear_tid(thread: &Ref<Thread>) -> Result<(), CopyStop> {
 /// Takes the thread, the current one, off the CPU and out of its process for good.
 pub fn die(thread: &Ref<Thread>) {
     sched::give_up_cpu(thread);
+    // Whoever waits for its answer is told that none is coming, and whoever waits for it to rest, that
+    // it does.
+    drop(thread.ipc().set_answering(None));
+    thread.end();
     thread.process().remove_thread(thread);
 }

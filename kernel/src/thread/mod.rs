@@ -5,19 +5,24 @@
 
 pub mod exit;
 pub mod resume;
+pub mod stop;
 
+use abi::message::Reason;
 use frame::slab::{Cache, Ref};
 use ipc::park::ParkWord;
-use sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sync::grace::Ticket;
-use sync::{Link, Linked, SpinLock, rank};
+use sync::{Link, Linked, SpinGuard, SpinLock, rank};
 
 use crate::arch::{self, Context};
 use crate::errno::{self, Errno, SysResult};
+use crate::ipc::message::Ipc;
+use crate::paging::Paging;
 use crate::process::Process;
 use crate::sched::entity::Entity;
 use crate::sched::wait::Wait;
 pub use resume::{Resume, Step};
+use stop::Stop;
 
 static THREADS: Cache<Thread> = Cache::new("thread");
 /// Numbers below are never given: 1 is the parent that every program sees.
@@ -74,6 +79,10 @@ pub struct Thread {
     entity: Entity,
     ran: AtomicU64,
     started: AtomicU64,
+    ipc: Ipc,
+    stop: Stop,
+    paging: SpinLock<Paging, rank::Leaf>,
+    ended: AtomicBool,
 }
 
 impl Linked<Ref<Thread>> for Thread {
@@ -110,6 +119,10 @@ impl Thread {
             entity: Entity::new(),
             ran: AtomicU64::new(0),
             started: AtomicU64::new(0),
+            ipc: Ipc::new(),
+            stop: Stop::new(),
+            paging: SpinLock::new(Paging::default()),
+            ended: AtomicBool::new(false),
         };
         // A thread that could not be allocated is dropped, which counts it off again.
         THREADS.alloc_ref(thread).map_err(|_| Errno::ENOMEM)
@@ -135,6 +148,44 @@ impl Thread {
     /// Who may wake it.
     pub fn park(&self) -> &ParkWord {
         &self.park
+    }
+
+    /// What it sends, and to whom it owes an answer.
+    #[inline]
+    pub fn ipc(&self) -> &Ipc {
+        &self.ipc
+    }
+
+    /// Whether it is to stop.
+    #[inline]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Pages of pagers that it waits for.
+    pub fn paging(&self) -> SpinGuard<'_, Paging, rank::Leaf> {
+        self.paging.lock()
+    }
+
+    /// The page that it has asked for is not coming.
+    pub fn refuse_page(&self, reason: Reason) {
+        self.paging.lock().refuse(reason);
+    }
+
+    /// Whether it has left for good.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    /// It has left for good.
+    fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.stop.rests();
+    }
+
+    /// Whether its registers stay as they are: it sleeps, or has never run.
+    pub fn rests(&self) -> bool {
+        self.park.asleep().is_some()
     }
 
     /// What a waker has to know.

@@ -21,7 +21,8 @@ use crate::process::Process;
 use crate::syscall;
 use crate::syscall::file::Seek;
 use crate::syscall::memory::Mincore;
-use crate::syscall::native::{Mark, Text};
+use crate::syscall::native::info::Text;
+use crate::syscall::native::watch::Mark;
 use crate::syscall::personality::poll::Poll;
 use crate::syscall::vm_copy::VmCopy;
 use crate::trace::Watch;
@@ -139,6 +140,8 @@ pub enum Resume {
         change: Change,
         /// Bytes to fault in afterwards, from the resulting address on.
         populate: u64,
+        /// Whose map, if it is not the thread's own.
+        of: Option<Ref<Process>>,
     },
     /// Fault in pages.
     Populate(Populate),
@@ -168,6 +171,8 @@ pub enum Resume {
     Text(Text),
     /// Return when the pages of objects that have ended are free: ways out of the kernel free them.
     Reap,
+    /// Answer a Linux call as if nobody were bound to them.
+    Unserved,
     /// End the thread.
     Leave(Leaving),
 }
@@ -204,9 +209,11 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Call => watched(thread, || syscall::again(thread)),
         Resume::NativeCall => syscall::native_again(thread),
         Resume::Complete(completion) => completion.step(thread),
-        Resume::Change { change, populate } => {
-            watched(thread, || step_change(thread, change, populate))
-        }
+        Resume::Change {
+            change,
+            populate,
+            of,
+        } => watched(thread, || step_change(thread, change, populate, of)),
         Resume::Populate(populate) => watched(thread, || populate.step(thread)),
         Resume::Mark(mark) => mark.step(thread),
         Resume::Mincore(mincore) => watched(thread, || mincore.step(thread)),
@@ -228,6 +235,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         },
         Resume::Text(text) => text.step(thread),
         Resume::Reap => reap(thread),
+        Resume::Unserved => watched(thread, || syscall::unserved(thread)),
         Resume::Leave(leaving) => leaving.step(thread),
     }
 }
@@ -249,11 +257,21 @@ fn watched(thread: &Ref<Thread>, step: impl FnOnce() -> Step) -> Step {
 }
 
 /// Does a part of a change; when it is over, wakes who waited for the map.
-pub fn step_change(thread: &Ref<Thread>, mut change: Change, populate: u64) -> Step {
-    match change.step(thread.process().space(), CHANGE_BUDGET) {
-        None => thread.more(Resume::Change { change, populate }),
+pub fn step_change(
+    thread: &Ref<Thread>,
+    mut change: Change,
+    populate: u64,
+    of: Option<Ref<Process>>,
+) -> Step {
+    let process = of.as_ref().unwrap_or(thread.process());
+    match change.step(process.space(), CHANGE_BUDGET) {
+        None => thread.more(Resume::Change {
+            change,
+            populate,
+            of,
+        }),
         Some(result) => {
-            Process::wake_parked(thread.process());
+            Process::wake_parked(process);
             match result {
                 Err(error) => Step::Done(Err(error.into())),
                 Ok(start) => changed(thread, start, populate),

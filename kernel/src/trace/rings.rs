@@ -10,7 +10,7 @@ use sync::{MAX_CPUS, Once, Ring, cpu_index};
 
 use super::record::{Readable, Record, WORDS, Wire};
 use crate::arch::time;
-use crate::syscall::native::Growing;
+use crate::syscall::native::info::Growing;
 use crate::{control, memory};
 
 /// Events on one control line.

@@ -1,5 +1,6 @@
 //! The entry from EL0.
 
+use abi::Binding;
 use arm64::esr::{self, Class, Esr, Fault, FaultStatus};
 use frame::slab::Ref;
 use mm::{FaultInput, FaultOutcome, Mode, SegvCode};
@@ -7,8 +8,9 @@ use sync::atomic::Ordering;
 
 use super::idregs;
 use crate::arch::{self, Cause, Context, WayBack};
+use crate::ipc;
+use crate::ipc::kernel::Access;
 use crate::process::end::signal;
-use crate::process::signals;
 use crate::sched::cpu::Cpu;
 use crate::sched::stay::What;
 use crate::sched::{self, settle};
@@ -68,9 +70,13 @@ pub fn from_el0(cause: Cause, context: &Context) {
     }
 }
 
-/// Ends the current process by a signal.
+/// An exception of the current thread: the end of its process, unless somebody answers it.
 fn kill(number: u32, code: &'static str, addr: u64) {
-    signals::kill(&sched::current(), number, code, addr);
+    raise(&sched::current(), number, code, addr, Access::None);
+}
+
+fn raise(thread: &Ref<Thread>, number: u32, code: &'static str, addr: u64, access: Access) {
+    ipc::kernel::exception(thread, number, code, addr, access);
 }
 
 /// Addresses are looked up without the tag byte, which EL0 may use as it likes (TBI).
@@ -118,20 +124,38 @@ fn page_fault(cpu: &'static Cpu, access: esr::Access, va: u64) {
     if arch::activate::reload_grown(process.space_activation()) {
         return process.space().counters().root_reloads.bump();
     }
-    let outcome = process.space().fault(FaultInput {
+    let input = FaultInput {
         va,
         access,
         mode: Mode::User,
-    });
+    };
+    if process.is_bound(Binding::Faults) {
+        return watched_fault(&thread, input);
+    }
+    let outcome = process.space().fault(input);
     if !matches!(outcome, FaultOutcome::Done | FaultOutcome::Again) {
-        unresolved(&thread, outcome, va);
+        unresolved(&thread, outcome, va, access);
+    }
+}
+
+/// A fault of a process whose faults somebody looks at.
+#[cold]
+#[inline(never)]
+fn watched_fault(thread: &Ref<Thread>, input: FaultInput) {
+    let before = arch::time::cycles();
+    let outcome = thread.process().space().fault(input);
+    let cost = arch::time::cycles().wrapping_sub(before);
+    match outcome {
+        FaultOutcome::Done => ipc::kernel::resolved(thread, input.va, input.access, cost),
+        outcome => unresolved(thread, outcome, input.va, input.access),
     }
 }
 
 /// A fault that the program cannot simply go on after.
 #[cold]
 #[inline(never)]
-fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64) {
+fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64, access: mm::Access) {
+    let how = Access::from(access);
     match outcome {
         FaultOutcome::Done | FaultOutcome::Again => {}
         // Woken, it returns to EL0 and faults again.
@@ -141,14 +165,14 @@ fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64) {
         FaultOutcome::Segv {
             code: SegvCode::MapErr,
         } => {
-            signals::kill(thread, signal::SEGV, "SEGV_MAPERR", va);
+            raise(thread, signal::SEGV, "SEGV_MAPERR", va, how);
         }
         FaultOutcome::Segv {
             code: SegvCode::AccErr,
         } => {
-            signals::kill(thread, signal::SEGV, "SEGV_ACCERR", va);
+            raise(thread, signal::SEGV, "SEGV_ACCERR", va, how);
         }
-        FaultOutcome::Bus => signals::kill(thread, signal::BUS, "BUS_ADRERR", va),
+        FaultOutcome::Bus => raise(thread, signal::BUS, "BUS_ADRERR", va, how),
         FaultOutcome::OutOfMemory => out_of_memory(thread, va),
     }
 }
@@ -158,7 +182,7 @@ fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64) {
 fn out_of_memory(thread: &Ref<Thread>, va: u64) {
     let grace = arch::mmu::grace();
     if thread.is_out_of_memory(arch::time::now(), || grace.start()) {
-        return signals::kill(thread, signal::KILL, "OUT_OF_MEMORY", va);
+        return raise(thread, signal::KILL, "OUT_OF_MEMORY", va, Access::None);
     }
     sched::hasten_grace();
     sched::rotate(sched::this());

@@ -190,6 +190,16 @@ faults! {
     QueueWithoutPriority,
     /// Threads run where they may not.
     IgnoreAffinity,
+    /// The end of the last right to receive does not close the endpoint.
+    CloseSilently,
+    /// Notification bits that nobody waits for are dropped.
+    LoseNotification,
+    /// A message goes to a receiver that something else has woken.
+    SendToTheWoken,
+    /// An answer goes to a caller that something else has woken.
+    AnswerTheWoken,
+    /// Whoever waits for an answer that is given up is not told.
+    ForgetCaller,
 }
 
 impl Fault {

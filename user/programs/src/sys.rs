@@ -196,14 +196,14 @@ pub unsafe fn syscall(number: usize, args: [usize; 6]) -> isize {
 /// # Safety
 /// As [`syscall`].
 #[inline]
-pub unsafe fn tessera_call(number: usize, args: [usize; 3]) -> isize {
+pub unsafe fn tessera_call(number: usize, args: [usize; 4]) -> isize {
     #[cfg(target_arch = "aarch64")]
     {
         let mut x0 = args[0];
         // SAFETY: the kernel preserves everything but x0; memory effects are the caller's promise.
         unsafe {
             core::arch::asm!("svc #1", in("x8") number, inlateout("x0") x0, in("x1") args[1],
-                in("x2") args[2], options(nostack));
+                in("x2") args[2], in("x3") args[3], options(nostack));
         }
         x0 as isize
     }
@@ -230,6 +230,8 @@ pub enum Info {
     KernelTables = 4,
 }
 
+/// The handle of the machine that the first program has: some calls ask for it.
+const MACHINE: usize = 65;
 /// Size of the first buffer that [`info`] offers, in bytes.
 const FIRST_BUFFER: usize = 64 * 1024;
 /// Where [`info`] stops growing its buffer, in bytes.
@@ -250,7 +252,8 @@ pub fn info_into(kind: Info, bytes: &mut Vec<u8>) -> Result<(), isize> {
         bytes.resize(size, 0);
         // SAFETY: the call writes at most `size` bytes to `bytes`. Linux takes number 0 for
         // io_setup, which refuses kind 0 with EINVAL and touches nothing.
-        let got = unsafe { tessera_call(0, [kind as usize, bytes.as_mut_ptr() as usize, size]) };
+        let buffer = bytes.as_mut_ptr() as usize;
+        let got = unsafe { tessera_call(0, [kind as usize, buffer, size, MACHINE]) };
         if got < 0 {
             bytes.clear();
             return Err(got);
@@ -356,18 +359,18 @@ pub mod watched {
 pub fn watch(addr: usize, len: usize, modes: usize) -> isize {
     // SAFETY: only which accesses fault is changed. Linux takes number 2 for io_submit, which
     // refuses an unknown context.
-    unsafe { tessera_call(2, [addr, len, modes]) }
+    unsafe { tessera_call(2, [addr, len, modes, 0]) }
 }
 
 /// Marks the pages of a watched range against writing, or takes the marks away. Only on Tessera.
 pub fn mark(addr: usize, len: usize, on: bool) -> isize {
     // SAFETY: as for `watch`; number 3 is io_cancel.
-    unsafe { tessera_call(3, [addr, len, usize::from(on)]) }
+    unsafe { tessera_call(3, [addr, len, usize::from(on), 0]) }
 }
 
 /// Sets `fault_around_bytes` and returns what it was. Only on Tessera.
 pub fn set_fault_around(bytes: usize) -> isize {
     // SAFETY: no memory is touched. Linux takes number 4 for io_getevents, which refuses an unknown
     // context.
-    unsafe { tessera_call(4, [0, bytes, 0]) }
+    unsafe { tessera_call(4, [0, bytes, MACHINE, 0]) }
 }

@@ -15,6 +15,8 @@ impl Name {
     pub const SHARED: Self = Self::fixed(b"/dev/zero (deleted)");
     /// The program that was loaded.
     pub const PROGRAM: Self = Self::fixed(b"program");
+    /// The archive that the machine was started with.
+    pub const INITRD: Self = Self::fixed(b"initrd");
 
     /// An object with a pager.
     pub const PAGER: Self = Self::fixed(b"pager");

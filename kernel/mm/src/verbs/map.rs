@@ -30,6 +30,8 @@ bitflags! {
         const STACK = 1 << 5;
         /// An object that must not be written through this mapping.
         const NEVER_WRITE = 1 << 6;
+        /// An object that must not be executed through this mapping.
+        const NEVER_EXEC = 1 << 7;
     }
 }
 
@@ -185,6 +187,7 @@ fn area_flags(flags: MapFlags) -> VmaFlags {
         (MapFlags::SHARED, VmaFlags::SHARED),
         (MapFlags::STACK, VmaFlags::STACK),
         (MapFlags::NEVER_WRITE, VmaFlags::NEVER_WRITE),
+        (MapFlags::NEVER_EXEC, VmaFlags::NEVER_EXEC),
     ];
     let set = pairs.into_iter().filter(|&(flag, _)| flags.contains(flag));
     set.fold(VmaFlags::empty(), |all, (_, flag)| all | flag)

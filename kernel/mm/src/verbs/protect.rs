@@ -72,6 +72,7 @@ pub(crate) fn begin(
 
 fn is_refused_by(area: &Vma, prot: Prot) -> bool {
     prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE)
+        || prot.contains(Prot::EXEC) && area.flags.contains(VmaFlags::NEVER_EXEC)
 }
 
 /// What the entries of an area get.

@@ -57,6 +57,8 @@ bitflags! {
         const UNREAD = 1 << 19;
         /// Must not become writable: a shared mapping of an object that is sealed against writes.
         const NEVER_WRITE = 1 << 17;
+        /// Must not become executable: a mapping through a handle without that right.
+        const NEVER_EXEC = 1 << 16;
 
         /// All modes of a userfaultfd.
         const UFFD = Self::UFFD_MISSING.bits() | Self::UFFD_WP.bits() | Self::UFFD_MINOR.bits();

@@ -1,0 +1,68 @@
+//! Handles in messages.
+//!
+//! A message names handles by the sender's numbers; they become the receiver's when it has the
+//! message. So a message that nobody receives takes nothing with it.
+
+use abi::Rights;
+use abi::message::{Tag, WORDS};
+
+use crate::errno::Errno;
+use crate::handle::Object;
+use crate::process::Process;
+
+/// In place of a handle that could not be handed over.
+const NOTHING: u64 = abi::NONE;
+
+/// Checks that `process` has the handles that a message names, and may send them.
+///
+/// # Errors
+/// `EBADF`; `EACCES` without [`Rights::TRANSFER`], or for an answer that is to be copied; `EINVAL` for
+/// one that is to be both copied and moved.
+pub fn check(tag: Tag, words: impl Fn(usize) -> u64, process: &Process) -> Result<(), Errno> {
+    if tag.copies() & tag.moves() != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let handles = process.handles();
+    for n in (0..WORDS).filter(|n| tag.handles() >> n & 1 != 0) {
+        let handle = handles.look(words(n))?;
+        let copied = tag.copies() >> n & 1 != 0;
+        let single = matches!(handle.object, Object::Reply(_));
+        if !handle.rights.contains(Rights::TRANSFER) || copied && single {
+            return Err(Errno::EACCES);
+        }
+    }
+    Ok(())
+}
+
+/// Hands the handles that a message names from one process to another. A word whose handle has gone,
+/// or that there is no room for, becomes -1; one that was to be moved stays with the sender then.
+pub fn carry(tag: Tag, words: &mut [u64; WORDS], from: &Process, to: &Process) {
+    let handles = words.iter_mut().enumerate();
+    for (n, word) in handles.filter(|(n, _)| tag.handles() >> n & 1 != 0) {
+        let moved = tag.moves() >> n & 1 != 0;
+        *word = hand_over(*word, moved, from, to).unwrap_or(NOTHING);
+    }
+}
+
+fn hand_over(fd: u64, moved: bool, from: &Process, to: &Process) -> Result<u64, Errno> {
+    let handle = from.handles().get(fd)?;
+    handle.allow(Rights::TRANSFER)?;
+    let single = matches!(handle.object, Object::Reply(_));
+    if single && !moved {
+        return Err(Errno::EACCES);
+    }
+    if !moved {
+        return to.insert_native(handle);
+    }
+    // Out of the one table before it is in the other, so that nobody has it twice.
+    let handle = from.close_handle(fd)?;
+    match to.insert_native_or_return(handle) {
+        Ok(fd) => Ok(fd),
+        Err((errno, handle)) => {
+            // The slot has just been freed; should somebody else have taken it, the handle ends.
+            let back = from.put_handle(handle, fd);
+            drop(back);
+            Err(errno)
+        }
+    }
+}

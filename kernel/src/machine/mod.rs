@@ -1,0 +1,3 @@
+//! What of the machine itself programs are given: interrupts.
+
+pub mod interrupt;
