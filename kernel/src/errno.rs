@@ -40,6 +40,8 @@ names! {
     EFAULT,
     /// In use.
     EBUSY,
+    /// There already.
+    EEXIST,
     /// Over a limit.
     EDQUOT,
     /// Nobody is at the other end.

@@ -44,14 +44,24 @@ impl Paging {
         }
     }
 
+    /// `page` is not coming, though it may not have been asked for.
+    pub fn refuse_again(&mut self, page: Page, reason: Reason) {
+        *self = Self {
+            asked: Some(page),
+            tries: 0,
+            refused: Some(reason),
+        };
+    }
+
     /// It is not coming.
     pub fn refuse(&mut self, reason: Reason) {
         self.refused = Some(reason);
     }
 
-    /// The page that is not coming.
-    pub fn refused(&self) -> Option<Page> {
-        self.refused.and(self.asked)
+    /// The page that is not coming, which is forgotten: the operation that needs it fails.
+    pub fn take_refused(&mut self) -> Option<Page> {
+        self.refused?;
+        core::mem::take(self).asked
     }
 }
 
@@ -63,9 +73,12 @@ mod tests {
     fn a_refusal_is_for_one_page_and_one_access() {
         let mut paging = Paging::default();
         assert_eq!(paging.ask((1, 7)), Ok(()));
-        assert_eq!(paging.refused(), None);
+        assert_eq!(paging.take_refused(), None);
         paging.refuse(Reason::Gone);
-        assert_eq!(paging.refused(), Some((1, 7)));
+        assert_eq!(paging.take_refused(), Some((1, 7)));
+        assert_eq!(paging.take_refused(), None);
+        assert_eq!(paging.ask((1, 7)), Ok(()));
+        paging.refuse(Reason::Gone);
         assert_eq!(paging.ask((1, 7)), Err(Reason::Gone));
         assert_eq!(paging.ask((1, 7)), Ok(()), "asked once more");
         paging.refuse(Reason::Io);

@@ -157,7 +157,22 @@ calls! {
     53 THREAD_WRITE("thread, set, address, length") -> "bytes" [WRITE]
         "EINVAL; EBUSY as above; EFAULT"
         "Writes registers. Of PSTATE what belongs to programs."
+    54 THREAD_PRIORITY("thread, priority") -> "what it was" [CONTROL]
+        "EINVAL; EPERM more than the caller's own"
+        "Sets a thread's priority, 0 to 3; 1 is usual, 2 for servers."
 
+    64 PAGER_CREATE("endpoint, size, key, window, x9 time-out") -> "handle" [SEND]
+        "EINVAL the window is no power of two from one page to 64 KiB; EMFILE; EDQUOT; ENOMEM"
+        "Makes a memory object whose pages are asked for at the endpoint. Whoever waits for a page longer than the time-out gets a bus error."
+    65 PAGER_SUPPLY("object, offset, addr, length") -> "bytes" [SUPPLY]
+        "EINVAL; EEXIST the first page is there already; EFAULT; ENOMEM"
+        "Moves pages of the caller's memory into the object; up to the first place where there is one already."
+    66 PAGER_DIRTY("object, offset, length, bitmap") -> "dirty pages" [SUPPLY]
+        "EINVAL more than 32 MiB; EFAULT"
+        "Tells which pages have been written, one bit each, and makes them clean."
+    67 PAGER_DROP("object, offset, length") -> "pages dropped" [SUPPLY]
+        "EINVAL"
+        "Drops pages that are clean: they are asked for again when they are wanted."
 
     80 INTERRUPT_OPEN("machine, number, endpoint, bits") -> "handle" [CONTROL]
         "EINVAL no such shared peripheral interrupt; EBUSY it is in use; EBADF, EACCES the endpoint, which needs NOTIFY; EMFILE; EDQUOT"
@@ -165,4 +180,7 @@ calls! {
     81 INTERRUPT_ACK("interrupt") -> "0" [CONTROL]
         ""
         "Lets the interrupt come again."
+    82 DEVICE_OPEN("machine, address, length") -> "handle" [CONTROL]
+        "EINVAL not in pages, or memory, or a device of the kernel's; EMFILE; EDQUOT; ENOMEM"
+        "A memory object that is the registers of a device."
 }

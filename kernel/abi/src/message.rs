@@ -96,11 +96,11 @@ pub enum Kind {
     Notification = 2,
     /// A Linux call that the kernel does not own: the label is its number, the words are `x0` to `x5`.
     LinuxCall = 3,
-    /// A fault or another exception: see [`Exception`].
+    /// A fault or another exception: see [`exception`].
     Exception = 4,
-    /// A page fault that has been resolved: see [`Resolved`].
+    /// A page fault that has been resolved: see [`resolved`].
     Fault = 5,
-    /// A page of a memory object is wanted: see [`Request`].
+    /// A page of a memory object is wanted: see [`request`].
     Page = 6,
 }
 

@@ -37,14 +37,14 @@ impl From<mm::Access> for Access {
     }
 }
 
-/// Sends a message for `thread`, the current one. False: there is nobody who could receive it.
-fn say(
+/// Sends a message for `thread`, the current one.
+pub(super) fn say(
     thread: &Ref<Thread>,
     port: &Port,
     (tag, words): (Tag, [u64; WORDS]),
     end: Option<End>,
     limit: Option<Limit>,
-) -> bool {
+) -> Delivery {
     thread.ipc().set_outgoing(Outgoing::Kernel {
         tag,
         words,
@@ -55,7 +55,7 @@ fn say(
     if delivery == Delivery::Closed {
         thread.ipc().set_outgoing(Outgoing::None);
     }
-    delivery != Delivery::Closed
+    delivery
 }
 
 /// An exception of `thread`, the current one, that the kernel has no answer to: a message to whom its
@@ -80,7 +80,7 @@ pub fn exception(thread: &Ref<Thread>, signal: u32, code: &'static str, addr: u6
             0,
         ];
         let tag = Tag::of_kind(Kind::Exception, signal);
-        if say(thread, &port, (tag, words), Some(end), None) {
+        if say(thread, &port, (tag, words), Some(end), None) == Delivery::Gone {
             return;
         }
     }
@@ -97,7 +97,7 @@ pub fn linux_call(thread: &Ref<Thread>) -> bool {
     let context = thread.context();
     let words = core::array::from_fn(|n| context.get(n));
     let tag = Tag::of_kind(Kind::LinuxCall, context.get(8) as u32);
-    say(thread, &port, (tag, words), None, None)
+    say(thread, &port, (tag, words), None, None) == Delivery::Gone
 }
 
 /// A page fault of `thread`, the current one, has been resolved at this cost.

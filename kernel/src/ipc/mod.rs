@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod kernel;
 pub mod message;
+pub mod pager;
 pub mod reply;
 pub mod transfer;
 

@@ -1,7 +1,7 @@
 //! Leaving the kernel, choosing threads, run queues, the timer.
 
+use ::ipc::ready::{self, Cpus, ReadyQueue, Runnable};
 use frame::slab::Ref;
-use ipc::ready::{self, Cpus, ReadyQueue, Runnable};
 use mm::trace::{Event, Kind};
 use sync::atomic::{AtomicU64, Ordering};
 use sync::cpu_index;
@@ -13,7 +13,7 @@ use crate::arch::gic::IrqSet;
 use crate::arch::{Context, WayBack};
 use crate::machine::interrupt;
 use crate::thread::{Step, Thread, resume};
-use crate::{arch, handle, memory, trace, work};
+use crate::{arch, handle, ipc, memory, trace, work};
 
 /// Share of a CPU that a thread gets while others wait, in nanoseconds.
 pub const SLICE_NS: u64 = 4_000_000;
@@ -124,7 +124,7 @@ fn go_on(thread: &Ref<Thread>) -> bool {
         wait::for_resumption(thread);
         return false;
     }
-    match resume::step(thread, pending) {
+    match ipc::pager::with_refusal(thread, || resume::step(thread, pending)) {
         Step::Done(result) => {
             thread.set_result(result);
             // The process may have come to its end meanwhile, or somebody wants the thread to stop.

@@ -18,6 +18,7 @@ use crate::errno::Errno;
 use crate::futex;
 use crate::handle::{changes, console};
 use crate::ipc::{self, Endpoint};
+use crate::memory;
 use crate::process::Process;
 use crate::thread::Thread;
 
@@ -143,8 +144,12 @@ pub fn check(thread: &Ref<Thread>, sleep: Sleep) {
     }
 }
 
-/// Parks the current thread until the change that owns its process's map is over.
+/// Parks the current thread until the change that owns its process's map is over, or until the page that
+/// it was about to access has come.
 pub fn for_map(thread: &Ref<Thread>) {
+    if let Some(ask) = memory::context().asks().take() {
+        return ipc::pager::ask(thread, &ask);
+    }
     let process = thread.process();
     let sleep = {
         let mut queue = process.parked();

@@ -27,6 +27,7 @@ pub use image::ImageObject;
 pub use mappings::{Mapper, Room, UnmapReason, Unmapping};
 pub use mem::{MAX_SIZE, MemObject, MoveGuard, ObjectError, Seals, SupplyError};
 pub use name::Name;
+pub use pager::PagerLink;
 pub use punch::Punch;
 pub use resize::Resize;
 pub use store::Objects;

@@ -2,6 +2,9 @@
 //!
 //! This crate says what is to be asked ([`Ask`]); who is asked, and how, is the kernel's.
 
+use alloc::sync::Arc;
+use core::any::Any;
+
 use frame::UserFrame;
 use frame::slab::Ref;
 use pgtable::Machine;
@@ -15,10 +18,14 @@ use crate::context::MmContext;
 use crate::fault::facts::Access;
 use crate::uaccess::CopyStop;
 
+/// What the kernel keeps with an object of a pager, for as long as the object is there.
+pub type PagerLink = Arc<dyn Any + Send + Sync>;
+
 /// Who gives the pages of an object.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pager {
     key: u64,
+    link: Option<PagerLink>,
     /// Pages that it is asked for at once: a power of two, at most those of a leaf.
     window: u64,
 }
@@ -28,7 +35,15 @@ impl Pager {
         let window = u64::from(window).clamp(1, LEAF_PAGES);
         Self {
             key,
+            link: None,
             window: 1 << window.ilog2(),
+        }
+    }
+
+    pub(super) fn with_link(self, link: PagerLink) -> Self {
+        Self {
+            link: Some(link),
+            ..self
         }
     }
 }
@@ -43,6 +58,11 @@ impl MemObject {
     /// What the kernel knows the pager by.
     pub fn pager_key(&self) -> Option<u64> {
         self.pager().map(|pager| pager.key)
+    }
+
+    /// What the kernel keeps with it.
+    pub fn pager_link(&self) -> Option<&PagerLink> {
+        self.pager()?.link.as_ref()
     }
 
     /// The question for page `index`, with the absent pages around it that lie in the pager's window.

