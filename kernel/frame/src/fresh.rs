@@ -72,6 +72,11 @@ impl FreshFrame {
         Self { frames, pfn, order }
     }
 
+    #[inline(always)]
+    pub(crate) fn frames(&self) -> &'static Frames {
+        self.frames
+    }
+
     /// The first frame.
     pub fn pfn(&self) -> Pfn {
         self.pfn

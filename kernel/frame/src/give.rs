@@ -96,6 +96,15 @@ impl UserFrame {
     }
 }
 
+impl FreshFrame {
+    /// Whether it is remembered of one of the frames that it was written while it had references.
+    pub fn is_written(&self) -> bool {
+        // SAFETY: a block lies in banks with all of its frames.
+        let records = unsafe { self.frames().records(self.pfn(), 1 << self.order()) };
+        records.iter().any(FrameMeta::is_written)
+    }
+}
+
 impl FramePins {
     /// The block whose frames these are, as memory that is the caller's alone: if they are all of its
     /// frames, in their order, and there is no other reference to it. An entry gives its reference up
@@ -113,6 +122,7 @@ impl FramePins {
         if !whole || !meta.refs.end(count) {
             return None;
         }
+        meta.set_object(0);
         // The references are over.
         self.hand_over(|_, _| {});
         Some(FreshFrame::claimed(frames, pfn, order))

@@ -95,6 +95,34 @@ fn a_walker_with_a_stale_number_finds_the_new_block_or_nothing() {
     });
 }
 
+/// A page taken out of its slot and claimed is nobody else's: a lookup that had seen it there either
+/// is counted, or finds the slot changed.
+#[test]
+fn what_is_claimed_out_of_a_slot_nobody_else_has() {
+    model(|frames| {
+        let contents = Arc::new(Contents(UnsafeCell::new(0)));
+        let slots = Arc::new(PageSlots::new(frames));
+        let page = frames.alloc_fresh(0, false).unwrap().into_user();
+        assert!(slots.put(0, page).is_ok());
+        let (theirs, known) = (contents.clone(), slots.clone());
+        let reader = thread::spawn(move || {
+            if let Some(page) = known.pin(0) {
+                theirs.read();
+                drop(page);
+            }
+        });
+        let mut pins = FramePins::new(frames);
+        pins.put(0, slots.take(0).expect("a page"));
+        if let Some(block) = pins.claim() {
+            contents.overwrite();
+            drop(block);
+        }
+        reader.join().unwrap();
+        drop((pins, slots));
+        assert_eq!(frames.stats().of(Class::User), 0);
+    });
+}
+
 #[test]
 fn two_cpus_never_get_the_same_frame() {
     model(|frames| {

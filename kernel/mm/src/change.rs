@@ -334,9 +334,8 @@ pub(crate) fn clear<M: Machine>(
         space.map().lock().busy = [(0, 0); 2];
     }
     let mut gather = Gather::new();
-    let at = space
-        .table()
-        .zap(range, Zap::anonymous(reason), &mut gather, section);
+    let why = Zap::anonymous(reason).recording(space.records_writes());
+    let at = space.table().zap(range, why, &mut gather, section);
     space.tell(Kind::Zap, from, gather.page_count());
     space.release(&mut gather);
     if planted::is(Fault::RetireLate) {
@@ -468,6 +467,9 @@ impl<M: Machine> Space<M> {
         if let Err(error) = begun {
             map.let_go();
             return Err(error);
+        }
+        if map.shows_paged {
+            self.record_writes();
         }
         self.counters().map_changes.bump();
         Ok(())

@@ -20,6 +20,10 @@ use crate::vma::AreaNodes;
 /// The number of `init_mm`.
 pub const INIT_MM: u32 = 1;
 
+/// Who drops about so many clean pages of objects with pagers when memory is short, and says how many
+/// were dropped. It is called with no lock held, on any way into the fault path.
+pub type Reclaimer = fn(u32) -> u64;
+
 /// Machine, identifiers and the graveyard of tables.
 pub struct MmContext<M: Machine> {
     pub(crate) machine: &'static M,
@@ -31,6 +35,7 @@ pub struct MmContext<M: Machine> {
     max_map_count: AtomicUsize,
     area_nodes: AreaNodes,
     zero_page: UserFrame,
+    reclaimer: Reclaimer,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
@@ -64,12 +69,26 @@ impl<M: Machine> MmContext<M> {
             max_map_count: AtomicUsize::new(MAX_MAP_COUNT),
             area_nodes: AreaNodes::new(machine.frames()),
             zero_page: zero_page(machine),
+            reclaimer: |_| 0,
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
             tracer: Tracer::new(|_| {}),
             spaces_ended: Counter::default(),
             ended: Counters::default(),
         }
+    }
+
+    /// With somebody who knows the objects that have pagers, and drops clean pages of some
+    /// ([`crate::MemObject::reclaim`]) when memory is short.
+    #[must_use]
+    pub fn reclaimed_by(self, reclaimer: Reclaimer) -> Self {
+        Self { reclaimer, ..self }
+    }
+
+    /// Has about `budget` clean pages dropped that pagers can give again; how many were. No lock is
+    /// held.
+    pub fn reclaim(&self, budget: u32) -> u64 {
+        (self.reclaimer)(budget)
     }
 
     /// With somebody who listens to what happens in its spaces.

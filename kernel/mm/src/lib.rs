@@ -26,7 +26,7 @@ mod vma_tree;
 
 pub use asks::{Ask, Asks, Refused};
 pub use change::{Change, Changed, Verb};
-pub use context::MmContext;
+pub use context::{MmContext, Reclaimer};
 pub use error::MmError;
 pub use fault::facts::Access;
 pub use fault::{FaultInput, FaultOutcome, Mode, SegvCode};

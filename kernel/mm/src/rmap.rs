@@ -12,6 +12,8 @@ use crate::trace::Kind;
 
 /// What looking at a table costs, in pages of the caller's budget.
 const TABLE_COST: u32 = 32;
+/// Pages that are looked at for the price of one.
+const LOOKED_AT: u32 = 4;
 
 impl<M: Machine> Mapper for Space<M> {
     fn id(&self) -> u32 {
@@ -28,7 +30,9 @@ impl<M: Machine> Mapper for Space<M> {
         let why = Zap::of_object(match what.reason {
             UnmapReason::Truncated => ZapReason::ObjectTruncated,
             UnmapReason::Punch => ZapReason::Punch,
-        });
+            UnmapReason::Clean => ZapReason::Reclaim,
+        })
+        .recording(self.records_writes());
         *budget = budget.saturating_sub(TABLE_COST);
         let mut gather = Gather::new();
         let reached = match what.copies {
@@ -47,6 +51,34 @@ impl<M: Machine> Mapper for Space<M> {
         self.release(&mut gather);
         if reached < end { reached } else { what.end }
     }
+
+    fn clean(&self, start: u64, end: u64, object: u32, budget: &mut u32) -> u64 {
+        let stay = ();
+        let section = self.machine().read_side(&stay);
+        let Some(range) = range(start, end.min(self.end())) else {
+            return end;
+        };
+        *budget = budget.saturating_sub(TABLE_COST);
+        let frames = self.machine().frames();
+        let mut gather = Gather::new();
+        let mut cursor = self.table().cursor(range, &section);
+        if let Some(Visit::Table(leaf)) = cursor.visit() {
+            let pages = (leaf.to() - leaf.from()) >> 12;
+            *budget = budget.saturating_sub(pages as u32 / LOOKED_AT);
+            leaf.clean(
+                &mut gather,
+                |pfn| frames.owner_of(pfn) == object,
+                |pfn| frames.set_written(pfn),
+            );
+        }
+        let reached = cursor.at();
+        self.release(&mut gather);
+        if reached < end.min(self.end()) {
+            reached
+        } else {
+            end
+        }
+    }
 }
 
 impl<M: Machine> Space<M> {
@@ -61,7 +93,7 @@ impl<M: Machine> Space<M> {
     ) -> u64 {
         let (mut at, end) = (leaf.from(), leaf.to());
         while at < end {
-            let run = self.run_of(&leaf, at, end, what.object);
+            let run = self.run_of(&leaf, at, end, what);
             if run == at {
                 at += 1 << 12;
                 continue;
@@ -76,14 +108,17 @@ impl<M: Machine> Space<M> {
         end
     }
 
-    /// The end of the run of pages of `object` that begins at `at`.
-    fn run_of(&self, leaf: &Leaf<'_, User, M>, at: u64, end: u64, object: u32) -> u64 {
+    /// The end of the run of pages to be taken out that begins at `at`.
+    fn run_of(&self, leaf: &Leaf<'_, User, M>, at: u64, end: u64, what: &Unmapping) -> u64 {
+        let is_meant = |value: Value| {
+            let spared = what.reason == UnmapReason::Clean && value.dirty();
+            !spared
+                && self
+                    .frame_of(value)
+                    .is_some_and(|pfn| self.machine().frames().owner_of(pfn) == what.object)
+        };
         let mut va = at;
-        while va < end
-            && self
-                .frame_of(leaf.get(va))
-                .is_some_and(|pfn| self.machine().frames().owner_of(pfn) == object)
-        {
+        while va < end && is_meant(leaf.get(va)) {
             va += 1 << 12;
         }
         va

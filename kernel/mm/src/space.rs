@@ -24,6 +24,8 @@ use crate::vma::{Backing, Vma, VmaIndex};
 
 /// Areas that one step of a change works on.
 pub(crate) const AREAS_PER_STEP: usize = 16;
+/// Clean pages that are dropped when memory is short: what a part of one stay is enough for.
+const RECLAIMED: u32 = 32;
 
 /// The map of a space: what may be where.
 pub struct Map {
@@ -38,6 +40,8 @@ pub struct Map {
     rooms: [Option<Room>; 2],
     /// The space, as objects know it: number and reference.
     mapper: (u32, Weak<dyn Mapper>),
+    /// An area over an object with a pager was added, or is to come.
+    pub(crate) shows_paged: bool,
     /// Anonymous objects so far (D14).
     pub(crate) origins: u32,
     pub(crate) brk_start: u64,
@@ -57,6 +61,7 @@ impl Map {
     /// Adds an area where there is none; one over an object is listed there first, in `room`.
     pub(crate) fn insert(&mut self, area: Vma, room: Option<Room>) {
         if let (Backing::Object { offset, .. }, Some(mut room)) = (&area.backing, room) {
+            self.shows_paged |= room.object().is_paged();
             let (id, space) = &self.mapper;
             room.link(
                 (*id, space),
@@ -110,6 +115,7 @@ impl Map {
 
     /// The change is going to bring in `area`, over an object in `room`.
     pub(crate) fn expect(&mut self, area: Vma, room: Option<Room>) {
+        self.shows_paged |= room.as_ref().is_some_and(|room| room.object().is_paged());
         self.coming = Some((area, room));
     }
 
@@ -171,6 +177,8 @@ pub struct Space<M: Machine> {
     has_missed: AtomicBool,
     /// `PR_SET_THP_DISABLE`.
     small_pages_only: AtomicBool,
+    /// It shows, or has shown, pages of which a pager asks whether they were written.
+    records_writes: AtomicBool,
     counters: Counters,
     first_fault_open: AtomicBool,
     first_fault: SpinLock<Option<FirstFault>, rank::Leaf>,
@@ -195,6 +203,7 @@ impl<M: Machine> Space<M> {
                 busy: [(0, 0); 2],
                 coming: None,
                 rooms: [None, None],
+                shows_paged: false,
                 mapper: (table.owner().id, mapper),
                 origins: 0,
                 brk_start: 0,
@@ -210,6 +219,7 @@ impl<M: Machine> Space<M> {
                 missed: SpinLock::new(Missed::default()),
                 has_missed: AtomicBool::new(false),
                 small_pages_only: AtomicBool::new(false),
+                records_writes: AtomicBool::new(false),
                 counters: Counters::default(),
                 first_fault_open: AtomicBool::new(true),
                 first_fault: SpinLock::new(None),
@@ -342,6 +352,7 @@ impl<M: Machine> Space<M> {
         self.context.graveyard.reap(self.machine(), 64);
         self.context.objects().reap(256);
         self.drop_pending();
+        self.context.reclaim(RECLAIMED);
     }
 
     pub(crate) fn epochs(&self) -> &Epochs {
@@ -382,6 +393,18 @@ impl<M: Machine> Space<M> {
     #[inline(always)]
     pub fn small_pages_only(&self) -> bool {
         self.small_pages_only.load(Ordering::Relaxed)
+    }
+
+    /// Whether frames remember that entries of this space were dirty when they were taken away.
+    #[inline(always)]
+    pub(crate) fn records_writes(&self) -> bool {
+        self.records_writes.load(Ordering::Relaxed)
+    }
+
+    /// From now on they do: said under the lock of the map, before an area needs it.
+    #[cold]
+    pub(crate) fn record_writes(&self) {
+        self.records_writes.store(true, Ordering::Relaxed);
     }
 
     /// Flushes what was changed and frees what was torn out, if anything was.
@@ -429,7 +452,7 @@ impl<M: Machine> Drop for Space<M> {
         let stay = ();
         let section = self.context.machine.read_side(&stay);
         let mut gather = Gather::new();
-        let why = Zap::anonymous(ZapReason::Exit);
+        let why = Zap::anonymous(ZapReason::Exit).recording(self.records_writes());
         let end = self.map.lock().task_size;
         self.map.lock().remove(0, end);
         let mut at = 0;

@@ -7,12 +7,12 @@ mod stage;
 
 use arm64::attrs::Prot;
 use frame::slab::Ref;
-use mm::object::{Allocate, ObjectError};
+use mm::object::{Allocate, Collect, DropClean, ObjectError};
 use mm::{
     Access, Ask, Backing, CopyStop, FaultOutcome, MapFlags, MemObject, MmError, MoveStop, Moved,
     Refused, VmaFlags,
 };
-use pgtable::Machine;
+use pgtable::{Invalidation, Machine};
 
 use stage::*;
 
@@ -53,6 +53,16 @@ impl Scene {
 
     fn client(&self) -> &common::Space {
         &self.stage.space
+    }
+
+    /// From now on faults map single pages.
+    fn single_pages(&self) {
+        let never = mm::policy::SizeMode::Never;
+        let sizes = mm::policy::Sizes {
+            kib64: never,
+            mib2: never,
+        };
+        self.stage.world.context.policy().set_anon(sizes);
     }
 
     fn asked(&self) -> Option<Ask> {
@@ -319,15 +329,7 @@ fn reads_and_writes_by_the_object_ask_for_what_they_need() {
 #[test]
 fn pages_move_without_a_copy_and_are_gone_where_they_were() {
     let scene = Scene::shared(32);
-    scene
-        .stage
-        .world
-        .context
-        .policy()
-        .set_anon(mm::policy::Sizes {
-            kib64: mm::policy::SizeMode::Never,
-            mib2: mm::policy::SizeMode::Never,
-        });
+    scene.single_pages();
     scene.fill(20, 1);
     let free = scene.stage.machine.free_frames();
     assert_eq!(scene.supply(0, 20, 3), all(20));
@@ -449,15 +451,7 @@ fn a_supply_goes_in_steps() {
 #[test]
 fn a_page_that_somebody_reads_is_copied() {
     let scene = Scene::shared(32);
-    scene
-        .stage
-        .world
-        .context
-        .policy()
-        .set_anon(mm::policy::Sizes {
-            kib64: mm::policy::SizeMode::Never,
-            mib2: mm::policy::SizeMode::Never,
-        });
+    scene.single_pages();
     scene.fill(2, 1);
     let stay = ();
     let side = scene.stage.machine.read_side(&stay);
@@ -497,15 +491,7 @@ fn a_folio_moves_to_any_place() {
 fn a_supply_without_memory_loses_nothing() {
     for granted in 0..4 {
         let scene = Scene::shared(32);
-        scene
-            .stage
-            .world
-            .context
-            .policy()
-            .set_anon(mm::policy::Sizes {
-                kib64: mm::policy::SizeMode::Never,
-                mib2: mm::policy::SizeMode::Never,
-            });
+        scene.single_pages();
         scene.fill(8, 1);
         // A page that is there, so that the tree of the object is; and one that has to be made.
         assert_eq!(scene.supply(9, 1, 31), all(1));
@@ -576,5 +562,254 @@ fn a_supplier_whose_map_changes_waits() {
         }),
         Err(MmError::Invalid)
     ));
+    scene.end();
+}
+
+/// What a collection of the first `pages` pages says.
+fn collected(scene: &Scene, pages: u64) -> Vec<u64> {
+    let mut written = [0; 2];
+    let mut collect = Collect::begin(&scene.object, 0, pages);
+    while !collect.step(&mut written, 3) {}
+    (0..pages)
+        .filter(|page| written[*page as usize / 64] >> (page % 64) & 1 != 0)
+        .collect()
+}
+
+fn drop_clean(scene: &Scene, first: u64, pages: u64) -> u64 {
+    let mut drop = DropClean::begin(&scene.object, first, pages).unwrap();
+    while !drop.step(3) {}
+    drop.dropped()
+}
+
+/// 32 pages, of which the first 24 are there and hold their numbers and one, each a page by itself.
+fn filled() -> Scene {
+    let scene = Scene::shared(32);
+    scene.single_pages();
+    scene.fill(24, 1);
+    assert_eq!(scene.supply(0, 24, 0), all(24));
+    scene
+}
+
+#[test]
+fn what_is_written_is_collected_once() {
+    for records in [false, true] {
+        let scene = filled();
+        scene.stage.machine.set_records_access(records);
+        assert_eq!(
+            collected(&scene, 32),
+            [0u64; 0],
+            "written by being supplied"
+        );
+        for page in 0..24 {
+            assert_eq!(read(scene.client(), BASE + page * PAGE), FaultOutcome::Done);
+        }
+        assert_eq!(collected(&scene, 32), [0u64; 0], "written by being read");
+        put(scene.client(), BASE + 3 * PAGE, 30).unwrap();
+        assert_eq!(write(scene.client(), BASE + 7 * PAGE), FaultOutcome::Done);
+        scene.object.write(9 * PAGE, &[90], 9 * PAGE + 1).unwrap();
+        assert_eq!(collected(&scene, 32), [3, 7, 9]);
+        assert_eq!(collected(&scene, 32), [0u64; 0]);
+        // The next write is told of again, by an entry that is mapped still.
+        assert!(is_mapped(scene.client(), BASE + 3 * PAGE));
+        put(scene.client(), BASE + 3 * PAGE, 31).unwrap();
+        assert_eq!(collected(&scene, 32), [3]);
+        assert_eq!(get(scene.client(), BASE + 3 * PAGE), Ok(31));
+        scene.end();
+    }
+}
+
+#[test]
+fn a_collection_flushes_what_it_has_cleaned() {
+    let scene = filled();
+    put(scene.client(), BASE + 3 * PAGE, 30).unwrap();
+    scene.stage.machine.take_invalidations();
+    assert_eq!(collected(&scene, 32), [3]);
+    let covers = |what: &Invalidation| match *what {
+        Invalidation::Range { start, end, .. } => {
+            start <= BASE + 3 * PAGE && BASE + 4 * PAGE <= end
+        }
+        _ => true,
+    };
+    assert!(scene.stage.machine.take_invalidations().iter().any(covers));
+    scene.end();
+}
+
+#[test]
+fn what_was_written_is_remembered_when_its_entry_goes() {
+    let ways: [fn(&Scene); 4] = [
+        |scene| unmap(scene.client(), BASE, 32),
+        |scene| discard(scene.client(), BASE, 32),
+        |scene| map(scene.client(), BASE, 32, Backing::ANON, MapFlags::empty()),
+        |scene| protect(scene.client(), BASE, 32, Prot::empty()),
+    ];
+    for way in ways {
+        let scene = filled();
+        for page in [2, 5] {
+            put(scene.client(), BASE + page * PAGE, 7).unwrap();
+        }
+        way(&scene);
+        assert_eq!(collected(&scene, 32), [2, 5]);
+        assert_eq!(collected(&scene, 32), [0u64; 0]);
+        scene.end();
+    }
+}
+
+#[test]
+fn what_a_space_has_written_outlives_it() {
+    let scene = filled();
+    let other = scene.stage.world.space();
+    map_shared(&other, BASE, 32, &scene.object);
+    put(&other, BASE + 4 * PAGE, 7).unwrap();
+    drop(other);
+    assert_eq!(collected(&scene, 32), [4]);
+    scene.end();
+}
+
+#[test]
+fn a_collection_that_nobody_hears_of_is_given_back() {
+    let scene = filled();
+    for page in [2, 5] {
+        put(scene.client(), BASE + page * PAGE, 7).unwrap();
+    }
+    assert_eq!(collected(&scene, 32), [2, 5]);
+    Collect::give_back(&scene.object, 2, &[0b1001]);
+    assert_eq!(collected(&scene, 32), [2, 5]);
+    scene.end();
+}
+
+/// Any entry of a contiguous block may say for all that it was written.
+#[test]
+fn a_folded_block_is_written_as_a_whole() {
+    let scene = Scene::shared(32);
+    scene.stage.machine.set_records_access(true);
+    scene.fill(32, 1);
+    assert_eq!(scene.supply(0, 32, 0), all(32));
+    assert_eq!(read(scene.client(), BASE), FaultOutcome::Done);
+    put(scene.client(), BASE + 3 * PAGE, 7).unwrap();
+    assert_eq!(collected(&scene, 32), (0..16).collect::<Vec<_>>());
+    assert_eq!(collected(&scene, 32), [0u64; 0]);
+    put(scene.client(), BASE + 3 * PAGE, 8).unwrap();
+    // A part is asked for: the block is taken apart, and the rest is told of by who asks for it.
+    assert_eq!(collected(&scene, 4), [0, 1, 2, 3]);
+    assert_eq!(collected(&scene, 32), (4..16).collect::<Vec<_>>());
+    scene.end();
+}
+
+#[test]
+fn clean_pages_are_dropped_and_asked_for_again() {
+    let scene = filled();
+    for page in 0..24 {
+        assert_eq!(read(scene.client(), BASE + page * PAGE), FaultOutcome::Done);
+    }
+    put(scene.client(), BASE + 3 * PAGE, 30).unwrap();
+    scene.object.write(9 * PAGE, &[90], 9 * PAGE + 1).unwrap();
+    let free = scene.stage.machine.free_frames();
+    assert_eq!(drop_clean(&scene, 2, 20), 18);
+    assert_eq!(scene.stage.machine.free_frames(), free + 18);
+    let objects = scene.stage.world.context.objects();
+    assert_eq!(objects.pages_dropped(), 18);
+    for page in 0..24 {
+        let stays = !(2..22).contains(&page) || page == 3 || page == 9;
+        assert_eq!(scene.byte(page).is_some(), stays, "page {page}");
+        let outcome = read(scene.client(), BASE + page * PAGE);
+        let expected = if stays {
+            FaultOutcome::Done
+        } else {
+            FaultOutcome::Busy
+        };
+        assert_eq!(outcome, expected, "page {page}");
+    }
+    scene.stage.world.context.asks().forget();
+    // Collected, they are clean.
+    assert_eq!(collected(&scene, 32), [3, 9]);
+    assert_eq!(drop_clean(&scene, 0, 32), 6);
+    assert_eq!(scene.object.resident_pages(), 0);
+    assert!(!is_mapped(scene.client(), BASE + 3 * PAGE));
+    scene.fill(1, 77);
+    assert_eq!(scene.supply(0, 1, 3), all(1));
+    assert_eq!(get(scene.client(), BASE + 3 * PAGE), Ok(77));
+    assert_eq!(collected(&scene, 32), [0u64; 0]);
+    scene.end();
+}
+
+#[test]
+fn a_folio_is_dropped_as_a_whole_or_not() {
+    let scene = Scene::shared(32);
+    scene.fill(32, 1);
+    assert_eq!(scene.supply(0, 32, 0), all(32));
+    for page in [0, 16] {
+        assert_eq!(read(scene.client(), BASE + page * PAGE), FaultOutcome::Done);
+    }
+    assert_eq!(drop_clean(&scene, 0, 8), 0);
+    assert_eq!(drop_clean(&scene, 8, 20), 0);
+    scene.object.write(20 * PAGE, &[1], 20 * PAGE + 1).unwrap();
+    assert_eq!(drop_clean(&scene, 0, 32), 16);
+    assert_eq!(scene.object.resident_pages(), 16);
+    assert_eq!((scene.byte(0), scene.byte(21)), (None, Some(22)));
+    scene.end();
+}
+
+#[test]
+fn pages_that_are_held_and_private_copies_stay() {
+    let scene = filled();
+    map_private(scene.client(), BASE + 64 * PAGE, 8, &scene.object);
+    put(scene.client(), BASE + 64 * PAGE, 50).unwrap();
+    assert_eq!(get(scene.client(), BASE + 65 * PAGE), Ok(2));
+    let held = scene.object.resident(2);
+    assert_eq!(drop_clean(&scene, 0, 8), 7);
+    assert_eq!(scene.byte(2), Some(3));
+    assert_eq!(get(scene.client(), BASE + 64 * PAGE), Ok(50));
+    assert!(!is_mapped(scene.client(), BASE + 65 * PAGE));
+    drop(held);
+    assert_eq!(drop_clean(&scene, 0, 8), 1);
+    let zeros = scene.stage.object(2);
+    assert_eq!(
+        DropClean::begin(&zeros, 0, 2).err(),
+        Some(ObjectError::Absent)
+    );
+    drop(zeros);
+    scene.end();
+}
+
+/// Drops clean pages of the one object that the test has put here.
+fn reclaim(budget: u32) -> u64 {
+    SHORT.with(|object| {
+        let object = object.borrow();
+        object
+            .as_ref()
+            .map_or(0, |object| MemObject::reclaim(object, budget))
+    })
+}
+
+thread_local! {
+    static SHORT: std::cell::RefCell<Option<Ref<MemObject>>> = const { std::cell::RefCell::new(None) };
+}
+
+#[test]
+fn clean_pages_are_dropped_before_memory_is_out() {
+    let mut scene = filled();
+    let context: &'static _ = Box::leak(Box::new(
+        mm::MmContext::new(scene.stage.machine, scene.stage.world.graves, 8, 1, || 0)
+            .reclaimed_by(reclaim),
+    ));
+    // Its page of zeros stays.
+    scene.stage.world.free -= 1;
+    SHORT.set(Some(scene.object.clone()));
+    let short = mm::Space::new(context).unwrap();
+    map(&short, BASE, 8, Backing::ANON, MapFlags::empty());
+    // With a table.
+    put(&short, BASE, 1).unwrap();
+    // All that is free is taken.
+    let frames = scene.stage.machine.frames();
+    let mut all = Vec::new();
+    while let Ok(frame) = frames.alloc_fresh(0, false) {
+        all.push(frame);
+    }
+    for page in 1..5 {
+        put(&short, BASE + page * PAGE, 1).unwrap();
+    }
+    assert!(scene.object.resident_pages() < 24);
+    drop((all, short));
+    SHORT.set(None);
     scene.end();
 }

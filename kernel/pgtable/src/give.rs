@@ -3,7 +3,7 @@
 
 use arm64::addr::Pfn;
 use arm64::geometry::Level;
-use sync::planted::Fault;
+use sync::planted::{self, Fault};
 
 use crate::contpte::each_of_block;
 use crate::gather::Gather;
@@ -62,8 +62,10 @@ impl<M: Machine> Leaf<'_, User, M> {
             return;
         };
         let mut changed = |from: usize, count: usize| {
-            let va = self.va_of(from);
-            gather.changed(va, va + count as u64 * PAGE, Level::L3);
+            if !planted::is(Fault::CleanUnflushed) {
+                let va = self.va_of(from);
+                gather.changed(va, va + count as u64 * PAGE, Level::L3);
+            }
         };
         self.write(|change| {
             let (cells, mut i) = (change.words(), first);

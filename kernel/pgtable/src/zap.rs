@@ -133,7 +133,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             gather,
             |pte| zap.remains(pte),
             |pte, pfn| {
-                if pte.dirty() {
+                if pte.dirty() && !planted::is(Fault::ForgetDirtyOnZap) {
                     frames.set_written(pfn);
                 }
             },

@@ -213,7 +213,11 @@ pub fn write_all_spaces(out: &mut dyn Write, living: Option<&Process>) -> fmt::R
     let ended = arch::mmu::hw().stats().events();
     ended.each_with(living, &mut counter);
     failed?;
-    write!(out, "}}")
+    write!(out, "}}")?;
+    let objects = memory::context().objects();
+    let (dropped, written_back) = (objects.pages_dropped(), objects.pages_written_back());
+    write!(out, ",\"pagers\":{{\"pages_dropped\":{dropped}")?;
+    write!(out, ",\"pages_written_back\":{written_back}}}")
 }
 
 fn events(out: &mut dyn Write) -> fmt::Result {

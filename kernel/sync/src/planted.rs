@@ -170,6 +170,12 @@ faults! {
     SupplyBeyondEnd,
     /// Pages go to another owner and stay mapped where they were.
     SupplyMapped,
+    /// An unmapping forgets that an entry was dirty.
+    ForgetDirtyOnZap,
+    /// Clean pages are dropped without a look whether they were written since they were unmapped.
+    DropDirty,
+    /// Entries are made clean without a flush.
+    CleanUnflushed,
     /// A page that somebody else holds too goes to another owner as it is.
     SupplyHeld,
     /// A sleep is claimed by a look and a store instead of one step.

@@ -19,6 +19,8 @@ pub enum UnmapReason {
     Truncated,
     /// A hole is punched.
     Punch,
+    /// Pages that are clean are to be dropped: dirty entries stay.
+    Clean,
 }
 
 /// What an object asks a space to take out of its tables.
@@ -45,6 +47,10 @@ pub trait Mapper: Send + Sync {
     /// the lock of the object held. Returns the first address not yet visited, which is beyond
     /// `start`; `budget` goes down by about one for each page or table looked at.
     fn unmap(&self, what: &Unmapping, budget: &mut u32) -> u64;
+
+    /// Makes dirty entries of `[start, end)` that show pages of object number `object` clean, flushes,
+    /// and has the frames remember that they were written. Else as [`Self::unmap`].
+    fn clean(&self, start: u64, end: u64, object: u32, budget: &mut u32) -> u64;
 }
 
 /// A piece of a mapping.

@@ -84,7 +84,7 @@ pub struct MemObject {
 }
 
 /// What pages begin as.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Source {
     /// Zeros.
     Zeros,

@@ -9,6 +9,7 @@
 //! The lock of an object ranks below ownership of a map and above tables (D15).
 
 pub mod allocate;
+pub mod clean;
 pub mod image;
 pub mod mappings;
 pub mod mem;
@@ -23,6 +24,7 @@ mod vacancy;
 mod visit;
 
 pub use allocate::Allocate;
+pub use clean::{Collect, DropClean};
 pub use image::ImageObject;
 pub use mappings::{Mapper, Room, UnmapReason, Unmapping};
 pub use mem::{MAX_SIZE, MemObject, MoveGuard, ObjectError, Seals, SupplyError};

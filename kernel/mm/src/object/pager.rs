@@ -4,12 +4,13 @@
 
 use alloc::sync::Arc;
 use core::any::Any;
+use core::sync::atomic::Ordering;
 
+use arm64::addr::PAGE_SIZE;
 use frame::UserFrame;
 use frame::slab::Ref;
 use pgtable::Machine;
-
-use arm64::addr::PAGE_SIZE;
+use sync::atomic::AtomicU64;
 
 use super::mem::MemObject;
 use super::tree::LEAF_PAGES;
@@ -22,10 +23,12 @@ use crate::uaccess::CopyStop;
 pub type PagerLink = Arc<dyn Any + Send + Sync>;
 
 /// Who gives the pages of an object.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Pager {
     key: u64,
     link: Option<PagerLink>,
+    /// Where the next reclaim goes on: a hint.
+    hand: AtomicU64,
     /// Pages that it is asked for at once: a power of two, at most those of a leaf.
     window: u64,
 }
@@ -36,6 +39,7 @@ impl Pager {
         Self {
             key,
             link: None,
+            hand: AtomicU64::new(0),
             window: 1 << window.ilog2(),
         }
     }
@@ -45,6 +49,14 @@ impl Pager {
             link: Some(link),
             ..self
         }
+    }
+
+    pub(super) fn hand(&self) -> u64 {
+        self.hand.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_hand(&self, index: u64) {
+        self.hand.store(index, Ordering::Relaxed);
     }
 }
 

@@ -13,6 +13,7 @@ use super::mem::{MemObject, Source};
 use super::name::Name;
 use super::pager::{Pager, PagerLink};
 use super::tree::{Inner, PageTree};
+use crate::stats::Counter;
 
 /// The memory of all objects of a machine.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Objects {
     /// How many: what is looked at on every way out of the kernel.
     graves: AtomicU32,
     next_number: AtomicU32,
+    pages_dropped: Counter,
+    pages_written_back: Counter,
 }
 
 /// What an object leaves: made with it, so that its end needs no memory.
@@ -48,6 +51,8 @@ impl Objects {
             buried: SpinLock::new(None),
             graves: AtomicU32::new(0),
             next_number: AtomicU32::new(0),
+            pages_dropped: Counter::default(),
+            pages_written_back: Counter::default(),
         };
         new.objects.init(frames);
         new.leaves.init(frames);
@@ -138,6 +143,24 @@ impl Objects {
     /// Objects that exist.
     pub fn count(&self) -> u64 {
         self.objects.stats().objects
+    }
+
+    /// Clean pages that were dropped, to come from their pagers again.
+    pub fn pages_dropped(&self) -> u64 {
+        self.pages_dropped.get()
+    }
+
+    /// Written pages that pagers have collected.
+    pub fn pages_written_back(&self) -> u64 {
+        self.pages_written_back.get()
+    }
+
+    pub(super) fn count_dropped(&self, pages: u64) {
+        self.pages_dropped.add(pages);
+    }
+
+    pub(super) fn count_written_back(&self, pages: u64) {
+        self.pages_written_back.add(pages);
     }
 
     /// Whether nothing waits for [`Self::reap`].

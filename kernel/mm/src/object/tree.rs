@@ -211,6 +211,15 @@ impl PageTree {
         })
     }
 
+    /// Puts the page, and those behind it in its block, to `index` and behind, where `count` pages were
+    /// just taken out and the lock of the object is held since.
+    pub fn put_back(&self, index: u64, frame: UserFrame, count: u64) {
+        let Some(leaf) = self.leaf(index) else { return };
+        let put = leaf.put_run(slot(index), frame, count as usize);
+        assert!(put.is_ok(), "a place was filled without the lock");
+        self.resident.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Takes page `index` out.
     pub fn take(&self, index: u64) -> Option<UserFrame> {
         let frame = self.leaf(index)?.take(slot(index))?;

@@ -10,15 +10,14 @@ use super::mem::MemObject;
 /// Pieces that are passed over for the price of one page.
 const PASSED: usize = 16;
 
-/// Taking pages out of all mappings, in steps. Between steps the lock of the object is free; if
+/// Taking pages out of all mappings, or making their entries clean, in steps. Between steps the lock of the object is free; if
 /// entries were moved meanwhile the visit begins again, as they may have gone from where it has
 /// yet to come to where it has been.
 #[derive(Debug)]
 pub(super) struct Visit {
     first: u64,
     end: u64,
-    reason: UnmapReason,
-    copies: bool,
+    action: Action,
     /// Space and address to go on at.
     at: (u32, u64),
     moves: u64,
@@ -27,11 +26,19 @@ pub(super) struct Visit {
 impl Visit {
     /// A visit of what maps pages from `first` to before `end`; private copies too if `copies`.
     pub(super) fn new(first: u64, end: u64, reason: UnmapReason, copies: bool) -> Self {
+        Self::with(first, end, Action::Unmap { reason, copies })
+    }
+
+    /// A visit of the same that makes entries clean.
+    pub(super) fn cleaning(first: u64, end: u64) -> Self {
+        Self::with(first, end, Action::Clean)
+    }
+
+    fn with(first: u64, end: u64, action: Action) -> Self {
         Self {
             first,
             end,
-            reason,
-            copies,
+            action,
             at: (0, 0),
             moves: 0,
         }
@@ -79,14 +86,19 @@ impl Visit {
             let Some(space) = piece.space.upgrade() else {
                 continue;
             };
-            let what = Unmapping {
-                start,
-                end,
-                reason: self.reason,
-                object: object.number(),
-                copies: self.copies,
+            let reached = match self.action {
+                Action::Clean => space.clean(start, end, object.number(), budget),
+                Action::Unmap { reason, copies } => {
+                    let what = Unmapping {
+                        start,
+                        end,
+                        reason,
+                        object: object.number(),
+                        copies,
+                    };
+                    space.unmap(&what, budget)
+                }
             };
-            let reached = space.unmap(&what, budget);
             if reached < end {
                 self.at.1 = reached;
             }
@@ -94,6 +106,13 @@ impl Visit {
         }
         One::Done
     }
+}
+
+/// What is done to the entries.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Unmap { reason: UnmapReason, copies: bool },
+    Clean,
 }
 
 /// What came of a visit of one piece.

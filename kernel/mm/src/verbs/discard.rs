@@ -49,6 +49,7 @@ pub(crate) fn step<M: Machine>(
             true => Zap::anonymous(ZapReason::DontNeed),
             false => Zap::of_object(ZapReason::DontNeed),
         };
+        let zap = zap.recording(space.records_writes());
         let mut gather = Gather::new();
         let done = space.table().zap(range, zap, &mut gather, section);
         space.tell(Kind::Zap, at, gather.page_count());

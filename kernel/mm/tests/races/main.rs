@@ -9,5 +9,6 @@ mod checks;
 mod marks;
 mod moves;
 mod objects;
+mod pager;
 mod shortage;
 mod stage;
