@@ -111,6 +111,30 @@ counters! {
     map_changes,
     /// Times a CPU found that it had loaded the space with fewer levels.
     root_reloads,
+    /// Pages pinned without a lock.
+    gup_fast,
+    /// Pages for which a pin took the fault path.
+    gup_slow,
+    /// Pins without a lock that stopped where nothing is mapped.
+    gup_declined_not_present,
+    /// The same at a page that nobody may access.
+    gup_declined_no_access,
+    /// The same at an entry without the right.
+    gup_declined_no_right,
+    /// The same at an entry that was not accessed yet.
+    gup_declined_not_young,
+    /// The same at a page to be written that was not written yet.
+    gup_declined_not_dirty,
+    /// The same at a page that is not counted, or a mark.
+    gup_declined_special,
+    /// The same at an entry that changed meanwhile.
+    gup_declined_raced_leaf,
+    /// The same in a table that was unlinked meanwhile.
+    gup_declined_raced_parent,
+    /// The same at a page without references.
+    gup_declined_reference_refused,
+    /// The same beyond the space.
+    gup_declined_beyond_range,
 }
 
 impl Counters {

@@ -32,8 +32,8 @@ pub enum CopyStop {
 }
 
 /// Bytes from `va` to the end of its page, at most `len`.
-fn in_page(va: u64, len: usize) -> usize {
-    len.min((PAGE_SIZE - va % PAGE_SIZE) as usize)
+pub(crate) fn in_page(va: u64, len: u64) -> u64 {
+    len.min(PAGE_SIZE - va % PAGE_SIZE)
 }
 
 impl<M: Machine> Space<M> {
@@ -43,7 +43,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`CopyStop`]; nothing was copied.
     pub fn copy_in(&self, va: u64, bytes: &mut [u8]) -> Result<usize, CopyStop> {
-        let count = in_page(va, bytes.len());
+        let count = in_page(va, bytes.len() as u64) as usize;
         let bytes = &mut bytes[..count];
         self.with_page(va, Access::Read, || {
             let stay = ();
@@ -58,7 +58,7 @@ impl<M: Machine> Space<M> {
     /// # Errors
     /// [`CopyStop`]; nothing was copied.
     pub fn copy_out(&self, va: u64, bytes: &[u8]) -> Result<usize, CopyStop> {
-        let bytes = &bytes[..in_page(va, bytes.len())];
+        let bytes = &bytes[..in_page(va, bytes.len() as u64) as usize];
         self.with_page(va, Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
@@ -68,25 +68,6 @@ impl<M: Machine> Space<M> {
                 Some(Visit::Absent(_)) | None => Err(NotAllowed),
             }
             .map(|()| bytes.len())
-        })
-    }
-
-    /// References to the pages of `len` bytes at `va`, to copy from: to the first, and to as many that
-    /// follow as there is room for in `pins` and no fault is needed for. They are read as they are
-    /// when they are read, and unmapped by whoever wants to.
-    ///
-    /// # Errors
-    /// [`CopyStop`], of the first.
-    pub fn pin(&self, va: u64, len: u64, pins: &mut Pins) -> Result<(), CopyStop> {
-        let count = (va % PAGE_SIZE).saturating_add(len).div_ceil(PAGE_SIZE);
-        self.with_page(va, Access::Read, || {
-            let stay = ();
-            let section = self.machine().read_side(&stay);
-            self.table().pin_many(va, count, pins, &section);
-            match pins.is_empty() {
-                true => Err(NotAllowed),
-                false => Ok(()),
-            }
         })
     }
 
@@ -102,7 +83,7 @@ impl<M: Machine> Space<M> {
         bytes: Bytes<'_>,
         may_fault: bool,
     ) -> Result<usize, CopyStop> {
-        let len = in_page(va, bytes.len);
+        let len = in_page(va, bytes.len as u64) as usize;
         let bytes = Bytes { len, ..bytes };
         let attempt = || {
             let stay = ();
@@ -121,11 +102,12 @@ impl<M: Machine> Space<M> {
     }
 
     /// Whether the rights that were asked for the area at `va` are enough for this access: others
-    /// are bound by them, not by what the CPU allows; and no stack grows for the question.
+    /// are bound by them, not by what the CPU allows; and no stack grows for the question. Returns
+    /// the first address behind the area.
     ///
     /// # Errors
     /// What a fault would come to.
-    pub fn ask_rights(&self, va: u64, access: Access) -> Result<(), FaultOutcome> {
+    pub fn ask_rights(&self, va: u64, access: Access) -> Result<u64, FaultOutcome> {
         let area = self.area_at(va).map_err(|error| match error {
             MmError::Busy => FaultOutcome::Busy,
             _ => FaultOutcome::Segv {
@@ -137,15 +119,16 @@ impl<M: Machine> Space<M> {
             true => Err(FaultOutcome::Segv {
                 code: SegvCode::AccErr,
             }),
-            false => Ok(()),
+            false => Ok(area.end),
         }
     }
 
-    /// Whether another process, or a call that acts like one, may access the page at `va` like this.
+    /// Whether another process, or a call that acts like one, may access the page at `va` like this,
+    /// and so all up to the address that is returned.
     ///
     /// # Errors
     /// [`CopyStop`].
-    pub fn foreign_access(&self, va: u64, access: Access) -> Result<(), CopyStop> {
+    pub fn foreign_access(&self, va: u64, access: Access) -> Result<u64, CopyStop> {
         self.ask_rights(va, access)
             .map_err(|outcome| match outcome {
                 FaultOutcome::Busy => CopyStop::Busy,

@@ -309,7 +309,7 @@ fn rights_are_shown_as_asked_for_and_bind_others() {
     );
     assert_eq!(maps(&space), ["0..2 -w-p"]);
     let foreign = |page, access| space.foreign_access(BASE + page * PAGE, access);
-    assert_eq!(foreign(0, Access::Write), Ok(()));
+    assert_eq!(foreign(0, Access::Write), Ok(BASE + 2 * PAGE));
     assert_eq!(foreign(0, Access::Read), Err(CopyStop::Fault));
     let refused = FaultOutcome::Segv {
         code: SegvCode::AccErr,
@@ -319,7 +319,7 @@ fn rights_are_shown_as_asked_for_and_bind_others() {
     let (addr, len) = (BASE, PAGE);
     assert_eq!(run(&space, Verb::Protect { addr, len, prot }), Ok(0));
     assert_eq!(maps(&space), ["0..1 rw-p", "1..2 -w-p"]);
-    assert_eq!(foreign(0, Access::Read), Ok(()));
+    assert_eq!(foreign(0, Access::Read), Ok(BASE + PAGE));
     let prot = Prot::WRITE;
     assert_eq!(run(&space, Verb::Protect { addr, len, prot }), Ok(0));
     assert_eq!(maps(&space), ["0..2 -w-p"]);

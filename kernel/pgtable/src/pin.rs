@@ -1,11 +1,8 @@
 //! Pinning and reading user memory by a lockless walk (GUP-13).
 
-use arm64::addr::{PAGE_SIZE, PhysAddr};
-use arm64::geometry::Level;
-use arrayvec::ArrayVec;
 use frame::UserFrame;
-use sync::planted::{self, Fault};
 
+use crate::gup::Seen;
 use crate::leaf::NotAllowed;
 use crate::machine::{Machine, Pause};
 use crate::slot::ReadSide;
@@ -38,8 +35,8 @@ impl<M: Machine> PageTable<User, M> {
         Ok(self.pin(va, section)?.load_u32((va & 0xfff) as usize))
     }
 
-    /// Takes a reference to the readable page at `va`. The second walk, from the root, compares
-    /// leaf and parents at once: a table that was unlinked is not met again.
+    /// Takes a reference to the readable page at `va`. The second look compares the leaf, and the
+    /// entry that names its table.
     ///
     /// # Errors
     /// As [`Self::read_user`].
@@ -59,112 +56,38 @@ impl<M: Machine> PageTable<User, M> {
     fn pin_if(
         &self,
         va: u64,
-        is_wanted: impl Fn(Walked) -> Option<Seen>,
+        is_wanted: impl Fn(Walked) -> Option<Value>,
         section: &ReadSide<'_>,
     ) -> Result<UserFrame, NotAllowed> {
         let machine = self.machine();
-        let seen = is_wanted(self.walk(va, section)).ok_or(NotAllowed)?;
+        let (walked, place) = self.walk_to_place(va, section);
+        let seen = Seen {
+            va,
+            value: is_wanted(walked).ok_or(NotAllowed)?,
+            level: walked.level(),
+            pages: 1,
+        };
         machine.pause(Pause::PinBeforeReference);
-        let frame = self.reference(va, seen).ok_or(NotAllowed)?;
+        let frame = self.reference(&seen).ok_or(NotAllowed)?;
         machine.pause(Pause::PinBeforeRecheck);
-        match still(seen, self.walk(va, section)) {
+        match place.is_still(&seen) && place.is_linked(machine.format(), va) {
             true => Ok(frame),
             false => Err(NotAllowed),
         }
     }
-
-    /// As [`Self::pin`], for `count` pages from the one at `va` on, or as many as `pins` has room for,
-    /// up to the first that cannot be. Both walks go over all of them.
-    pub fn pin_many<const N: usize>(
-        &self,
-        va: u64,
-        count: u64,
-        pins: &mut ArrayVec<UserFrame, N>,
-        section: &ReadSide<'_>,
-    ) {
-        let machine = self.machine();
-        let start = va & !(PAGE_SIZE - 1);
-        pins.clear();
-        let end = start.saturating_add(count.min(N as u64) * PAGE_SIZE);
-        let mut seen = ArrayVec::<Seen, N>::new();
-        let mut next = start;
-        self.walk_range(start, end, section, |va, walked| {
-            // A block is many pages.
-            while let Some(page) = readable(walked)
-                && va <= next
-                && next < end.min(span_end(va, page.level))
-                && seen.try_push(page).is_ok()
-            {
-                next += PAGE_SIZE;
-            }
-        });
-        machine.pause(Pause::PinBeforeReference);
-        let pages = (start..).step_by(PAGE_SIZE as usize).zip(&seen);
-        pins.extend(pages.map_while(|(va, &page)| self.reference(va, page)));
-        machine.pause(Pause::PinBeforeRecheck);
-        let (mut next, mut kept) = (start, 0);
-        let end = start + pins.len() as u64 * PAGE_SIZE;
-        self.walk_range(start, end, section, |va, walked| {
-            while va <= next
-                && next < end.min(span_end(va, walked.level()))
-                && still(seen[kept], walked)
-            {
-                next += PAGE_SIZE;
-                kept += 1;
-            }
-        });
-        pins.truncate(kept);
-    }
-
-    /// A reference to the page at `va`, if it has any, as seen.
-    #[inline(always)]
-    fn reference(&self, va: u64, seen: Seen) -> Option<UserFrame> {
-        let machine = self.machine();
-        let into = va & (seen.level.size() - 1);
-        let pa = machine.format().pa(seen.value.pte(), seen.level).raw() + into;
-        machine.frames().try_pin_user(PhysAddr::new(pa).pfn())
-    }
-}
-
-/// What a readable page was seen by.
-#[derive(Clone, Copy)]
-struct Seen {
-    value: Value,
-    level: Level,
 }
 
 /// The leaf, if programs may read by it and have.
 #[inline(always)]
-fn readable(walked: Walked) -> Option<Seen> {
-    match walked {
-        Walked::Seen { value, level, .. } if value.user_readable() && value.young() => {
-            Some(Seen { value, level })
-        }
-        _ => None,
-    }
+fn readable(walked: Walked) -> Option<Value> {
+    mapped(walked).filter(|value| value.user_readable() && value.young())
 }
 
 /// The leaf.
 #[inline(always)]
-fn mapped(walked: Walked) -> Option<Seen> {
+fn mapped(walked: Walked) -> Option<Value> {
     match walked {
-        Walked::Seen { value, level, .. } => Some(Seen { value, level }),
+        Walked::Seen { value, .. } => Some(value),
         Walked::Miss { .. } => None,
     }
-}
-
-/// Whether a walk met the same again.
-#[inline(always)]
-fn still(seen: Seen, again: Walked) -> bool {
-    let same = match again {
-        Walked::Seen { value, level, .. } => value.same_but_ad(seen.value) && level == seen.level,
-        Walked::Miss { .. } => false,
-    };
-    same || planted::is(Fault::PinWithoutRecheck)
-}
-
-/// Where the entry of `level` ends that translates `va`.
-#[inline(always)]
-fn span_end(va: u64, level: Level) -> u64 {
-    (va | (level.size() - 1)) + 1
 }

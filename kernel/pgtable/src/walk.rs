@@ -9,6 +9,7 @@ use arm64::pte::{Format, Pte};
 use sync::planted::{self, Fault};
 
 use crate::contpte::each_of_block;
+use crate::gup::Place;
 use crate::machine::{Machine, Pause};
 use crate::slot::{Loaded, ReadSide, Slot, TableRef, load_lockless};
 use crate::space::{Kind, PageTable, SpaceKind};
@@ -199,9 +200,32 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
         Look { value, table }
     }
 
+    /// As [`Self::walk`], with the place to look at again.
+    #[inline(always)]
+    pub(crate) fn walk_to_place<'g>(
+        &'g self,
+        va: u64,
+        section: &ReadSide<'g>,
+    ) -> (Walked, Place<'g>) {
+        let mut parent = None;
+        let (loaded, table) = self.descend_by(va, section, |table| parent = Some(table));
+        (Walked::of(loaded, &table), Place::new(table, parent))
+    }
+
     /// What was loaded where the way down ends, and the table it is in.
     #[inline(always)]
     fn descend<'g>(&'g self, va: u64, section: &ReadSide<'g>) -> (Loaded, TableRef<'g>) {
+        self.descend_by(va, section, |_| {})
+    }
+
+    /// The same; `leave` learns of each table that the way goes on from.
+    #[inline(always)]
+    fn descend_by<'g>(
+        &'g self,
+        va: u64,
+        section: &ReadSide<'g>,
+        mut leave: impl FnMut(TableRef<'g>),
+    ) -> (Loaded, TableRef<'g>) {
         let mut table = self.root(section);
         if !self.contains(&table, va) {
             return (Loaded::NONE, table);
@@ -213,7 +237,10 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
                 return (loaded, table);
             }
             match step_lockless(self.machine(), table, index, loaded.value.pte()) {
-                Some(next) => table = next,
+                Some(next) => {
+                    leave(table);
+                    table = next;
+                }
                 None => return (loaded, table),
             }
         }
@@ -290,7 +317,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
     /// Takes a range of entries of one table, up to the first that names another table. The loop
     /// over `PAGES`, a table of level 3, is made for that.
     #[inline(always)]
-    fn scan<'g, const PAGES: bool>(
+    pub(crate) fn scan<'g, const PAGES: bool>(
         &self,
         table: &TableRef<'g>,
         (indices, start, end): (RangeInclusive<usize>, u64, u64),
@@ -342,7 +369,7 @@ impl<K: Kind, M: Machine> PageTable<K, M> {
 }
 
 /// Where the scan of a table ended.
-enum Reached<'g> {
+pub(crate) enum Reached<'g> {
     /// At an entry, for this address, that names this table.
     Table(u64, TableRef<'g>),
     /// Behind the last entry that was asked for.
@@ -350,7 +377,7 @@ enum Reached<'g> {
 }
 
 /// The last index of `table` that `[va, end)` reaches.
-fn last_of(table: &TableRef<'_>, va: u64, end: u64) -> usize {
+pub(crate) fn last_of(table: &TableRef<'_>, va: u64, end: u64) -> usize {
     let coarser = table.level().coarser();
     let shape = table.shape();
     let table_end = match coarser {
@@ -364,7 +391,12 @@ fn last_of(table: &TableRef<'_>, va: u64, end: u64) -> usize {
 
 /// How far up the way to `va` is another one than that to the address before: only so far.
 #[cold]
-fn climb(path: &[TableRef<'_>; MAX_LEVELS], mut depth: usize, root: usize, va: u64) -> usize {
+pub(crate) fn climb(
+    path: &[TableRef<'_>; MAX_LEVELS],
+    mut depth: usize,
+    root: usize,
+    va: u64,
+) -> usize {
     while depth > root {
         depth -= 1;
         let crossed_root = depth == root && planted::is(Fault::StaleSlotAcrossBoundary);

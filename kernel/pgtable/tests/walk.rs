@@ -309,7 +309,7 @@ fn pin_during(at: Pause, act: fn(&Space, &Graveyard)) -> bool {
     let alone = pin_by(at, act, |space, section| space.pin(AT, section).ok());
     let first = pin_by(at, act, |space, section| {
         let mut pins = ArrayVec::<UserFrame, 2>::new();
-        space.pin_many(AT + 9, 1, &mut pins, section);
+        space.gup_fast(AT + 9, 1, false, &mut pins, section);
         assert!(pins.len() <= 1, "one was asked for");
         pins.pop()
     });
@@ -406,7 +406,7 @@ fn pinned(space: &Space, page: u64, count: u64) -> Vec<u64> {
     let stay = ();
     let section = space.machine().read_side(&stay);
     let mut pins = ArrayVec::<UserFrame, 4>::new();
-    space.pin_many(AT + page * PAGE, count, &mut pins, &section);
+    space.gup_fast(AT + page * PAGE, count, false, &mut pins, &section);
     pins.iter().map(|pin| pin.pfn().raw()).collect()
 }
 

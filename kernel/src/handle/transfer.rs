@@ -6,7 +6,7 @@ use arm64::addr::PAGE_SIZE;
 use frame::Bytes;
 use frame::slab::Ref;
 use mm::object::ObjectError;
-use mm::{Access, CopyStop, PINS, Pins};
+use mm::{Access, CopyStop, Pins, step_len};
 
 use super::memory::{Claim, MemoryFile};
 use super::segments::{Next, Segments};
@@ -18,16 +18,10 @@ use crate::syscall::random;
 use crate::thread::resume::Completion;
 use crate::thread::{Resume, Step, Thread};
 
-/// Bytes that one step moves where they go by way of the kernel's stack. A step may also fault in a
-/// large folio on either side, so it is one piece (law 16).
-const CHUNK: usize = 1024;
-/// Pages that one step moves between memory and an object. Only for the first of them another is
-/// faulted in (law 16).
-const PAGES: u64 = PINS as u64;
-/// The same where pages of the one do not fall on pages of the other.
-const PAGES_APART: u64 = 3;
 /// Bytes that one step prints: what the serial port takes within the bound.
 const PRINTED: u64 = 512;
+/// Bytes that go by way of the kernel's stack.
+const CHUNK: usize = PRINTED as usize;
 /// Random bytes that one step makes, which cost more than copies.
 const RANDOM: u64 = 256;
 /// Most bytes of one call, as on Linux. Output is printed chunk by chunk, so that lines of
@@ -36,22 +30,16 @@ pub const MAX_COUNT: u64 = 0x7fff_f000;
 
 /// Room for a piece. Copies go by words where both sides are aligned.
 #[repr(align(16))]
-pub struct Chunk(pub [u8; CHUNK]);
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+struct Chunk([u8; CHUNK]);
 
 impl Chunk {
     /// Zeroes.
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         Self([0; CHUNK])
     }
 
     /// The first `len` bytes, or all.
-    pub fn front(&mut self, len: u64) -> &mut [u8] {
+    fn front(&mut self, len: u64) -> &mut [u8] {
         &mut self.0[..len.min(CHUNK as u64) as usize]
     }
 }
@@ -293,7 +281,7 @@ impl Stretch {
         let to = self.start.checked_add(done).ok_or(ObjectError::TooLarge)?;
         let len = len.min(step_len(to, va));
         let mut pages = Pins::new();
-        space.pin(va, len, &mut pages)?;
+        space.gup(va, len, Access::Read, false, &mut pages)?;
         let mut moved = 0;
         while moved < len {
             let into = va % PAGE_SIZE + moved;
@@ -326,16 +314,6 @@ impl Stretch {
         let object = self.file.object();
         memory::context().ask_for_page(object, at / PAGE_SIZE, Access::Write)
     }
-}
-
-/// Bytes that one step may move between byte `at` of an object and `va`: where their pages do not
-/// fall on each other, a copy is many times as dear.
-fn step_len(at: u64, va: u64) -> u64 {
-    let pages = match (at ^ va).is_multiple_of(PAGE_SIZE) {
-        true => PAGES,
-        false => PAGES_APART,
-    };
-    pages * PAGE_SIZE - va % PAGE_SIZE
 }
 
 /// Reads what was typed, up to `len` bytes, to `va`; parks while nothing was. A line end ends it.

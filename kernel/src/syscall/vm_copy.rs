@@ -1,4 +1,4 @@
-//! `process_vm_readv` and `process_vm_writev`, on the process itself: there is no other.
+//! `process_vm_readv` and `process_vm_writev`: copies between two address spaces, page to page.
 
 use abi::Rights;
 use frame::slab::Ref;
@@ -10,7 +10,6 @@ use super::memory::untagged;
 use super::{Answer, Call, Handler, done};
 use crate::errno::Errno;
 use crate::handle::segments::{Next, Segments};
-use crate::handle::transfer::Chunk;
 use crate::handle::{Handle, Object};
 use crate::process::Process;
 use crate::thread::{Resume, Step, Thread};
@@ -130,18 +129,13 @@ impl VmCopy {
             (Next::End, _) | (_, Next::End) => return Ok(false),
             _ => return Ok(true),
         };
+        let len = local.1.min(remote.1);
         // The other side's addresses may be tagged, and its memory is not accessed as by itself.
-        let other = untagged(remote.0);
-        let theirs = self.process.space();
-        theirs.foreign_access(other, self.access)?;
-        let ((from, source), (to, target)) = match self.access {
-            Access::Write => ((local.0, space), (other, theirs)),
-            _ => ((other, theirs), (local.0, space)),
+        let (other, theirs) = (self.process.space(), untagged(remote.0));
+        let count = match self.access {
+            Access::Write => space.copy_across(local.0, other, theirs, len, Access::Write)?,
+            access => other.copy_across(theirs, space, local.0, len, access)?,
         };
-        let mut chunk = Chunk::new();
-        let bytes = chunk.front(local.1.min(remote.1));
-        let count = source.copy_in(from, bytes)?;
-        let count = target.copy_out(to, &bytes[..count])? as u64;
         self.local.advance(count);
         self.remote.advance(count);
         self.done += count;

@@ -71,6 +71,12 @@ faults! {
     StaleSlotAcrossBoundary,
     /// A pin is not compared with the entry again.
     PinWithoutRecheck,
+    /// A pin is not compared with what leads to its table again.
+    GupWithoutParentRecheck,
+    /// Entries of a pin are loaded a second time after they were decided on.
+    GupReload,
+    /// What is another's is pinned without a look at the rights of its area.
+    GupUnasked,
     /// A table is linked under a parent that may have been unlinked.
     LinkUnderDeadParent,
     /// A table is linked although the area of the fault was retired.

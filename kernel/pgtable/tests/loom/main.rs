@@ -10,6 +10,7 @@ mod run;
 
 mod contpte;
 mod grow;
+mod gup;
 mod machine;
 mod pin;
 mod race;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 
 use arm64::addr::Pfn;
-use arrayvec::ArrayVec;
-use frame::UserFrame;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -27,7 +25,7 @@ impl Contents {
     }
 
     /// By a holder of a reference.
-    fn read(&self, pfn: Pfn) {
+    pub fn read(&self, pfn: Pfn) {
         // Another frame than these is never given to anybody else.
         let Some(cell) = self.0.get(&pfn.raw()) else {
             return;
@@ -78,32 +76,6 @@ fn pin_against_unmap() {
     });
 }
 
-/// Both of two pages are pinned at once while one after the other is unmapped.
-fn pin_many_against_unmap() {
-    explore(FRAMES, 2, |machine| {
-        let (space, graves) = (Arc::new(space(machine, &[1])), Graveyard::new());
-        let (first, second) = (machine.page(), machine.page());
-        let contents = [&first, &second].map(|page| Arc::new(Contents::new(page.pfn(), 1)));
-        map(&space, 0, first, attrs());
-        map(&space, 1, second, attrs());
-        let (theirs, seen) = (space.clone(), contents.clone());
-        let pinner = thread::spawn(move || {
-            let stay = ();
-            let section = theirs.machine().read_side(&stay);
-            let mut pins = ArrayVec::<UserFrame, 2>::new();
-            theirs.pin_many(0, 2, &mut pins, &section);
-            for (pin, contents) in pins.iter().zip(seen) {
-                contents.read(pin.pfn());
-            }
-        });
-        unmap(&space, &graves, pages(0, 1));
-        reuse(machine, 0, &contents[0]);
-        unmap(&space, &graves, pages(1, 2));
-        pinner.join().expect("a pin ends");
-        end(alone(space), &graves, FRAMES, 1);
-    });
-}
-
 /// A page of a contiguous block: the pin keeps the folio while first the other page, which unfolds
 /// the block, and then its own is unmapped.
 fn pin_in_a_block_against_unmap() {
@@ -125,7 +97,6 @@ fn pin_in_a_block_against_unmap() {
 
 models! {
     pin_against_unmap { PinWithoutRecheck: "somebody else's" }
-    pin_many_against_unmap { PinWithoutRecheck: "somebody else's" }
     pin_in_a_block_against_unmap {
         PinWithoutRecheck: "somebody else's",
         OneReferencePerBlock: "an entry owned a",

@@ -15,7 +15,7 @@ use crate::run::{explore, explore_bounded};
 const FRAMES: u64 = 4;
 
 /// Replaces page number `page` by `frame`, if that is still what it was before the lock was taken.
-fn replace(space: &Space, graves: &Graveyard, page: u64, frame: UserFrame) -> bool {
+pub fn replace(space: &Space, graves: &Graveyard, page: u64, frame: UserFrame) -> bool {
     let stay = ();
     let section = space.machine().read_side(&stay);
     let look = space.look(page * PAGE, &section);
