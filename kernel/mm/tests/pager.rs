@@ -196,7 +196,7 @@ fn kernel_accesses_ask_as_the_program_does() {
     asked(Access::Write, 3);
     let mut pins = mm::Pins::new();
     assert_eq!(
-        space.pin(BASE + 4 * PAGE, 8, &mut pins),
+        space.gup(BASE + 4 * PAGE, 8, Access::Read, false, &mut pins),
         Err(CopyStop::Busy)
     );
     asked(Access::Read, 4);
