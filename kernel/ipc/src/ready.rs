@@ -126,10 +126,13 @@ where
             .fetch_max(number(Some(priority)), Ordering::Relaxed);
     }
 
-    fn note(&self, queues: &[Queue<H>; PRIORITIES]) {
-        let bit = |at: usize| u32::from(!queues[at].is_empty()) << at;
-        let waiting = bit(0) | bit(1) | bit(2) | bit(3);
-        self.waiting.store(waiting, Ordering::Relaxed);
+    /// Tells those who look without the lock, which is held, whether any of `level` wait.
+    #[inline]
+    fn note(&self, level: usize, queue: &Queue<H>) {
+        let bit = 1 << level;
+        let others = self.waiting.load(Ordering::Relaxed) & !bit;
+        let waiting = if queue.is_empty() { 0 } else { bit };
+        self.waiting.store(others | waiting, Ordering::Relaxed);
     }
 }
 
@@ -146,17 +149,19 @@ where
         };
         let mut queues = self.queues.lock();
         thread.set_queue(Some(cpu));
-        let pushed = queues[level as usize].push(thread);
+        let queue = &mut queues[level as usize];
+        let pushed = queue.push(thread);
         debug_assert!(pushed.is_ok(), "a queued thread was made runnable");
-        self.note(&queues);
+        self.note(level as usize, queue);
     }
 
     /// Takes the first thread of that priority.
     fn pop(&self, level: Priority) -> Option<H> {
         let mut queues = self.queues.lock();
-        let thread = queues[level as usize].pop()?;
+        let queue = &mut queues[level as usize];
+        let thread = queue.pop()?;
         thread.set_queue(None);
-        self.note(&queues);
+        self.note(level as usize, queue);
         Some(thread)
     }
 
@@ -166,19 +171,24 @@ where
             return None;
         }
         let mut queues = self.queues.lock();
-        let thread = queues[level as usize].remove_first(|thread| thread.may_run_on(cpu))?;
+        let queue = &mut queues[level as usize];
+        let thread = queue.remove_first(|thread| thread.may_run_on(cpu))?;
         thread.set_queue(None);
-        self.note(&queues);
+        self.note(level as usize, queue);
         Some(thread)
     }
 
     /// Takes `thread` out, if it is here: its priority or its CPUs have changed. Linear.
     pub fn remove(&self, thread: &H) -> Option<H> {
         let mut queues = self.queues.lock();
-        let found = queues.iter_mut().find_map(|queue| queue.remove(thread))?;
-        found.set_queue(None);
-        self.note(&queues);
-        Some(found)
+        for (level, queue) in queues.iter_mut().enumerate() {
+            if let Some(found) = queue.remove(thread) {
+                found.set_queue(None);
+                self.note(level, queue);
+                return Some(found);
+            }
+        }
+        None
     }
 
     /// Whether somebody waits here who may run on `cpu`.
@@ -318,6 +328,24 @@ fn lowest(allowed: u64, me: usize, running: impl Fn(usize) -> u32) -> usize {
     let mine = (allowed >> me & 1 == 1).then_some(me);
     let all = mine.into_iter().chain(others(allowed, me));
     all.min_by_key(|&cpu| running(cpu)).unwrap_or(me)
+}
+
+/// Whether what waits for CPU `me`, which goes on with what it runs, is to be looked at by
+/// [`spread`]: another CPU may have come to run less since it was asked.
+#[inline]
+pub fn is_to_spread<H>(cpus: &impl Cpus<H>, me: usize) -> bool
+where
+    H: Clone + Deref,
+    H::Target: Linked<H> + Runnable,
+{
+    let online = cpus.online() & !(1 << me);
+    if online == 0 {
+        return false;
+    }
+    // Paired with the one in `next`.
+    fence(Ordering::SeqCst);
+    let best = number(cpus.queue(me).best());
+    others(online, me).any(|cpu| cpus.queue(cpu).running.load(Ordering::Relaxed) < best)
 }
 
 /// Hands threads that wait for CPU `me`, which has chosen what to run, to CPUs that run less.

@@ -88,6 +88,13 @@ pub(crate) fn get_lockless(table: TableRef<'_>, index: usize) -> Loaded {
                 contiguous: false,
             };
         }
+        if pte.young() && pte.dirty() {
+            // The others have nothing to add.
+            return Loaded {
+                value: Value::new(pte.with_contiguous(false)),
+                contiguous: true,
+            };
+        }
         let start = further(&table, pte.without_ad(), first.wrapping_sub(index));
         let mut whole = pte;
         let consistent = (0..table.shape().cont_entries()).all(|i| {

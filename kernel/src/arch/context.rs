@@ -93,24 +93,18 @@ impl Context {
     /// When `other` is loaded on this CPU its floating-point registers and `TPIDR_EL0` are in the
     /// CPU: [`super::run::save_current`] first.
     pub fn clone_from(&self, other: &Context) {
-        let pairs = self
-            .x
-            .iter()
-            .chain(&self.v)
-            .zip(other.x.iter().chain(&other.v));
-        for (to, from) in pairs {
+        let copy = |(to, from): (&AtomicU64, &AtomicU64)| {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-        for (to, from) in [
-            (&self.sp, &other.sp),
-            (&self.pc, &other.pc),
-            (&self.pstate, &other.pstate),
-            (&self.tpidr, &other.tpidr),
-            (&self.fpcr, &other.fpcr),
-            (&self.fpsr, &other.fpsr),
-        ] {
-            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        };
+        // One loop for each array: over a chain of them it takes three times as many instructions.
+        self.x.iter().zip(&other.x).for_each(copy);
+        self.v.iter().zip(&other.v).for_each(copy);
+        copy((&self.sp, &other.sp));
+        copy((&self.pc, &other.pc));
+        copy((&self.pstate, &other.pstate));
+        copy((&self.tpidr, &other.tpidr));
+        copy((&self.fpcr, &other.fpcr));
+        copy((&self.fpsr, &other.fpsr));
     }
 
     /// `x{n}`, n from 0 to 30.

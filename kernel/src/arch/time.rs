@@ -47,6 +47,13 @@ fn scale(value: u64, by: u64, of: u64) -> u64 {
     u64::try_from(u128::from(value) * u128::from(by) / u128::from(of)).unwrap_or(u64::MAX)
 }
 
+/// Arms this CPU's timer for the moment `deadline` (ticks), unless it is armed for an earlier one.
+pub fn advance_deadline(deadline: u64) {
+    if !CNTV_CTL_EL0.is_set(CNTV_CTL_EL0::ENABLE) || CNTV_CVAL_EL0.get() > deadline {
+        set_deadline(Some(deadline));
+    }
+}
+
 /// Arms this CPU's timer for the moment `deadline` (ticks), or stops it. A deadline in the past
 /// fires at once.
 pub fn set_deadline(deadline: Option<u64>) {

@@ -283,13 +283,26 @@ pub fn make_runnable(thread: Ref<Thread>) {
         arch::gic::send_ipi(1 << idle);
         return;
     }
-    let me = cpu_index();
+    let (me, cpu) = (cpu_index(), this());
+    let running = cpu.ready.running();
     let target = ready::place(&Online, me, &thread, last);
+    let priority = Some(thread.priority());
     cpu::of(target).ready.push(target, thread);
-    if target == me {
-        this().attend();
-    } else {
+    if target != me {
         arch::gic::send_ipi(1 << target);
+    } else if priority > running || ready::is_to_spread(&Online, me) {
+        cpu.attend();
+    } else if priority == running {
+        begin_share(cpu);
+    }
+}
+
+/// An equal waits for this CPU: the current thread's share begins, unless it has.
+fn begin_share(cpu: &Cpu) {
+    if cpu.slice_end.load(Ordering::Relaxed) == 0 {
+        let end = arch::time::now() + arch::time::ns_to_ticks(SLICE_NS);
+        cpu.slice_end.store(end, Ordering::Relaxed);
+        arch::time::advance_deadline(end);
     }
 }
 

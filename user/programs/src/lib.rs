@@ -13,6 +13,7 @@ pub mod check;
 #[cfg(target_arch = "aarch64")]
 pub mod code;
 pub mod figures;
+pub mod measure;
 pub mod memfile;
 pub mod memory;
 pub mod model;

@@ -20,13 +20,14 @@ pub(super) struct Slot<T> {
 impl<T> Slot<T> {
     /// # Safety
     /// The slot is free and the caller's.
+    #[inline(always)]
     pub(super) unsafe fn fill(slot: NonNull<Self>, value: T) {
-        let filled = Self {
-            count: RefCount::new(1),
-            value: ManuallyDrop::new(value),
-        };
-        // SAFETY: as the caller promises.
-        unsafe { slot.write(filled) };
+        let at = slot.as_ptr();
+        // Field by field: the value is moved once. SAFETY: as the caller promises.
+        unsafe {
+            (&raw mut (*at).count).write(RefCount::new(1));
+            (&raw mut (*at).value).write(ManuallyDrop::new(value));
+        }
     }
 }
 

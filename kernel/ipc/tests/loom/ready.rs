@@ -1,6 +1,6 @@
 //! Two CPUs, one of which has something waiting that the other one should run.
 
-use ipc::ready::{Cpus, Priority, ReadyQueue, Runnable, next, place, spread};
+use ipc::ready::{Cpus, Priority, ReadyQueue, Runnable, is_to_spread, next, place, spread};
 use loom::sync::Arc;
 use loom::thread;
 use sync::{Link, Linked};
@@ -81,7 +81,11 @@ fn nobody_waits_for_a_cpu_that_runs_less() {
         let server = thread_of(Priority::Server);
         let at = place(&*machine, 0, &server, 0);
         machine.0[at].push(at, server);
-        let called = spread(&*machine, 0) | u64::from(at == 1) << 1;
+        let handed = match is_to_spread(&*machine, 0) {
+            true => spread(&*machine, 0),
+            false => 0,
+        };
+        let called = handed | u64::from(at == 1) << 1;
         let ran = cpu1.join().unwrap();
         let is_called = called & 2 != 0;
         assert!(

@@ -2,8 +2,8 @@
 //! written.
 
 use crate::folios::Size;
-use crate::groups::{Choice, Done, accept, confirm, row, run};
 use crate::pages::{self, MARK};
+use programs::measure::{Choice, Done, accept, confirm, row, run};
 use programs::memory::{Area, readable};
 use programs::sys::{PAGE, map};
 
@@ -78,7 +78,7 @@ pub fn populate(choice: &Choice, size: Size) {
             accept(area.map_raw(0, LEN, map::PROT_NONE, reserve), "mmap")?;
             let sample = meter.time_call(0, "mmap", || map_at(&area, map::POPULATE))?;
             meter.claim_faults(0, sample, size.faults(LEN));
-            let later = crate::clock::measure(false, || pages::write(&area, LEN));
+            let later = programs::measure::measure(false, || pages::write(&area, LEN));
             confirm(later.faults.is_none_or(|faults| faults < 8), || {
                 format!("{:?} faults after populating", later.faults)
             })?;

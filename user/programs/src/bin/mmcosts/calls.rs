@@ -2,8 +2,8 @@
 
 use crate::anonymous::gone;
 use crate::folios::Size;
-use crate::groups::{Choice, Done, accept, confirm, row, run};
 use crate::pages::{self, MARK};
+use programs::measure::{Choice, Done, accept, confirm, row, run};
 use programs::memory::{Area, readable, writable};
 use programs::pmu;
 use programs::sys::{self, PAGE, errno, map, nr, syscall};
@@ -121,7 +121,7 @@ pub fn protect(choice: &Choice, size: Size) {
             size.choose()?;
             map_at(&area)?;
             size.advise(&area, LEN)?;
-            let filled = crate::clock::measure(false, || pages::write(&area, LEN));
+            let filled = programs::measure::measure(false, || pages::write(&area, LEN));
             for index in 0..rows.len() {
                 meter.claim_faults(index, filled, size.faults(LEN));
             }

@@ -1,6 +1,6 @@
 //! How the size of the folios behind a mapping is asked for.
 
-use crate::groups::{Done, accept};
+use programs::measure::{Done, accept};
 use programs::memory::Area;
 use programs::sys::{PAGE, map, nr, syscall};
 

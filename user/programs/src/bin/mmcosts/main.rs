@@ -12,15 +12,13 @@
 
 mod anonymous;
 mod calls;
-mod clock;
 mod folios;
-mod groups;
 mod pages;
 mod shared;
 
 use folios::Size;
-use groups::Choice;
 use programs::check;
+use programs::measure::Choice;
 
 fn main() {
     check::start("mmcosts");

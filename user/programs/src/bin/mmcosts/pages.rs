@@ -1,6 +1,6 @@
 //! Page by page through an area, four instructions for each, and what is in the pages afterwards.
 
-use crate::groups::{Done, confirm};
+use programs::measure::{Done, confirm};
 use programs::memory::Area;
 use programs::sys::PAGE;
 

@@ -3,8 +3,8 @@
 
 use crate::anonymous::gone;
 use crate::folios::Size;
-use crate::groups::{Choice, Done, accept, confirm, row, run};
 use crate::pages::{self, MARK};
+use programs::measure::{Choice, Done, accept, confirm, row, run};
 use programs::memory::Area;
 use programs::sys::{self, PAGE, errno, map, nr, syscall};
 

@@ -1,7 +1,9 @@
-//! Groups of rows: which are wanted, how often they run, and what is said of them.
+//! Rows of a benchmark program, in groups: which are wanted, how often they run, and what is said of them.
 
-use crate::clock::{Sample, measure};
-use programs::check;
+pub mod clock;
+
+use crate::check;
+pub use clock::{Sample, measure};
 
 /// Why a group or a row has no figure.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The measured part of a row: from one reading of the counter to the next, with the page faults
 //! that the kernel counts meanwhile.
 
-use programs::pmu;
-use programs::sys::{nr, syscall};
+use crate::pmu;
+use crate::sys::{nr, syscall};
 
 /// What one repetition of a row took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
