@@ -250,9 +250,9 @@ pub fn info_into(kind: Info, bytes: &mut Vec<u8>) -> Result<(), isize> {
     let mut size = bytes.capacity().max(FIRST_BUFFER);
     loop {
         bytes.resize(size, 0);
+        let buffer = bytes.as_mut_ptr() as usize;
         // SAFETY: the call writes at most `size` bytes to `bytes`. Linux takes number 0 for
         // io_setup, which refuses kind 0 with EINVAL and touches nothing.
-        let buffer = bytes.as_mut_ptr() as usize;
         let got = unsafe { tessera_call(0, [kind as usize, buffer, size, MACHINE]) };
         if got < 0 {
             bytes.clear();
