@@ -1,11 +1,12 @@
 //! Following a program that was started, until it ends.
 
-use std::thread;
+use tessera::{Binding, Child, End, Endpoint, Error, Event, Message, Received, Reply};
 
-use tessera::{Child, End, Endpoint, Error, Event, Received};
+/// SIGKILL.
+const KILL: u32 = 9;
 
-/// The notification bit that tells a server that its child has ended.
-const ENDED: u64 = 1 << 63;
+/// An answer that is to be given on the way to the next message, which spares a call.
+pub type Answer = (Reply, Message<'static>);
 
 /// Lets a prepared child run, and calls `serve` for everything that the endpoint receives until the
 /// child has ended.
@@ -15,39 +16,38 @@ const ENDED: u64 = 1 << 63;
 pub fn follow(
     child: &Child,
     endpoint: &Endpoint,
-    mut serve: impl FnMut(Received) -> Result<(), Error>,
+    serve: impl FnMut(Received) -> Result<Option<Answer>, Error>,
 ) -> Result<End, Error> {
-    thread::scope(|scope| {
-        let waiter = scope.spawn(|| {
-            let end = child.process.wait();
-            endpoint.notify(ENDED).and(end)
-        });
-        child.thread.resume()?;
-        let served = loop {
-            match endpoint.receive() {
-                Ok(Received {
-                    event: Event::Notification(ENDED),
-                    ..
-                }) => break Ok(()),
-                Ok(received) => {
-                    if let Err(error) = serve(received) {
-                        break Err(error);
-                    }
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        if served.is_err() {
-            // It may have ended by itself meanwhile.
-            let _ = child.process.kill(SIGKILL);
-        }
-        let end = waiter.join().unwrap_or(Err(Error::Gone));
-        served.and(end)
-    })
+    child.process.bind(Binding::End, Some(endpoint))?;
+    child.thread.resume()?;
+    if let Err(error) = until_end(endpoint, serve) {
+        child.process.kill(KILL)?;
+        return Err(error);
+    }
+    child.process.wait()
 }
 
-/// Signal numbers, for [`tessera::Process::kill`].
-pub const SIGKILL: u32 = 9;
+fn until_end(
+    endpoint: &Endpoint,
+    mut serve: impl FnMut(Received) -> Result<Option<Answer>, Error>,
+) -> Result<(), Error> {
+    let mut answer = None;
+    loop {
+        let mut received = match answer.take() {
+            Some((reply, message)) => Reply::answer_and_receive(reply, message, endpoint, None)?,
+            None => endpoint.receive()?,
+        };
+        let mut ended = false;
+        if let Event::Notification(bits) = &mut received.event {
+            ended = *bits & Binding::ENDED != 0;
+            *bits &= !Binding::ENDED;
+        }
+        answer = serve(received)?;
+        if ended {
+            return Ok(());
+        }
+    }
+}
 
 /// How a program ended, for people.
 pub fn tell(end: End) -> String {

@@ -223,6 +223,7 @@ impl<'a> Command<'a> {
         for segment in &program.segments {
             map_segment(process, segment, object)?;
         }
+        process.set_break(program.heap)?;
         map_stack(process, stack)?;
         if self.console {
             for slot in 0..3 {

@@ -118,6 +118,8 @@ pub struct Program {
     pub headers: u64,
     /// How many there are.
     pub header_count: u64,
+    /// Where the heap begins: behind the last part.
+    pub heap: u64,
 }
 
 impl Program {
@@ -155,6 +157,10 @@ impl Program {
             entry,
             headers: headers.map_or(0, |part| part.address + header.e_phoff - part.offset),
             header_count: table.len() as u64,
+            heap: segments
+                .last()
+                .map_or(0, Segment::end)
+                .next_multiple_of(PAGE64),
             segments,
         })
     }

@@ -40,6 +40,7 @@ fn a_program_of_code_and_data_is_laid_out() {
     let program =
         Program::parse(&file(abi::ET_EXEC, 0x20_0200, &[CODE, DATA])).expect("a good file");
     assert_eq!((program.entry, program.headers), (0x20_0200, 0x20_0040));
+    assert_eq!(program.heap, 0x20_5000);
     let [code, data] = program.segments[..] else {
         panic!("two segments");
     };

@@ -59,7 +59,9 @@ impl Endpoint {
     pub fn send_within(&self, message: Message<'_>, limit: Option<Duration>) -> Result<(), Error> {
         let mut frame = self.frame(limit);
         message.load(&mut frame);
-        sys::call(calls::ENDPOINT_SEND, &mut frame).map(drop)
+        sys::call(calls::ENDPOINT_SEND, &mut frame)?;
+        message.sent();
+        Ok(())
     }
 
     /// Sends a message and waits for the answer.
@@ -82,8 +84,13 @@ impl Endpoint {
     ) -> Result<Message<'static>, Error> {
         let mut frame = self.frame(limit);
         message.load(&mut frame);
-        sys::call(calls::ENDPOINT_CALL, &mut frame)?;
-        Ok(Message::unload(&frame))
+        let got = sys::call(calls::ENDPOINT_CALL, &mut frame);
+        // Where the message may have been received, the handles given may have left: better one that
+        // is never closed than one closed that is somebody else's by now.
+        if matches!(got, Ok(_) | Err(Error::Closed | Error::TimedOut)) {
+            message.sent();
+        }
+        got.map(|_| Message::unload(&frame))
     }
 
     /// Waits for a message. An answer that this thread owes and has not given or saved is given up.

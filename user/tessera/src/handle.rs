@@ -104,8 +104,7 @@ impl AsRef<Self> for Handle {
     }
 }
 
-/// What the handle of this number is.
-pub(crate) fn info(number: u64) -> Result<Info, Error> {
+fn info(number: u64) -> Result<Info, Error> {
     const KINDS: [Kind; 8] = [
         Kind::Console,
         Kind::Memory,

@@ -1,5 +1,6 @@
 //! Messages: 32 bits that say what it is about, and six words, each a number or a handle.
 
+use abi::NONE;
 use abi::message::{Tag, WORDS};
 
 use crate::Handle;
@@ -72,7 +73,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Takes the handle that was sent as word `n`, if one was.
+    /// Takes the handle that was sent as word `n`, if one was, and could be delivered.
     pub fn take(&mut self, n: usize) -> Option<Handle> {
         match std::mem::replace(&mut self.words[n], Word::Number(0)) {
             Word::Given(handle) => Some(handle),
@@ -83,23 +84,32 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Puts the message into registers. Handles that are given leave by that.
-    pub(crate) fn load(self, frame: &mut Frame) {
+    /// Puts the message into registers.
+    pub(crate) fn load(&self, frame: &mut Frame) {
         let mut tag = Tag::new(self.label);
-        for (n, word) in self.words.into_iter().enumerate() {
+        for (n, word) in self.words.iter().enumerate() {
             frame.x[2 + n] = match word {
-                Word::Number(number) => number,
+                Word::Number(number) => *number,
                 Word::Lent(handle) => {
                     tag = tag.copying(n);
                     handle.number()
                 }
                 Word::Given(handle) => {
                     tag = tag.moving(n);
-                    handle.into_number()
+                    handle.number()
                 }
             };
         }
         frame.x[1] = tag.0;
+    }
+
+    /// Lets go of the handles that were given, after they have left.
+    pub(crate) fn sent(self) {
+        for word in self.words {
+            if let Word::Given(handle) = word {
+                handle.into_number();
+            }
+        }
     }
 }
 
@@ -107,9 +117,11 @@ impl Message<'static> {
     /// Takes a message out of registers.
     pub(crate) fn unload(frame: &Frame) -> Self {
         let tag = Tag(frame.x[1]);
-        let word = |n| match tag.handles() >> n & 1 {
-            0 => Word::Number(frame.x[2 + n]),
-            _ => Word::Given(Handle::made(frame.x[2 + n])),
+        let word = |n| match frame.x[2 + n] {
+            handle if tag.handles() >> n & 1 != 0 && handle != NONE => {
+                Word::Given(Handle::made(handle))
+            }
+            number => Word::Number(number),
         };
         Self {
             label: tag.label(),
@@ -131,6 +143,7 @@ mod tests {
             .lend(1, &lent)
             .give(5, Handle::made(71));
         message.load(&mut frame);
+        message.sent();
         assert_eq!(Tag(frame.x[1]).copies(), 1 << 1);
         assert_eq!(Tag(frame.x[1]).moves(), 1 << 5);
         let mut seen = Message::unload(&frame);
@@ -139,5 +152,8 @@ mod tests {
         assert_eq!(seen.take(1).unwrap().number(), 70);
         assert_eq!(seen.take(5).unwrap().number(), 71);
         assert!(seen.take(5).is_none());
+        // The receiver's table was full.
+        frame.x[7] = NONE;
+        assert!(Message::unload(&frame).take(5).is_none());
     }
 }

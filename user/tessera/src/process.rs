@@ -5,7 +5,7 @@ use std::time::Duration;
 use abi::{Binding, NONE, Rights, calls, slot};
 
 use crate::endpoint::{Endpoint, nanoseconds};
-use crate::handle::{self, kind_of_handle};
+use crate::handle::kind_of_handle;
 use crate::sys::{self, Frame};
 use crate::{Error, Handle, MapFlags, Prot};
 
@@ -141,16 +141,9 @@ impl Process {
         handle: u64,
         rights: Option<Rights>,
     ) -> Result<u64, Error> {
-        let rights = match rights {
-            Some(rights) => rights,
-            None => handle::info(handle)?.rights,
-        };
-        let arguments = [
-            self.0.number(),
-            slot.unwrap_or(NONE),
-            handle,
-            u64::from(rights.bits()),
-        ];
+        let rights = rights.map_or(Rights::SAME, |rights| rights.bits());
+        let slot = slot.unwrap_or(NONE);
+        let arguments = [self.0.number(), slot, handle, rights.into()];
         sys::control(calls::HANDLE_GIVE, arguments)
     }
 
@@ -184,6 +177,14 @@ impl Process {
     pub fn protect(&self, address: u64, len: u64, prot: Prot) -> Result<(), Error> {
         let prot = u64::from(prot.bits());
         sys::control(calls::MEMORY_PROTECT, [self.0.number(), address, len, prot]).map(drop)
+    }
+
+    /// Says where the heap of a process begins that has none yet.
+    ///
+    /// # Errors
+    /// It has one.
+    pub fn set_break(&self, address: u64) -> Result<(), Error> {
+        sys::control(calls::MEMORY_BRK, [self.0.number(), address]).map(drop)
     }
 
     /// Copies from the process's memory; fewer bytes where there is no more.

@@ -51,7 +51,9 @@ impl Reply {
         self.check()?;
         let mut frame = Frame::default();
         message.load(&mut frame);
-        sys::call(calls::REPLY, &mut frame).map(drop)
+        sys::call(calls::REPLY, &mut frame)?;
+        message.sent();
+        Ok(())
     }
 
     /// Answers and receives the next message, in one call. That nobody waits for the answer any more
@@ -69,6 +71,9 @@ impl Reply {
         let mut frame = endpoint.frame(limit);
         message.load(&mut frame);
         let got = sys::call(calls::REPLY_RECEIVE, &mut frame);
+        if matches!(got, Ok(_) | Err(Error::TimedOut)) {
+            message.sent();
+        }
         Received::unload(got, &frame)
     }
 
@@ -192,7 +197,9 @@ impl SavedReply {
         // The kernel closes the handle.
         let mut frame = Frame::new([self.0.into_number()]);
         message.load(&mut frame);
-        sys::call(calls::REPLY_SEND, &mut frame).map(drop)
+        sys::call(calls::REPLY_SEND, &mut frame)?;
+        message.sent();
+        Ok(())
     }
 }
 

@@ -136,6 +136,7 @@ mod tests {
         entry: 0x20_0100,
         headers: 0x20_0040,
         header_count: 4,
+        heap: 0x21_0000,
     };
 
     struct Seen(Stack);

@@ -1,20 +1,24 @@
 //! `echo`: a server and its clients, each a process of its own. The clients send, call, lend memory,
 //! run into a time-out, wait for an answer that comes late, and ring a bell; at last one of them
-//! measures a round trip.
+//! measures a round trip. A process that never ends is
+//! ended.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
+use servers::child::Answer;
 use servers::cost::{Costs, unit};
 use servers::{Outcome, arguments, child, finish, usage};
 use tessera::{Command, Endpoint, Error, Event, Handle, MemoryObject, Message, Process, Prot};
-use tessera::{Received, Reply, SavedReply};
+use tessera::{Received, Reply, SavedReply, SpawnError};
 
 /// Where a client finds its handle of the server's endpoint.
 const SERVER: u64 = 70;
 /// Notification bits: the client's bell, and the server's own timer.
 const BELL: u64 = 1;
 const TIMER: u64 = 2;
+/// SIGKILL.
+const KILL: u32 = 9;
 /// Calls that are measured.
 const ROUNDS: u64 = 1000;
 
@@ -40,6 +44,9 @@ fn main() -> ExitCode {
         match words[..] {
             [] => server(),
             ["client"] => client(),
+            ["spin"] => loop {
+                std::hint::spin_loop();
+            },
             _ => usage("echo"),
         },
     )
@@ -57,7 +64,21 @@ fn server() -> Outcome {
         let calls = server.calls;
         println!("server: client {badge} {}, {calls} calls", child::tell(end));
     }
+    stop(&own)?;
     Ok(0)
+}
+
+/// Starts a process that would never end, and ends it.
+fn stop(own: &Process) -> Result<(), SpawnError> {
+    let command = Command::find("program")?.arg("spin").console();
+    let spinner = command.spawn(own)?;
+    let patience = Some(Duration::from_millis(20));
+    let waited = spinner.process.wait_within(patience);
+    println!("server: waiting for a process that spins: {waited:?}");
+    spinner.process.kill(KILL)?;
+    let end = spinner.process.wait()?;
+    println!("server: it {}", child::tell(end));
+    Ok(())
 }
 
 struct Server<'a> {
@@ -77,30 +98,24 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn serve(&mut self, mut received: Received) -> Result<(), Error> {
-        // Answers and new messages in turn, as long as both are for the asking.
-        while let Received {
-            badge,
-            event: Event::Call(message, reply),
-            ..
-        } = received
-        {
-            self.calls += 1;
-            if message.label != label::ECHO {
-                return self.call(message, reply);
-            }
-            let answer = Message::new(message.label).number(0, message.word(0));
-            let answer = answer.number(1, badge);
-            received = reply.answer_and_receive(answer, self.endpoint, None)?;
-        }
+    fn serve(&mut self, received: Received) -> Result<Option<Answer>, Error> {
         match received.event {
             Event::Send(message) => {
                 println!("server: {} from client {}", message.word(0), received.badge);
             }
+            Event::Call(message, reply) if message.label == label::ECHO => {
+                self.calls += 1;
+                let answer = Message::new(label::ECHO).number(0, message.word(0));
+                return Ok(Some((reply, answer.number(1, received.badge))));
+            }
+            Event::Call(message, reply) => {
+                self.calls += 1;
+                self.call(message, reply)?;
+            }
             Event::Notification(bits) => self.notified(bits)?,
             other => println!("server: unexpected {other:?}"),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn call(&mut self, mut message: Message<'_>, reply: Reply) -> Result<(), Error> {

@@ -24,7 +24,9 @@ fn log(words: &[String]) -> Outcome {
     let command = command.bind(Binding::Exceptions, &endpoint);
     let child = command.prepare(&Process::own()?)?;
     let mut log = Log::default();
-    let end = child::follow(&child, &endpoint, |received| log.note(received))?;
+    let end = child::follow(&child, &endpoint, |received| {
+        log.note(received).map(|()| None)
+    })?;
     log.summarize();
     println!("faultlog: {program} {}", child::tell(end));
     Ok(end.status() as u8)

@@ -184,6 +184,7 @@ mod tests {
                     | calls::MEMORY_MAP
                     | calls::MEMORY_UNMAP
                     | calls::MEMORY_PROTECT
+                    | calls::MEMORY_BRK
                     | calls::DEVICE_OPEN
             );
             let addressed = call

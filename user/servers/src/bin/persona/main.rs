@@ -40,7 +40,9 @@ fn run(words: &[String]) -> Outcome {
         process: &child.process,
         signals: Signals::new(&child.process)?,
     };
-    let end = child::follow(&child, &endpoint, |received| persona.serve(received))?;
+    let end = child::follow(&child, &endpoint, |received| {
+        persona.serve(received).map(|()| None)
+    })?;
     println!("persona: {program} {}", child::tell(end));
     Ok(end.status() as u8)
 }
