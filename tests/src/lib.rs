@@ -3,7 +3,7 @@
 //!
 //! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
 //! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
-//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`reports`], [`doors`], [`bad_elf`],
+//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`servers`], [`reports`], [`doors`], [`bad_elf`],
 //! [`prompt`], [`bad_tree`], [`machines`], [`codegen`], [`verbs`] and [`liars`].
 
 pub mod bad_elf;
@@ -25,6 +25,7 @@ pub mod reports;
 pub mod runner;
 pub mod scenarios;
 pub mod selftests;
+pub mod servers;
 pub mod stage;
 pub mod verbs;
 pub mod witness;
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         liars::trials(),
         selftests::trials(),
         scenarios::trials(),
+        servers::trials(),
         reports::trials(),
         doors::trials(),
         machines::trials(),
