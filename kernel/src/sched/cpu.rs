@@ -61,6 +61,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
+    /// Bits of `attention`: there is something to do.
+    const WORK: u32 = 1;
+    /// The thread that came has left the CPU.
+    const LEFT: u32 = 1 << 1;
+    /// Another one has taken its place.
+    const HANDED_OVER: u32 = 1 << 2;
+
     const fn new() -> Self {
         Self {
             attention: AtomicU32::new(1),
@@ -82,12 +89,32 @@ impl Cpu {
     /// Asks for the long way out of the kernel: there is more to do than to return.
     #[inline]
     pub fn attend(&self) {
-        self.attention.store(1, Ordering::Relaxed);
+        self.want(Self::WORK);
+    }
+
+    /// The CPU has left its thread.
+    pub(super) fn left(&self) {
+        self.want(Self::LEFT);
+    }
+
+    /// The CPU has turned to another thread at once.
+    pub(super) fn handed_over(&self) {
+        self.want(Self::HANDED_OVER);
+    }
+
+    fn want(&self, more: u32) {
+        let before = self.attention.load(Ordering::Relaxed);
+        self.attention.store(before | more, Ordering::Relaxed);
     }
 
     #[inline]
     pub(super) fn needs_attention(&self) -> bool {
         self.attention.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether nothing is to be done but to return to another thread than the one that came.
+    pub(super) fn only_handed_over(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) == Self::LEFT | Self::HANDED_OVER
     }
 
     pub(super) fn attended(&self) {

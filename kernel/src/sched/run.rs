@@ -62,8 +62,29 @@ pub fn leave_kernel<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> 
 
 #[cold]
 fn leave_at_length<'a>(cpu: &'static Cpu) -> WayBack<'a> {
-    leave_attentively(cpu);
+    if !(cpu.only_handed_over() && leave_directly(cpu)) {
+        leave_attentively(cpu);
+    }
     None
+}
+
+/// The way out for a thread that another one has handed the CPU to, if it has nothing to do in the
+/// kernel: the timer is armed for what it was armed for, and the share is the other one's.
+fn leave_directly(cpu: &'static Cpu) -> bool {
+    let Some(thread) = cpu.current() else {
+        return false;
+    };
+    let process = thread.process();
+    if process.is_dying() || thread.stop().is_wanted() || !thread.has_no_resume() {
+        return false;
+    }
+    cpu.attended();
+    if arch::run::switch_to(thread.context(), process.space_activation()) {
+        process.space().counters().root_reloads.bump();
+    }
+    arch::mmu::grace().quiescent(cpu_index());
+    cpu.stay.end();
+    true
 }
 
 /// Enters the scheduler from the boot path of a CPU, which does not come back.
@@ -147,7 +168,9 @@ pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
         }
         Step::Keep => return true,
         Step::Busy => wait::for_map(thread),
-        Step::More | Step::Gone => this().attend(),
+        Step::More => this().attend(),
+        // Whoever took it off the CPU has said so.
+        Step::Gone => {}
     }
     false
 }
@@ -214,8 +237,7 @@ fn leave_cpu(cpu: &'static Cpu) -> Option<Ref<Thread>> {
     let thread = cpu.current.lock().take()?;
     arch::run::detach_current();
     thread.stops(arch::time::now());
-    cpu.slice_end.store(0, Ordering::Relaxed);
-    cpu.attend();
+    cpu.left();
     Some(thread)
 }
 
@@ -239,6 +261,7 @@ fn next(cpu: &'static Cpu) -> Option<Ref<Thread>> {
         if stolen {
             count(&cpu.counters.steals);
         }
+        cpu.slice_end.store(0, Ordering::Relaxed);
         install(cpu, &thread);
         return Some(thread);
     }
@@ -269,7 +292,7 @@ pub fn run_now(thread: Ref<Thread>) {
     }
     cpu.ready.announce(Some(priority));
     install(cpu, &thread);
-    cpu.attend();
+    cpu.handed_over();
 }
 
 /// Puts a thread that nobody else has on the queue of an idle CPU, else of one that runs less, else
