@@ -70,7 +70,7 @@ calls! {
         "EINVAL it was not made to be revoked"
         "Ends a handle and all copies of it, wherever they are."
     12 HANDLE_GIVE("process, slot, handle, rights") -> "slot" [CONTROL]
-        "EACCES the handle may not be transferred or has fewer rights; EBADF no such handle or slot; EBUSY the slot is taken; EMFILE; EDQUOT"
+        "EACCES the handle may not be transferred or has fewer rights; EBADF no such handle or slot; EBUSY the slot is taken; ESRCH the process has ended; EMFILE; EDQUOT"
         "Puts a copy of a handle into another process's table: into `slot`, or with -1 into a free one."
 
     16 ENDPOINT_CREATE("") -> "handle" []

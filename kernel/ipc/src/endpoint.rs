@@ -80,6 +80,26 @@ pub enum Notified<H> {
     Closed,
 }
 
+/// What remains to be done about a sender whose message was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It waits for an answer, in this sleep.
+    Awaited(Sleep),
+    /// Its sleep has been claimed: it is told, and made runnable.
+    Claimed,
+}
+
+/// Takes the message of the sender that `park` belongs to, which was in the queue of a locked
+/// endpoint. `None`: something else has woken it, and there is no message any more.
+#[inline]
+pub fn take(park: &ParkWord, wants_answer: bool) -> Option<Taken> {
+    if wants_answer {
+        return park.asleep().map(Taken::Awaited);
+    }
+    let claimed = park.claim_any() || is(Fault::TakeTheWoken);
+    claimed.then_some(Taken::Claimed)
+}
+
 impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
     const_fn! {
         /// Nobody waits, and there is no right to receive yet.
@@ -141,7 +161,7 @@ impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
         park: impl FnOnce() -> Sleep,
     ) -> Received<M> {
         let mut state = self.state.lock();
-        if state.bits != 0 {
+        if state.bits != 0 && !is(Fault::IgnoreBits) {
             return Received::Bits(core::mem::take(&mut state.bits));
         }
         if !state.receiving {
@@ -180,6 +200,9 @@ impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
 
     /// Takes `thread`, whose sleep was claimed by somebody who did not find it here, out of the queue.
     pub fn leave(&self, thread: &H) {
+        if is(Fault::StayQueued) {
+            return;
+        }
         let left = self.state.lock().queue.remove(thread);
         drop(left);
     }
@@ -225,3 +248,6 @@ impl<H: Clone + Deref<Target: Party<H>>> State<H> {
         sleep
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

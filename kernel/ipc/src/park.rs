@@ -3,25 +3,26 @@
 //! A thread that waits can be woken by what it waits for, by its time-out and by the end of its
 //! process, at the same moment and on different CPUs. Each of them first *claims* the sleep; the
 //! one that succeeds takes the thread out of its queues and makes it runnable, the others leave it
-//! alone. Sleeps are numbered, so that a late time-out cannot end the next sleep instead.
+//! alone. Sleeps are numbered, so that a late time-out cannot end the next sleep instead. A saved reply may
+//! be as late as it likes, so the numbers never come round: 2^63 sleeps are centuries.
 
-use sync::atomic::{AtomicU32, Ordering, fence};
+use sync::atomic::{AtomicU64, Ordering, fence};
 use sync::const_fn;
 use sync::planted::{Fault, is};
 
 /// One sleep of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sleep(u32);
+pub struct Sleep(u64);
 
 /// The word of a thread: odd while it sleeps, and bigger with every sleep.
 #[derive(Debug, Default)]
-pub struct ParkWord(AtomicU32);
+pub struct ParkWord(AtomicU64);
 
 impl ParkWord {
     const_fn! {
         /// Awake.
         pub const fn new() -> Self {
-            Self(AtomicU32::new(0))
+            Self(AtomicU64::new(0))
         }
     }
 

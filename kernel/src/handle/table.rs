@@ -67,6 +67,8 @@ pub enum Refused {
 pub struct HandleTable {
     chunks: [Option<SlabBox<Chunk>>; CHUNKS],
     count: usize,
+    /// Its process has ended: nothing is put in any more.
+    ended: bool,
 }
 
 impl HandleTable {
@@ -74,7 +76,13 @@ impl HandleTable {
         Self {
             chunks: [const { None }; CHUNKS],
             count: 0,
+            ended: false,
         }
+    }
+
+    /// Nothing is put in from here on: what would be could name its own process, and stay for ever.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Handles in it.
@@ -156,6 +164,19 @@ impl HandleTable {
         closed.ok_or(Errno::EBADF)
     }
 
+    /// Takes the handle out of slot `fd` if `may` has nothing against it.
+    ///
+    /// # Errors
+    /// `EBADF`, also for one that has been revoked; those of `may`.
+    pub fn close_if(
+        &mut self,
+        fd: u64,
+        may: impl FnOnce(&Handle) -> Result<(), Errno>,
+    ) -> Result<Handle, Errno> {
+        may(self.look(fd)?)?;
+        self.close(fd)
+    }
+
     /// Takes out a handle at or behind slot `from`, and says in which slot it was: how a process's
     /// end empties the table.
     pub fn take_from(&mut self, from: usize) -> Option<(usize, Handle)> {
@@ -199,7 +220,7 @@ impl HandleTable {
     /// Moves `handle` into slot `fd` and returns what was there. `handle` is emptied only at success.
     ///
     /// # Errors
-    /// `EBADF` if there is no such slot; [`Refused::NoChunk`].
+    /// `EBADF` if there is no such slot, `ESRCH` if the process has ended; [`Refused::NoChunk`].
     pub fn replace(
         &mut self,
         handle: &mut Option<Handle>,
@@ -207,6 +228,9 @@ impl HandleTable {
     ) -> Result<Option<Handle>, Refused> {
         if fd as u32 as u64 >= COUNT {
             return Err(Refused::Errno(Errno::EBADF));
+        }
+        if self.ended {
+            return Err(Refused::Errno(Errno::ESRCH));
         }
         let slot = self.slot_mut(fd);
         let slot = slot.ok_or(Refused::NoChunk(fd as u32 as usize))?;
@@ -307,6 +331,30 @@ mod tests {
         assert_eq!(refused, Refused::Errno(Errno::EBADF));
         assert!(handle.is_some(), "it stays with the caller");
         assert_eq!(table.count(), 4);
+    }
+
+    #[test]
+    fn nothing_is_put_into_the_table_of_an_ended_process() {
+        let table = table_with_console();
+        let mut table = table.lock();
+        table.end();
+        let ended = Refused::Errno(Errno::ESRCH);
+        let mut handle = console(false);
+        assert_eq!(table.insert(&mut handle, 0, 64), Err(ended));
+        assert_eq!(table.replace(&mut handle, 7).unwrap_err(), ended);
+        assert!(handle.is_some(), "it stays with the caller");
+        assert!(table.take_from(0).is_some());
+    }
+
+    #[test]
+    fn a_handle_leaves_only_if_it_may() {
+        let table = table_with_console();
+        let mut table = table.lock();
+        let refused = table.close_if(1, |_| Err(Errno::EACCES));
+        assert_eq!(refused.unwrap_err(), Errno::EACCES);
+        assert_eq!(table.count(), 3);
+        assert!(table.close_if(1, |_| Ok(())).is_ok());
+        assert_eq!(table.close_if(1, |_| Ok(())).unwrap_err(), Errno::EBADF);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use abi::Rights;
 use abi::message::Tag;
 use frame::Frames;
 use frame::slab::{Cache, Ref};
-use ipc::endpoint::{self, Notified, Received, Sent};
+use ipc::endpoint::{self, Notified, Received, Sent, Taken};
 use ipc::park::Sleep;
 use sync::{Link, Linked, SpinLock, cpu_index, rank};
 
@@ -43,7 +43,7 @@ pub struct Endpoint {
 }
 
 /// Notification bits that are due at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Alarm {
     /// In whose timers it is.
     cpu: usize,
@@ -222,26 +222,21 @@ fn wait_at(thread: &Ref<Thread>, endpoint: &Ref<Endpoint>, limit: Option<Limit>)
 }
 
 /// A message that was taken out of the queue, and what remains to be done about its sender.
-struct Taken {
+struct Message {
     envelope: Envelope,
     sender: Ref<Thread>,
-    /// The sender waits for an answer, in this sleep; else it has been claimed.
-    awaited: Option<Sleep>,
+    taken: Taken,
 }
 
 /// What of `sender`, which is in the queue of a locked endpoint, is to be received. `None`: it has
 /// been woken by something else.
-fn take(sender: &Ref<Thread>) -> Option<Taken> {
+fn take(sender: &Ref<Thread>) -> Option<Message> {
     let outgoing = sender.ipc().outgoing();
-    let awaited = match outgoing.wants_answer() {
-        true => Some(sender.park().asleep()?),
-        false if sender.park().claim_any() => None,
-        false => return None,
-    };
-    Some(Taken {
+    let taken = endpoint::take(sender.park(), outgoing.wants_answer())?;
+    Some(Message {
         envelope: Envelope::of(sender, &outgoing),
         sender: sender.clone(),
-        awaited,
+        taken,
     })
 }
 
@@ -273,27 +268,27 @@ pub fn receive(
             Envelope::bits(bits).write(thread.context());
             Step::Keep
         }
-        Received::Message(taken) => {
-            accept(thread, taken);
+        Received::Message(message) => {
+            accept(thread, message);
             Step::Keep
         }
         Received::Closed | Received::Queued(_) => Step::Done(Err(Errno::EPIPE)),
     }
 }
 
-fn accept(thread: &Ref<Thread>, taken: Taken) {
-    let Taken {
+fn accept(thread: &Ref<Thread>, message: Message) {
+    let Message {
         envelope,
         sender,
-        awaited,
-    } = taken;
+        taken,
+    } = message;
     envelope.deliver(&sender, thread);
-    match awaited {
-        Some(sleep) => {
+    match taken {
+        Taken::Awaited(sleep) => {
             let old = thread.ipc().set_answering(Some(Reply::new(sender, sleep)));
             drop(old);
         }
-        None => {
+        Taken::Claimed => {
             sender.set_result(Ok(0));
             wait::finish_dequeued(sender);
         }
@@ -334,8 +329,16 @@ pub fn set_timer(endpoint: &Ref<Endpoint>, bits: u64, nanos: u64) -> Result<(), 
         bits,
     };
     let before = endpoint.timer.lock().replace(alarm);
-    if before.is_none() {
-        wait::add_alarm(endpoint, deadline);
+    if let Some(other) = before {
+        wait::remove_alarm(endpoint, other.cpu);
+    }
+    wait::add_alarm(endpoint, deadline);
+    // Another CPU may have set or cancelled it, or closed the endpoint, before it was registered.
+    let current = *endpoint.timer.lock();
+    match current == Some(alarm) {
+        false => wait::remove_alarm(endpoint, cpu),
+        true if endpoint.meeting.is_closed() => cancel_timer(endpoint),
+        true => {}
     }
     sched::this().attend();
     Ok(())

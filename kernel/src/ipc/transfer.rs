@@ -7,7 +7,7 @@ use abi::Rights;
 use abi::message::{Tag, WORDS};
 
 use crate::errno::Errno;
-use crate::handle::Object;
+use crate::handle::{Handle, Object};
 use crate::process::Process;
 
 /// In place of a handle that could not be handed over.
@@ -25,11 +25,7 @@ pub fn check(tag: Tag, words: impl Fn(usize) -> u64, process: &Process) -> Resul
     let handles = process.handles();
     for n in (0..WORDS).filter(|n| tag.handles() >> n & 1 != 0) {
         let handle = handles.look(words(n))?;
-        let copied = tag.copies() >> n & 1 != 0;
-        let single = matches!(handle.object, Object::Reply(_));
-        if !handle.rights.contains(Rights::TRANSFER) || copied && single {
-            return Err(Errno::EACCES);
-        }
+        may_go(handle, tag.moves() >> n & 1 != 0)?;
     }
     Ok(())
 }
@@ -45,17 +41,14 @@ pub fn carry(tag: Tag, words: &mut [u64; WORDS], from: &Process, to: &Process) {
 }
 
 fn hand_over(fd: u64, moved: bool, from: &Process, to: &Process) -> Result<u64, Errno> {
-    let handle = from.handles().get(fd)?;
-    handle.allow(Rights::TRANSFER)?;
-    let single = matches!(handle.object, Object::Reply(_));
-    if single && !moved {
-        return Err(Errno::EACCES);
-    }
     if !moved {
+        let handle = from.handles().get(fd)?;
+        may_go(&handle, false)?;
         return to.insert_native(handle);
     }
-    // Out of the one table before it is in the other, so that nobody has it twice.
-    let handle = from.close_handle(fd)?;
+    // Out of the one table before it is in the other, so that nobody has it twice; and looked at under
+    // the lock that it leaves under, since other threads of the sender may change what is there.
+    let handle = from.handles().close_if(fd, |handle| may_go(handle, true))?;
     match to.insert_native_or_return(handle) {
         Ok(fd) => Ok(fd),
         Err((errno, handle)) => {
@@ -64,5 +57,14 @@ fn hand_over(fd: u64, moved: bool, from: &Process, to: &Process) -> Result<u64, 
             drop(back);
             Err(errno)
         }
+    }
+}
+
+/// Whether a message may take a handle with it.
+fn may_go(handle: &Handle, moved: bool) -> Result<(), Errno> {
+    let single = matches!(handle.object, Object::Reply(_));
+    match handle.rights.contains(Rights::TRANSFER) && (moved || !single) {
+        true => Ok(()),
+        false => Err(Errno::EACCES),
     }
 }

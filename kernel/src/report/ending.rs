@@ -118,6 +118,7 @@ fn report_child(process: &Process) {
 
 /// Closes some handles, and says from which slot to go on.
 fn close_some(process: &Process, mut from: usize) -> Option<usize> {
+    process.handles().end();
     for _ in 0..CLOSED {
         let (fd, handle) = process.handles().take_from(from)?;
         drop(handle);

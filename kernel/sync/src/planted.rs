@@ -212,6 +212,12 @@ faults! {
     AnswerTheWoken,
     /// Whoever waits for an answer that is given up is not told.
     ForgetCaller,
+    /// A message is taken from a sender that something else has woken.
+    TakeTheWoken,
+    /// A thread whose sleep was ended by something else stays in its endpoint's queue.
+    StayQueued,
+    /// A receiver does not look whether notification bits are set.
+    IgnoreBits,
 }
 
 impl Fault {

@@ -1,4 +1,4 @@
-//! Parking and waking as shipped, under loom.
+//! Parking, waking and messages as shipped, under loom.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p ipc --release --test loom`
 #![cfg(loom)]
@@ -6,6 +6,8 @@
 #[macro_use]
 mod run;
 
+mod endpoint;
 mod futex;
 mod park;
+mod party;
 mod ready;

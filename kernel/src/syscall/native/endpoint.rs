@@ -5,7 +5,7 @@ use frame::slab::Ref;
 
 use super::{Answer, Call, add, done, limit_of, timed_out};
 use crate::errno::Errno;
-use crate::handle::Object;
+use crate::handle::{Handle, Object};
 use crate::ipc::message::Outgoing;
 use crate::ipc::reply::{Reply, Saved};
 use crate::ipc::{self, Delivery, Endpoint, Port, answer, tag_of, transfer};
@@ -117,17 +117,15 @@ pub fn reply_save(call: &Call<'_>) -> Answer {
 /// `REPLY_SEND`.
 pub fn reply_send(call: &Call<'_>) -> Answer {
     check_handles(call.thread)?;
-    let saved = {
-        let handles = call.thread.process().handles();
-        match handles.look(call.arg(0))?.allow(Rights::SEND)? {
-            Object::Reply(saved) => saved.clone(),
-            _ => return Err(Errno::EACCES.into()),
-        }
+    let may = |handle: &Handle| match handle.allow(Rights::SEND)? {
+        Object::Reply(_) => Ok(()),
+        _ => Err(Errno::EACCES),
+    };
+    let handle = call.thread.process().handles().close_if(call.arg(0), may)?;
+    let Object::Reply(saved) = &handle.object else {
+        return Err(Errno::EACCES.into());
     };
     let reply = saved.take().ok_or(Errno::ESRCH)?;
-    // Nobody else can have it: a saved reply is moved, never copied.
-    let closed = call.thread.process().close_handle(call.arg(0));
-    drop(closed);
     let caller = answer::give(reply, call.thread)?;
     wait::finish_dequeued(caller);
     done(0)
