@@ -113,11 +113,10 @@ impl Process {
             return Err(Errno::EDQUOT);
         }
         let child = Self::make(Some(parent.clone()))?;
-        let used = [
-            parent.space.mapped_pages(),
-            parent.handles().count() as u64,
-            parent.thread_count() as u64,
-        ];
+        let pages = parent.space.mapped_pages();
+        // One lock after the other.
+        let handles = parent.handles().count() as u64;
+        let used = [pages, handles, parent.thread_count() as u64];
         child.limits.set(parent.limits.split(wanted, used)?);
         let mut children = parent.children.lock();
         let full = children.len() == children.capacity();
