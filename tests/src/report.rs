@@ -83,6 +83,25 @@ fn happened(stats: &Value, name: &str, least: u64) -> Result<(), String> {
     }
 }
 
+/// Bytes of kernel memory that a thread may cost.
+const THREAD: u64 = 1536;
+
+/// That there were `at_once` threads, and what each cost the kernel then.
+///
+/// # Errors
+/// There were fewer, or each cost too much.
+pub fn threads(ended: &Ended, at_once: u64) -> Result<(), String> {
+    let stats = stats(ended)?;
+    let threads = &stats["threads"];
+    let of = |key: &str| threads[key].as_u64().unwrap_or(0);
+    match (of("peak"), of("kernel_bytes_each")) {
+        (peak, 1..=THREAD) if peak >= at_once => Ok(()),
+        _ => Err(format!(
+            "threads were {threads}, at least {at_once} of at most {THREAD} bytes expected"
+        )),
+    }
+}
+
 /// The longest time in the kernel, in instructions (law 16).
 const LONGEST_STAY: u64 = 50_000;
 

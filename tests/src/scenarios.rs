@@ -41,6 +41,8 @@ struct Scenario {
     /// What the exit report must have counted under `memory`: how often at least, with one CPU and
     /// with several.
     counts: &'static [(&'static str, u64, u64)],
+    /// Threads that there must have been at once, so many that they cost the kernel what a thread may.
+    threads: u64,
     /// RAM, where it is not the usual size.
     memory: Option<&'static str>,
     /// Words for the kernel.
@@ -60,6 +62,7 @@ const fn scenario(
         cells,
         stress: false,
         counts: &[],
+        threads: 0,
         memory: None,
         words: &[],
     }
@@ -202,7 +205,10 @@ const SCENARIOS: &[Scenario] = &[
     small(scenario(&["oom", "copies"], Killed(9), Any, SINGLE)),
     small(scenario(&["oom", "populate"], Exit(0), Passes, SINGLE)),
     stressed(scenario(&["threads"], Exit(0), Passes, ALL)),
-    stressed(scenario(&["thousand"], Exit(0), Passes, FOUR)),
+    stressed(Scenario {
+        threads: 501,
+        ..scenario(&["thousand"], Exit(0), Passes, FOUR)
+    }),
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched", "end"], Exit(7), Any, ALL)),
@@ -303,7 +309,11 @@ impl Scenario {
             self.stdout.check(self.args[0], &booted.ended.output)?;
             report::check(&booted.ended, cell, parallel)?;
             let least = |&(name, one, more)| (name, if cell.cpus == 1 { one } else { more });
-            report::counted(&booted.ended, self.counts.iter().map(least))
+            report::counted(&booted.ended, self.counts.iter().map(least))?;
+            match self.threads {
+                0 => Ok(()),
+                at_once => report::threads(&booted.ended, at_once),
+            }
         })
     }
 }

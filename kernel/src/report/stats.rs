@@ -14,6 +14,7 @@ use pgtable::Machine;
 use crate::arch::{self, table_window, time};
 use crate::process::Process;
 use crate::sched::{calls, cpu, stay};
+use crate::thread::footprint;
 use crate::{memory, trace};
 
 /// Counts of CPUs are never reset: a program's are the difference to those at its start.
@@ -59,6 +60,7 @@ pub fn begin() {
     STEALS.store(now.steals, Ordering::Relaxed);
     WINDOWS.store(table_window::opened(), Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
+    footprint::reset();
     trace::begin();
     calls::reset();
     for (level, place) in Level::ALL.into_iter().zip(&TABLES) {
@@ -150,6 +152,11 @@ pub fn write_open(out: &mut dyn Write, process: &Process) -> fmt::Result {
         None => write!(out, ",\"first_fault_instructions\":null")?,
     }
     events(out)?;
+    let (peak, each) = footprint::peak();
+    write!(
+        out,
+        ",\"threads\":{{\"peak\":{peak},\"kernel_bytes_each\":{each}}}"
+    )?;
     longest_stay(out)
 }
 

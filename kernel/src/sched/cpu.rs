@@ -121,6 +121,11 @@ impl Cpu {
         self.attention.store(0, Ordering::Relaxed);
     }
 
+    /// How many time-outs there is room for.
+    pub fn timers_room(&self) -> usize {
+        self.timers.lock().room()
+    }
+
     /// The current thread, for longer than a lock may be held.
     pub fn current(&self) -> Option<Ref<Thread>> {
         self.current.lock().clone()

@@ -2,7 +2,7 @@
 
 use frame::slab::Ref;
 use ipc::ready::{Priority, Runnable};
-use sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use sync::{MAX_CPUS, cpu_index};
 
 use super::{cpu, interrupt_others, make_runnable, this};
@@ -18,7 +18,7 @@ const RESETS: u8 = 1 << 7;
 pub struct Entity {
     /// CPUs that it may run on, one bit each.
     cpus: AtomicU64,
-    last_cpu: AtomicUsize,
+    last_cpu: AtomicU8,
     priority: AtomicU8,
     /// The CPU in whose queue of ready threads it is; written under the lock of that queue.
     queue: AtomicU8,
@@ -33,7 +33,7 @@ impl Entity {
     pub fn new() -> Self {
         Self {
             cpus: AtomicU64::new(u64::MAX),
-            last_cpu: AtomicUsize::new(cpu_index()),
+            last_cpu: AtomicU8::new(cpu_index() as u8),
             priority: AtomicU8::new(Priority::default() as u8),
             queue: AtomicU8::new(NO_QUEUE),
             policy: AtomicU8::new(0),
@@ -80,12 +80,12 @@ impl Entity {
 
     /// The CPU that it ran on last.
     pub fn last_cpu(&self) -> usize {
-        self.last_cpu.load(Ordering::Relaxed)
+        self.last_cpu.load(Ordering::Relaxed).into()
     }
 
     /// It begins to run on `cpu`.
     pub(super) fn runs_on(&self, cpu: usize) {
-        self.last_cpu.store(cpu, Ordering::Relaxed);
+        self.last_cpu.store(cpu as u8, Ordering::Relaxed);
     }
 }
 

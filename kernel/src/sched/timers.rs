@@ -30,7 +30,13 @@ impl<T> Timers<T> {
     /// The capacity that one more entry needs, if there is no room for it.
     pub fn needs(&self) -> Option<usize> {
         let full = self.entries.len() == self.entries.capacity();
-        full.then(|| (self.entries.len() * 2).max(16))
+        // By a quarter: what is not used counts as memory of the threads.
+        full.then(|| (self.entries.len() + self.entries.len() / 4).max(16))
+    }
+
+    /// How many there is room for.
+    pub fn room(&self) -> usize {
+        self.entries.capacity()
     }
 
     /// Moves everything to `room`, if that is larger, and returns the vector that is left over,

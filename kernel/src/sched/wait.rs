@@ -54,7 +54,7 @@ pub struct Wait {
     /// Which futex wakes concern it.
     pub bitset: u32,
     /// The CPU in whose timers it is.
-    pub timer: Option<usize>,
+    pub timer: Option<u8>,
     /// What `x0` becomes when the time-out ends the sleep; `None` leaves it.
     pub on_timeout: Option<u64>,
 }
@@ -101,7 +101,7 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
         ..Wait::default()
     };
     if let Some(limit) = limit {
-        wait.timer = Some(cpu_index());
+        wait.timer = Some(cpu_index() as u8);
         wait.on_timeout = limit.result;
         add_timeout(limit.deadline, Timeout::Sleep(sleep, thread.clone()));
     }
@@ -190,7 +190,7 @@ fn leave_timers(thread: &Ref<Thread>) {
             Timeout::Sleep(_, other) => Ref::ptr_eq(other, thread),
             Timeout::Endpoint(_) => false,
         };
-        let mut timers = cpu::of(index).timers.lock();
+        let mut timers = cpu::of(index.into()).timers.lock();
         let stale = timers.remove(|entry| is_its(entry.item()));
         drop(timers);
         drop(stale);

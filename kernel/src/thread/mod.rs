@@ -4,6 +4,7 @@
 //! in its record ([`resume::Resume`]), taken up again on the way out before it returns to EL0.
 
 pub mod exit;
+pub mod footprint;
 pub mod resume;
 pub mod stop;
 
@@ -99,6 +100,7 @@ impl Thread {
     pub fn new(process: &Ref<Process>) -> Result<Ref<Thread>, Errno> {
         let tid = NEXT_TID.fetch_add(1, Ordering::Relaxed);
         process.count_thread(1);
+        footprint::comes();
         let thread = Self {
             context: Context::new(),
             tid,
@@ -125,7 +127,9 @@ impl Thread {
             ended: AtomicBool::new(false),
         };
         // A thread that could not be allocated is dropped, which counts it off again.
-        THREADS.alloc_ref(thread).map_err(|_| Errno::ENOMEM)
+        let thread = THREADS.alloc_ref(thread).map_err(|_| Errno::ENOMEM)?;
+        footprint::came();
+        Ok(thread)
     }
 
     /// Its registers.
@@ -298,6 +302,7 @@ const SS_DISABLE: u32 = linux_raw_sys::general::SS_DISABLE;
 
 impl Drop for Thread {
     fn drop(&mut self) {
+        footprint::went();
         self.process.count_thread(-1);
     }
 }

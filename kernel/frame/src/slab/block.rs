@@ -66,7 +66,7 @@ impl<T> Block<T> {
     };
     /// Bytes in a block, and its alignment.
     pub(super) const BYTES: usize = (PAGE_SIZE as usize) << Self::ORDER;
-    const CAPACITY: u16 = {
+    pub(super) const CAPACITY: u16 = {
         assert!(
             size_of::<T>() <= MAX_OBJECT,
             "an object too large for a slab"

@@ -49,6 +49,10 @@ struct Lists<T: 'static> {
 unsafe impl<T> Send for Lists<T> {}
 
 impl<T> Cache<T> {
+    /// Bytes of memory for each object when blocks are full, their headers and what is left over at
+    /// their ends included.
+    pub const BYTES_EACH: usize = Block::<T>::BYTES.div_ceil(Block::<T>::CAPACITY as usize);
+
     const_fn! {
         /// A cache without memory.
         pub const fn new(name: &'static str) -> Self {

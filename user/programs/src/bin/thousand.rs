@@ -1,13 +1,13 @@
-//! A thousand threads: 800 in waves of 50, then 200 at once, each with work of its own.
+//! A thousand threads: 500 in waves of 50, then 500 at once, each with work of its own.
 
 use programs::{check, require};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
-const WAVES: u64 = 16;
+const WAVES: u64 = 10;
 const PER_WAVE: u64 = 50;
-const AT_ONCE: u64 = 200;
+const AT_ONCE: u64 = 500;
 
 fn main() {
     check::start("thousand");
@@ -34,7 +34,7 @@ const fn expected(number: u64) -> u64 {
 }
 
 fn waves() {
-    check::section(10, "800 threads in waves of 50");
+    check::section(10, "500 threads in waves of 50");
     let total = Arc::new(AtomicU64::new(0));
     for wave in 0..WAVES {
         let threads: Vec<_> = (0..PER_WAVE)
@@ -58,7 +58,7 @@ fn waves() {
 }
 
 fn at_once() {
-    check::section(11, "200 threads at once");
+    check::section(11, "500 threads at once");
     let all_there = Arc::new(Barrier::new(AT_ONCE as usize + 1));
     let sum = Arc::new(Mutex::new(0u64));
     let threads: Vec<_> = (0..AT_ONCE)
