@@ -128,7 +128,7 @@ impl Setting {
                 dir,
             });
         };
-        let programs = artifacts::programs(workspace, &["programs"])?;
+        let programs = artifacts::programs(workspace, &["programs", "servers"])?;
         let program = programs.into_iter().find(|(bin, _)| bin == name);
         let program = program.with_context(|| format!("cargo built no program {name}"))?;
         Ok(Self {

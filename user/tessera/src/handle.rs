@@ -1,5 +1,7 @@
 //! Handles: what a process may do, and to what.
 
+use std::mem::ManuallyDrop;
+
 use abi::{Kind, Rights, calls};
 
 use crate::Error;
@@ -29,6 +31,12 @@ impl Handle {
     pub fn at(slot: u64) -> Result<Self, Error> {
         info(slot)?;
         Ok(Self(slot))
+    }
+
+    /// A copy of the handle in a slot, with all its rights.
+    pub(crate) fn copy_of(slot: u64) -> Result<Self, Error> {
+        let original = ManuallyDrop::new(Self::at(slot)?);
+        original.duplicate(Rights::from_bits_retain(Rights::SAME))
     }
 
     /// A handle that the kernel has just made.

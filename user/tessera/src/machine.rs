@@ -23,7 +23,7 @@ impl Machine {
     /// # Errors
     /// It was not.
     pub fn own() -> Result<Self, Error> {
-        Handle::at(slot::MACHINE).map(Self)
+        Handle::copy_of(slot::MACHINE).map(Self)
     }
 
     /// The registers of a device: whole pages of physical addresses.

@@ -92,7 +92,8 @@ impl Process {
     /// # Errors
     /// It was not.
     pub fn own() -> Result<Self, Error> {
-        Handle::at(slot::PROCESS).map(Self)
+        // A copy, so that the next one who asks finds it still.
+        Handle::copy_of(slot::PROCESS).map(Self)
     }
 
     /// A new process below this one: no memory, no handles, no threads.
