@@ -230,9 +230,10 @@ pub fn hand_over(thread: Ref<Thread>) {
 
 /// Parks the current thread until `process` has come to its end.
 pub fn for_end(thread: &Ref<Thread>, process: &Ref<Process>, limit: Option<Limit>) {
+    // What it waited for before may go with this, which needs locks of its own.
+    thread.ipc().set_waits_for(Some(process.clone()));
     let sleep = {
         let mut queue = process.waiters();
-        thread.ipc().set_waits_for(Some(process.clone()));
         let sleep = begin(thread, Place::End, 0, limit);
         let pushed = queue.push(thread.clone());
         debug_assert!(pushed.is_ok());

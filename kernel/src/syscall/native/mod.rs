@@ -140,8 +140,9 @@ fn thread_of(call: &Call<'_>, rights: Rights) -> Result<Ref<Thread>, Errno> {
     if call.arg(0) == abi::PEER {
         return call.thread.ipc().peer().ok_or(Errno::ESRCH);
     }
-    let handles = call.thread.process().handles();
-    match handles.look(call.arg(0))?.allow(rights)? {
+    // The table is let go before anything else is locked.
+    let handle = call.thread.process().handles().get(call.arg(0))?;
+    match handle.allow(rights)? {
         Object::Thread(thread) => Ok(thread.clone()),
         Object::Reply(saved) => saved.peer().ok_or(Errno::ESRCH),
         _ => Err(Errno::EACCES),
