@@ -24,6 +24,8 @@ struct Service {
     /// A further file of the archive.
     file: Option<(&'static str, Contents)>,
     ending: Ending,
+    /// On the kernel with every assertion on.
+    checked: bool,
     /// What stands on the console, in this order.
     says: &'static [&'static str],
 }
@@ -36,8 +38,16 @@ const fn service(
     Service {
         args,
         file: None,
+        checked: false,
         ending,
         says,
+    }
+}
+
+const fn checked(service: Service) -> Service {
+    Service {
+        checked: true,
+        ..service
     }
 }
 
@@ -154,6 +164,11 @@ const SERVICES: &[Service] = &[
             "faultlog: faults was ended by signal 11, address 0x0",
         ],
     ),
+    checked(service(
+        &["storm", "nativecalls", "8"],
+        Exit(0),
+        &["storm: seed 8 ", "storm: pass (8 rounds)\n"],
+    )),
     with(
         service(
             &["persona", "signals", "letter"],
@@ -207,6 +222,10 @@ impl Service {
         }
         if let Some((name, contents)) = self.file {
             stage = stage.initrd(|initrd| initrd.bin(name, contents()));
+        }
+        if self.checked {
+            let kernel = env::checked_image()?;
+            stage = stage.machine(|machine| machine.other_kernel(&kernel));
         }
         stage.run()?.expect(self.ending, |booted| {
             in_order(&booted.ended.output, self.says)?;

@@ -147,6 +147,15 @@ impl Machine {
         self
     }
 
+    /// The same machine with another kernel.
+    #[must_use]
+    pub fn other_kernel(self, kernel: impl AsRef<Path>) -> Self {
+        Self {
+            kernel: kernel.as_ref().to_owned(),
+            ..self
+        }
+    }
+
     /// The kernel file.
     #[must_use]
     pub fn kernel(&self) -> &Path {
