@@ -611,6 +611,8 @@ impl Process {
                 .remove_first(|thread| thread.park().claim_any());
             let Some(thread) = next else { return };
             self.tell_end(thread.context());
+            // Who has waited does not keep the record.
+            drop(thread.ipc().take_waits_for());
             wait::finish_dequeued(thread);
         }
     }
