@@ -41,6 +41,18 @@ impl Frames {
         })
     }
 
+    /// Whether the user frame `pfn` is a block by itself, of no object, and the entry for it has the only
+    /// reference.
+    ///
+    /// # Safety
+    /// An entry for it owns a reference and is kept in place meanwhile.
+    #[inline(always)]
+    pub unsafe fn is_entrys_alone(&'static self, pfn: Pfn) -> bool {
+        // SAFETY: an entry that owns a reference names a frame in a bank.
+        let meta = unsafe { self.record(pfn) };
+        meta.is_single(Class::User) && meta.references() == 1 && meta.owner() == 0
+    }
+
     /// Ends the `count` references that entries for the frames of one block owned, the first of them
     /// for its first frame, if these were all that there are: the block is the caller's alone then,
     /// with what it holds. Else nothing happens, and the caller stands for the references still.
@@ -126,6 +138,29 @@ impl FramePins {
         // The references are over.
         self.hand_over(|_, _| {});
         Some(FreshFrame::claimed(frames, pfn, order))
+    }
+
+    /// Makes the frames pages of memory object `number` which are blocks by themselves and have no other
+    /// reference; the places of these.
+    ///
+    /// # Safety
+    /// No CPU translates to any of them (law 12).
+    #[inline]
+    pub unsafe fn give_to(&mut self, number: u32) -> u32 {
+        let (frames, held) = (self.frames(), self.held());
+        let mut given = 0;
+        for place in (0..Self::PLACES).filter(|place| held >> place & 1 != 0) {
+            let Some(pfn) = self.pfn(place) else { continue };
+            // SAFETY: a reference names a frame in a bank.
+            let meta = unsafe { frames.record(pfn) };
+            if meta.is_single(Class::User) && meta.refs.end(1) {
+                meta.set_object(number);
+                drop_written(meta);
+                meta.refs.publish();
+                given |= 1 << place;
+            }
+        }
+        given
     }
 
     /// The reference at `place`, which has none then.

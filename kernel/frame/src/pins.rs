@@ -146,8 +146,9 @@ impl FramePins {
         drop(self.take(place));
     }
 
+    /// The allocator of the frames.
     #[inline(always)]
-    pub(crate) fn frames(&self) -> &'static Frames {
+    pub fn frames(&self) -> &'static Frames {
         self.frames
     }
 

@@ -227,6 +227,23 @@ impl PageSlots {
         Ok(())
     }
 
+    /// Puts the frames at the first `count` places into the slots from `first` on, with the references.
+    ///
+    /// # Panics
+    /// If there are no such slots, one is not empty, or a place has no reference.
+    #[inline]
+    pub fn put_group(&self, first: usize, count: usize, pins: &mut FramePins) {
+        assert!(
+            core::ptr::eq(self.frames, pins.frames()),
+            "frames of another allocator"
+        );
+        for (place, slot) in self.slots[first..first + count].iter().enumerate() {
+            let full = pins.forget(place).map_or(EMPTY, |pfn| pfn.raw() + 1);
+            let put = slot.compare_exchange(EMPTY, full, Ordering::AcqRel, Ordering::Acquire);
+            assert!(put.is_ok() && full != EMPTY, "two fill a row of slots");
+        }
+    }
+
     /// Empties slot `index`: the reference that it owned.
     ///
     /// # Panics

@@ -12,8 +12,10 @@ use crate::trace::Kind;
 
 /// What looking at a table costs, in pages of the caller's budget.
 const TABLE_COST: u32 = 32;
-/// Pages that are looked at for the price of one.
-const LOOKED_AT: u32 = 4;
+/// The same, of a few pages of it.
+const SMALL_COST: u32 = 4;
+/// Fewest and most pages that are made clean at a time (law 16).
+const CLEANED: (u32, u32) = (16, 64);
 
 impl<M: Machine> Mapper for Space<M> {
     fn id(&self) -> u32 {
@@ -55,16 +57,18 @@ impl<M: Machine> Mapper for Space<M> {
     fn clean(&self, start: u64, end: u64, object: u32, budget: &mut u32) -> u64 {
         let stay = ();
         let section = self.machine().read_side(&stay);
-        let Some(range) = range(start, end.min(self.end())) else {
+        let most = u64::from((*budget).clamp(CLEANED.0, CLEANED.1));
+        let stop = end.min(self.end()).min(start.saturating_add(most << 12));
+        let Some(range) = range(start, stop) else {
             return end;
         };
-        *budget = budget.saturating_sub(TABLE_COST);
+        *budget = budget.saturating_sub(SMALL_COST);
         let frames = self.machine().frames();
         let mut gather = Gather::new();
         let mut cursor = self.table().cursor(range, &section);
         if let Some(Visit::Table(leaf)) = cursor.visit() {
             let pages = (leaf.to() - leaf.from()) >> 12;
-            *budget = budget.saturating_sub(pages as u32 / LOOKED_AT);
+            *budget = budget.saturating_sub(pages as u32);
             leaf.clean(
                 &mut gather,
                 |pfn| frames.owner_of(pfn) == object,

@@ -48,7 +48,7 @@ pub use asid::AsidCell;
 pub use block::Block;
 pub use cursor::{Absent, Cursor, LockError, Visit};
 pub use gather::{Flushed, Gather};
-pub use give::PageAt;
+pub use give::{PageAt, Taken};
 pub use gup::Decline;
 pub use kernel_space::KernelEdit;
 pub use leaf::{Accessed, BlockLevel, Leaf, Moved, NotAllowed, Occupied, PageLevel};

@@ -1,6 +1,7 @@
 //! What operations cost, measured in the booted kernel as it is optimised to be shipped
 //! (`cargo xtask bench`). Part of images with the feature `bench` only.
 
+mod pager;
 mod pgtable;
 
 use crate::arch::{events, time};
@@ -29,6 +30,7 @@ impl Cost {
 /// Runs the group that `tessera.bench=` names; the status to end with.
 pub fn run(group: &str) -> u32 {
     let measured = match group {
+        "pager" => pager::run(),
         "pgtable" => pgtable::run(),
         _ => Err("no such group"),
     };

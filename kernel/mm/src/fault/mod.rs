@@ -344,6 +344,7 @@ impl<M: Machine> Space<M> {
                 self.map_object(input, found, &sight, supply, how)
             }
             Plan::CopyObject { .. } => self.copy_object(input, found, &sight),
+            Plan::Ask(Question::Page) => return Some(self.ask_pager(input, found)),
             _ => return self.pursue(facts, input, found, &sight, section),
         };
         match applied {

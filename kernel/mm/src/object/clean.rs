@@ -15,6 +15,8 @@ use super::mem::{MemObject, ObjectError, Turn};
 use super::tree::MAX_PAGES;
 use super::visit::Visit;
 
+/// What dropping a page costs more than looking at it, in pages.
+const DROP_COST: u64 = 3;
 /// Steps of one reclaim.
 const RECLAIM_STEPS: u32 = 6;
 /// Pages that are asked for the price of one that is visited.
@@ -141,7 +143,7 @@ impl DropClean {
             let (behind, dropped) = object.drop_if_clean(self.at, self.first, self.end);
             self.dropped += dropped;
             object.store().count_dropped(dropped);
-            left = left.saturating_sub((behind - self.at) as u32);
+            left = left.saturating_sub((behind - self.at + DROP_COST * dropped) as u32);
             self.at = behind;
         }
         false

@@ -84,6 +84,17 @@ impl Place<'_> {
         empty.count() as u64
     }
 
+    /// Puts the frames at the first `count` places of `pins` into it and the next ones, which are empty
+    /// and belong together.
+    ///
+    /// # Panics
+    /// If one is not empty.
+    #[inline]
+    pub fn put_group(&self, count: u64, pins: &mut FramePins) {
+        self.leaf.put_group(self.slot, count as usize, pins);
+        self.resident.fetch_add(count, Ordering::Relaxed);
+    }
+
     /// Goes on to the place `count` further, which belongs together with this one.
     pub fn advance(&mut self, count: u64) {
         self.slot += count as usize;

@@ -1,6 +1,6 @@
 //! Places of an object that are going to get pages.
 
-use frame::{FreshFrame, UserFrame};
+use frame::{FramePins, FreshFrame, UserFrame};
 use sync::planted::{self, Fault};
 
 use super::mem::{MemObject, StateGuard, SupplyError};
@@ -68,6 +68,24 @@ impl Vacancy<'_> {
         );
         self.place.advance(pages);
         self.count -= pages;
+    }
+
+    /// Puts the pages at the first `count` places of `pins`, which are the object's by now, into the next
+    /// ones.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    #[inline]
+    pub(crate) fn put_group(&mut self, count: u64, pins: &mut FramePins) {
+        assert!(count <= self.count, "more pages than places");
+        self.place.put_group(count, pins);
+        self.place.advance(count);
+        self.count -= count;
+    }
+
+    /// The object.
+    pub(crate) fn object(&self) -> &MemObject {
+        self.object
     }
 
     /// Puts a page that others hold too into the next place, and stays there.

@@ -9,7 +9,7 @@ use arm64::addr::{PAGE_SIZE, Pfn};
 use arm64::attrs::{Attrs, Prot};
 use arrayvec::ArrayVec;
 use frame::slab::Ref;
-use frame::{Frames, FreshFrame, UserFrame};
+use frame::{FramePins, Frames, FreshFrame, UserFrame};
 use pgtable::{Gather, Leaf, Machine, PageAt, ReadSide, User, Visit, Zap, ZapReason};
 use sync::planted::{self, Fault};
 
@@ -21,6 +21,8 @@ use crate::uaccess::CopyStop;
 
 /// Pages of one visit: those of a contiguous block.
 const BATCH: usize = 16;
+/// What a copy costs, in pages that move.
+const COPY_COST: u64 = 4;
 
 /// How far a supply has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,20 @@ impl<E: Into<MoveStop>> From<E> for Again {
     }
 }
 
+/// What a batch came to.
+struct Given {
+    pages: u64,
+    /// Of these, without a copy.
+    moved: u64,
+}
+
+impl Given {
+    /// In pages that move.
+    const fn cost(&self) -> u64 {
+        self.moved + COPY_COST * (self.pages - self.moved)
+    }
+}
+
 /// What a batch is made of.
 #[derive(Default)]
 struct Batch {
@@ -108,9 +124,34 @@ struct Batch {
     taken: ArrayVec<Result<FreshFrame, UserFrame>, BATCH>,
 }
 
+impl Batch {
+    /// Of `pages` pages that were taken out, some of which others hold too.
+    #[cold]
+    fn of(pins: &mut FramePins, pages: u64) -> Self {
+        let places = 0..pages as usize;
+        let frames = pins.frames();
+        let claimed = |page: UserFrame| {
+            let mut alone = FramePins::new(frames);
+            alone.put(0, page);
+            match alone.claim() {
+                Some(block) => Some(Ok(block)),
+                None => alone.take(0).map(Err),
+            }
+        };
+        Self {
+            sources: places.clone().map(|_| Source::Taken).collect(),
+            taken: places
+                .rev()
+                .filter_map(|place| pins.take(place))
+                .filter_map(claimed)
+                .collect(),
+        }
+    }
+}
+
 impl<M: Machine> Space<M> {
-    /// Moves `pages` pages at `va` into `object`, to `index` and behind, about `budget` of them. A
-    /// page that is the space's alone goes without a copy; one that others hold or see too, or that
+    /// Moves `pages` pages at `va` into `object`, to `index` and behind: about `budget` of them, or a quarter
+    /// of that where they are copied. A page that is the space's alone goes without a copy; one that others hold or see too, or that
     /// belongs to a larger block, is copied; where nothing is, zeros are given. What is at `va`
     /// afterwards is what was there before, or zeros.
     pub fn move_pages(
@@ -121,16 +162,17 @@ impl<M: Machine> Space<M> {
         index: u64,
         budget: u32,
     ) -> Moved {
-        let (mut done, mut relieved) = (0, false);
-        let most = pages.min(u64::from(budget.max(1)));
+        let (mut done, mut left, mut relieved) = (0, u64::from(budget.max(1)), false);
         let stop = loop {
-            if done >= most {
+            let most = left.min(pages - done);
+            if most == 0 {
                 break None;
             }
             let at = va.wrapping_add(done * PAGE_SIZE);
-            let stop = match self.move_some(at, most - done, object, index.saturating_add(done)) {
-                Ok(count) => {
-                    done += count;
+            let stop = match self.move_some(at, most, object, index.saturating_add(done)) {
+                Ok(given) => {
+                    done += given.pages;
+                    left = left.saturating_sub(given.cost());
                     continue;
                 }
                 Err(Again::Retired) => continue,
@@ -150,7 +192,13 @@ impl<M: Machine> Space<M> {
         Moved { pages: done, stop }
     }
 
-    fn move_some(&self, va: u64, most: u64, object: &MemObject, index: u64) -> Result<u64, Again> {
+    fn move_some(
+        &self,
+        va: u64,
+        most: u64,
+        object: &MemObject,
+        index: u64,
+    ) -> Result<Given, Again> {
         let stay = ();
         let section = self.machine().read_side(&stay);
         let origin = self.origin_of(va)?;
@@ -158,18 +206,87 @@ impl<M: Machine> Space<M> {
         let here = (origin.end - va).div_ceil(PAGE_SIZE);
         let most = most.min(here).min(BATCH as u64 - into);
         let mut vacancy = object.vacancy(index, most)?;
-        let mut batch = Batch::default();
-        self.take_out(va, vacancy.count(), &origin, &mut batch, &section)?;
-        let wanted = batch.sources.len() as u64;
-        let given = self.give(&mut batch, &mut vacancy);
-        drop(vacancy);
-        if given < wanted {
-            let left = va + given * PAGE_SIZE;
-            self.put_back(left, batch, &origin, &section);
+        if let Some(given) = self.move_alone(va, &origin, &mut vacancy, &section)? {
+            return Ok(given);
         }
-        match given {
+        self.move_mixed(va, &origin, vacancy, &section)
+    }
+
+    /// Moves pages from that of `va` on as long as each is one by itself and nobody else's, which most
+    /// are. None: the first is not.
+    fn move_alone(
+        &self,
+        va: u64,
+        origin: &Origin,
+        vacancy: &mut Vacancy<'_>,
+        section: &ReadSide<'_>,
+    ) -> Result<Option<Given>, Again> {
+        if planted::is(Fault::SupplyMapped) || planted::is(Fault::SupplyHeld) {
+            return Ok(None);
+        }
+        let mut gather = Gather::new();
+        let Some(leaf) = self.table().lock_existing(va, section) else {
+            return Ok(None);
+        };
+        // D5, checks 1 and 2.
+        if self.epochs().at(va) != origin.epoch {
+            return Err(Again::Retired);
+        }
+        let taken = leaf.take_alone(va, vacancy.count() as usize, &mut gather);
+        drop(leaf);
+        let pages = taken.count();
+        if pages == 0 {
+            return Ok(None);
+        }
+        self.counters().pages_unmapped.add(pages);
+        let flushed = gather.flush(self.table());
+        let number = vacancy.object().number();
+        let (given, mut pins) = taken.give_to(self.machine(), number, &flushed);
+        if given != (1 << pages) - 1 {
+            let batch = Batch::of(&mut pins, pages);
+            return self.finish(va, batch, origin, vacancy, section).map(Some);
+        }
+        vacancy.put_group(pages, &mut pins);
+        self.counters().pages_supplied_moved.add(pages);
+        Ok(Some(Given {
+            pages,
+            moved: pages,
+        }))
+    }
+
+    /// Moves or copies, as it is for each page.
+    #[inline(never)]
+    fn move_mixed(
+        &self,
+        va: u64,
+        origin: &Origin,
+        mut vacancy: Vacancy<'_>,
+        section: &ReadSide<'_>,
+    ) -> Result<Given, Again> {
+        let mut batch = Batch::default();
+        self.take_out(va, vacancy.count(), origin, &mut batch, section)?;
+        self.finish(va, batch, origin, &mut vacancy, section)
+    }
+
+    /// Gives what was taken out, and puts back what cannot be given.
+    #[inline(never)]
+    fn finish(
+        &self,
+        va: u64,
+        mut batch: Batch,
+        origin: &Origin,
+        vacancy: &mut Vacancy<'_>,
+        section: &ReadSide<'_>,
+    ) -> Result<Given, Again> {
+        let wanted = batch.sources.len() as u64;
+        let given = self.give(&mut batch, vacancy);
+        if given.pages < wanted {
+            let left = va + given.pages * PAGE_SIZE;
+            self.put_back(left, batch, origin, section);
+        }
+        match given.pages {
             0 => Err(Again::Stop(MoveStop::NoMemory)),
-            given => Ok(given),
+            _ => Ok(given),
         }
     }
 
@@ -302,7 +419,7 @@ impl<M: Machine> Space<M> {
 
     /// Puts what the batch is made of into the places; how many pages. It is less than all only for
     /// want of memory; what is left is in the batch then.
-    fn give(&self, batch: &mut Batch, places: &mut Vacancy<'_>) -> u64 {
+    fn give(&self, batch: &mut Batch, places: &mut Vacancy<'_>) -> Given {
         let (mut given, mut moved) = (0, 0);
         while let Some(source) = batch.sources.get(given) {
             let block = match source {
@@ -328,11 +445,10 @@ impl<M: Machine> Space<M> {
             places.put(block);
         }
         batch.sources.drain(..given);
+        let pages = given as u64;
         self.counters().pages_supplied_moved.add(moved);
-        self.counters()
-            .pages_supplied_copied
-            .add(given as u64 - moved);
-        given as u64
+        self.counters().pages_supplied_copied.add(pages - moved);
+        Given { pages, moved }
     }
 
     /// A copy of a page that others hold too.

@@ -1,13 +1,13 @@
 //! Supplies, collections and drops against what others do to the same pages.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 
 use frame::slab::Ref;
 use mm::object::{Collect, DropClean};
 use mm::{Backing, FaultOutcome, MapFlags, MemObject, MoveStop};
-use pgtable::Pause;
+use pgtable::{Machine, Pause};
 
 use crate::common::Space;
 use crate::stage::*;
@@ -268,5 +268,55 @@ fn no_write_is_lost_between_collecting_and_dropping() {
     });
     stage.world.context.asks().forget();
     drop(object);
+    stage.end();
+}
+
+/// A walker that has seen the entry takes its reference when the entry is gone: it finds that out and
+/// gives it back, but until then the page has two holders.
+#[test]
+fn a_page_that_a_walker_takes_meanwhile_is_copied() {
+    let stage = Stage::new();
+    stage.world.context.policy().set_anon(mm::policy::Sizes {
+        kib64: mm::policy::SizeMode::Never,
+        mib2: mm::policy::SizeMode::Never,
+    });
+    let object = paged(&stage, 4);
+    let pager = supplier(&stage, 4, 7);
+    let (walker, machine) = (pager.clone(), stage.machine);
+    let (seen, sees) = mpsc::channel();
+    let (may_take, takes) = mpsc::channel();
+    let (taken, has_taken) = mpsc::channel();
+    let (may_look, looks) = mpsc::channel();
+    machine.script(Pause::PinBeforeReference, move || {
+        seen.send(()).unwrap();
+        takes.recv().unwrap();
+    });
+    machine.script(Pause::BeforeFlush, move || {
+        may_take.send(()).unwrap();
+        has_taken.recv().unwrap();
+    });
+    machine.script(Pause::PinBeforeRecheck, move || {
+        taken.send(()).unwrap();
+        looks.recv().unwrap();
+    });
+    thread::scope(|scope| {
+        let pinned = scope.spawn(move || {
+            let stay = ();
+            let side = machine.read_side(&stay);
+            walker.table().pin(DATA, &side).is_ok()
+        });
+        sees.recv().unwrap();
+        let moved = pager.move_pages(DATA, 4, &object, 0, 100);
+        assert_eq!((moved.pages, moved.stop), (4, None));
+        may_look.send(()).unwrap();
+        assert!(!pinned.join().unwrap(), "a walker has a page that moved");
+    });
+    let counters = pager.counters();
+    assert_eq!(counters.pages_supplied_copied.get(), 1);
+    assert_eq!(counters.pages_supplied_moved.get(), 3);
+    for page in 0..4 {
+        assert_eq!(get(&stage.space, BASE + page * PAGE), Ok(7));
+    }
+    drop((pager, object));
     stage.end();
 }
