@@ -303,12 +303,13 @@ impl<M: Machine> Space<M> {
 
     /// Pages that areas span.
     pub fn mapped_pages(&self) -> u64 {
-        self.map
-            .lock()
-            .areas
-            .iter()
-            .map(|area| (area.end - area.start) >> 12)
-            .sum()
+        self.map.lock().areas.bytes() / PAGE_SIZE
+    }
+
+    /// Limits the pages that areas may span; what is there stays.
+    pub fn set_page_limit(&self, pages: u64) {
+        let bytes = pages.saturating_mul(PAGE_SIZE);
+        self.map.lock().areas.set_byte_limit(bytes);
     }
 
     /// Whether areas cover all of `[start, end)`.

@@ -255,3 +255,36 @@ fn no_memory_for_a_root_is_an_error_without_effects() {
     drop(space);
     world.assert_nothing_lost();
 }
+
+/// What a space may span is looked at by whatever makes it span more, and by nothing else.
+#[test]
+fn areas_span_no_more_than_the_limit() {
+    let world = World::new(512, WIDE);
+    let space = world.space();
+    let base = map(&space, 0, 8 * PAGE, NONE).unwrap();
+    assert_eq!(space.mapped_pages(), 8);
+    space.set_page_limit(12);
+    assert_eq!(map(&space, 0, 5 * PAGE, NONE), Err(MmError::NoMemory));
+    let second = map(&space, 0, 4 * PAGE, NONE).unwrap();
+    let grow = |old_len, new_len| Verb::Remap {
+        old: base,
+        old_len,
+        new_len,
+        flags: RemapFlags::MAYMOVE,
+        new: 0,
+    };
+    let refused = run(&space, grow(8 * PAGE, 9 * PAGE));
+    assert_eq!(refused, Err(MmError::NoMemory));
+    unmap(&space, second + PAGE, 2 * PAGE).unwrap();
+    assert_eq!(space.mapped_pages(), 10);
+    let moved = run(&space, grow(8 * PAGE, 10 * PAGE)).unwrap();
+    assert_eq!(space.mapped_pages(), 12);
+    let prot = Prot::READ;
+    let (addr, len) = (moved, PAGE);
+    run(&space, Verb::Protect { addr, len, prot }).unwrap();
+    assert_eq!(space.mapped_pages(), 12);
+    space.set_page_limit(2);
+    assert_eq!(map(&space, 0, PAGE, NONE), Err(MmError::NoMemory));
+    unmap(&space, moved, 10 * PAGE).unwrap();
+    assert_eq!(space.mapped_pages(), 2);
+}

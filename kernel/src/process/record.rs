@@ -13,7 +13,7 @@ use sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use sync::{Link, Linked, Queue, SpinGuard, SpinLock, rank};
 
 use super::end::{End, signal};
-use super::limits::Limits;
+use super::limits::{Limits, Resource};
 use super::signals::{self, Dispositions};
 use crate::arch::Context;
 use crate::arch::activate::RootActivation;
@@ -118,6 +118,8 @@ impl Process {
         let handles = parent.handles().count() as u64;
         let used = [pages, handles, parent.thread_count() as u64];
         child.limits.set(parent.limits.split(wanted, used)?);
+        child.limit_space();
+        parent.limit_space();
         let mut children = parent.children.lock();
         let full = children.len() == children.capacity();
         drop(children);
@@ -130,6 +132,17 @@ impl Process {
         }
         children.push(child.clone());
         Ok(child)
+    }
+
+    /// Lets the space know what there may be of pages.
+    fn limit_space(&self) {
+        self.space.set_page_limit(self.limits.of(Resource::Pages));
+    }
+
+    /// Takes back what was set aside for `child`.
+    fn take_back(&self, child: &Self) {
+        self.limits.take_back(&child.limits);
+        self.limit_space();
     }
 
     /// Room for one child more. The list is as it was, but may have been changed by others meanwhile.
@@ -333,7 +346,7 @@ impl Process {
         &self,
         mut act: impl FnMut(&mut HandleTable, u64) -> Result<R, Refused>,
     ) -> Result<R, Errno> {
-        let limit = self.limits.of(super::limits::Resource::Handles);
+        let limit = self.limits.of(Resource::Handles);
         loop {
             let result = act(&mut self.handles(), limit);
             match result {
@@ -451,7 +464,7 @@ impl Process {
     /// `EAGAIN`: too many threads, no memory for the list, or the process is ending.
     pub fn add_thread(&self, thread: &Ref<Thread>) -> Result<(), Errno> {
         let mut threads = self.threads.lock();
-        let most = self.limits.of(super::limits::Resource::Threads);
+        let most = self.limits.of(Resource::Threads);
         let most = most.min(THREADS_MAX as u64) as usize;
         let full = threads.len() >= most || threads.try_reserve(1).is_err();
         if full || self.is_dying() {
@@ -584,7 +597,7 @@ impl Process {
     /// count for it, any more.
     pub fn bury(&self) {
         if let Some(parent) = &self.parent {
-            parent.limits.take_back(&self.limits);
+            parent.take_back(self);
             let removed = {
                 let mut children = parent.children.lock();
                 let at = children
@@ -682,7 +695,7 @@ impl Drop for Process {
             self.bind(binding, None);
         }
         if let Some(parent) = &self.parent {
-            parent.limits.take_back(&self.limits);
+            parent.take_back(self);
         }
     }
 }

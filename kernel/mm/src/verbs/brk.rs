@@ -23,7 +23,9 @@ pub(crate) fn begin(
         return Ok(());
     }
     if new_end > old_end {
-        let too_much = (new_end - old_end) >> 12 > limit() || !map.areas.may_map();
+        let too_much = (new_end - old_end) >> 12 > limit()
+            || !map.areas.may_map()
+            || !map.areas.has_room(new_end - old_end);
         if too_much || !map.areas.is_free(old_end, new_end) || reach(new_end).is_err() {
             return Ok(());
         }

@@ -85,6 +85,9 @@ pub(crate) fn begin(
         Backing::Anon(_) => None,
         Backing::Object { object, .. } => Some(Room::reserve(object, 1, flags.may_write_shared())?),
     };
+    if !map.areas.has_room(len) {
+        return Err(MmError::NoMemory);
+    }
     if !map.areas.may_map() || !is_hole && !map.areas.may_remove(start, end) {
         return Err(MmError::NoMemory);
     }

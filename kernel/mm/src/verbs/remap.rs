@@ -122,6 +122,10 @@ pub(crate) fn begin(
         return Err(MmError::Invalid);
     }
     let area = map.areas.find(old).ok_or(MmError::BadAddress)?.clone();
+    let more = request.new_len.saturating_sub(request.old_len);
+    if !map.areas.has_room(more) {
+        return Err(MmError::NoMemory);
+    }
     if flags.intersects(RemapFlags::FIXED | RemapFlags::DONTUNMAP) {
         return to_place(map, change, &request, &area, limit, reach);
     }

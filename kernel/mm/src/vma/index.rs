@@ -16,6 +16,9 @@ pub struct VmaIndex {
     nodes: &'static AreaNodes,
     /// Most areas (`vm.max_map_count`).
     limit: usize,
+    /// Bytes that areas span, and the most that they may.
+    bytes: u64,
+    byte_limit: u64,
 }
 
 impl Extent for Vma {
@@ -41,7 +44,24 @@ impl VmaIndex {
             areas: Tree::new(),
             nodes,
             limit,
+            bytes: 0,
+            byte_limit: u64::MAX,
         }
+    }
+
+    /// Bytes that areas span.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Limits that. What is there stays.
+    pub(crate) const fn set_byte_limit(&mut self, limit: u64) {
+        self.byte_limit = limit;
+    }
+
+    /// Whether areas may span `bytes` more.
+    pub(crate) const fn has_room(&self, bytes: u64) -> bool {
+        self.bytes.saturating_add(bytes) <= self.byte_limit
     }
 
     /// Areas, lowest first.
@@ -90,6 +110,7 @@ impl VmaIndex {
 
     /// Lets the area at `start` begin lower, at `new`, where nothing is: a stack grows.
     pub(crate) fn grow_down(&mut self, start: u64, new: u64) {
+        self.bytes += start - new;
         self.areas.update(start, |area| area.start = new);
     }
 
@@ -205,6 +226,7 @@ impl VmaIndex {
         if end <= behind {
             return self.remove_within((first, behind), start, end);
         }
+        self.bytes -= self.spanned(start, end);
         // Areas that are cut are shortened where they are.
         if first < start {
             self.areas.update(first, |area| area.end = start);
@@ -217,12 +239,21 @@ impl VmaIndex {
         self.areas.remove_all(start, end);
     }
 
+    /// Bytes of `[start, end)` that areas span. There are few.
+    fn spanned(&self, start: u64, end: u64) -> u64 {
+        let parts = self.overlapping(start, end);
+        parts
+            .map(|area| area.end.min(end) - area.start.max(start))
+            .sum()
+    }
+
     /// Removes `[start, end)` from the area `[first, behind)`, which ends there or behind, and is the
     /// lowest that ends above `start`.
     pub(crate) fn remove_within(&mut self, (first, behind): (u64, u64), start: u64, end: u64) {
         if end <= first {
             return;
         }
+        self.bytes -= end - start.max(first);
         match (first < start, end < behind) {
             // Only what has a part on either side is cut in two.
             (true, true) => {
@@ -244,6 +275,7 @@ impl VmaIndex {
     /// Adds an area where there is none and merges it with its neighbours.
     pub fn insert(&mut self, mut area: Vma) {
         let (start, end) = (area.start, area.end);
+        self.bytes += end - start;
         // With the one before first: where both could not be had, that is the one Linux takes.
         match self.areas.first_above(start) {
             (Some(before), _) if before.merges_with(&area) => {
@@ -443,6 +475,8 @@ mod tests {
                         index.insert(area(found, pages));
                     }
                 }
+                let sum: u64 = index.iter().map(|area| area.end - area.start).sum();
+                prop_assert_eq!(index.bytes(), sum);
             }
         }
     }
