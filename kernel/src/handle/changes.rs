@@ -2,7 +2,7 @@
 //! wait for their turn.
 
 use frame::slab::Ref;
-use mm::object::{Allocate, MemObject, ObjectError, Punch, Resize};
+use mm::object::{Allocate, DropClean, MemObject, ObjectError, Punch, Resize};
 use sync::{Queue, SpinLock, rank};
 
 use crate::errno::Errno;
@@ -25,36 +25,40 @@ pub enum ObjectChange {
     Punch(Punch),
     /// `fallocate` of memory.
     Allocate(Allocate),
+    /// Clean pages of a pager's object are dropped.
+    Drop(DropClean),
 }
 
 impl ObjectChange {
-    /// Does a part; when all is done, the call returns 0 or an error, and the next may begin.
+    /// Does a part; when all is done, the call returns 0, or pages, or an error, and the next may begin.
     pub fn step(mut self, thread: &Ref<Thread>) -> Step {
         let result = match &mut self {
-            Self::Resize(resize) => resize.step(BUDGET).then_some(Ok(())),
-            Self::Punch(punch) => punch.step(BUDGET).then_some(Ok(())),
-            Self::Allocate(allocate) => allocate.step(BUDGET),
+            Self::Resize(resize) => resize.step(BUDGET).then_some(Ok(0)),
+            Self::Punch(punch) => punch.step(BUDGET).then_some(Ok(0)),
+            Self::Allocate(allocate) => allocate.step(BUDGET).map(|result| result.map(|()| 0)),
+            Self::Drop(drop) => drop.step(BUDGET).then(|| Ok(drop.dropped())),
         };
         match result {
             None => thread.more(Resume::Object(self)),
             Some(result) => {
                 drop(self);
                 wake();
-                Step::Done(result.map(|()| 0).map_err(Errno::from))
+                Step::Done(result.map_err(Errno::from))
             }
         }
     }
 }
 
-/// Does the first part of a change, or waits for the turn of `object`.
+/// Does the first part of a change, or waits for the turn of `object` and goes on with `again`.
 pub fn begin(
     thread: &Ref<Thread>,
     object: &Ref<MemObject>,
     change: Result<ObjectChange, ObjectError>,
+    again: Resume,
 ) -> Answer {
     match change {
         Ok(change) => Ok(change.step(thread)),
-        Err(ObjectError::Busy) => Ok(wait(thread, object, Resume::Call)),
+        Err(ObjectError::Busy) => Ok(wait(thread, object, again)),
         Err(error) => Err(Errno::from(error).into()),
     }
 }

@@ -14,6 +14,7 @@ use crate::handle::memory::{Kind, MemoryFile};
 use crate::handle::{Handle, Object};
 use crate::memory;
 use crate::sched::{self, stay::What};
+use crate::thread::Resume;
 use crate::thread::resume::Stop;
 
 /// The family.
@@ -90,7 +91,12 @@ fn ftruncate(call: &Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     let resize = Resize::begin(file.object(), length);
-    changes::begin(call.thread, file.object(), resize.map(ObjectChange::Resize))
+    changes::begin(
+        call.thread,
+        file.object(),
+        resize.map(ObjectChange::Resize),
+        Resume::Call,
+    )
 }
 
 fn fallocate(call: &Call<'_>) -> Answer {
@@ -116,7 +122,7 @@ fn fallocate(call: &Call<'_>) -> Answer {
         true => Punch::begin(object, start, len).map(ObjectChange::Punch),
         false => Allocate::begin(object, start, len, mode != 0).map(ObjectChange::Allocate),
     };
-    changes::begin(call.thread, object, change)
+    changes::begin(call.thread, object, change, Resume::Call)
 }
 
 /// `F_GET_SEALS`.

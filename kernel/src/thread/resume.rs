@@ -22,7 +22,7 @@ use crate::syscall;
 use crate::syscall::file::Seek;
 use crate::syscall::memory::Mincore;
 use crate::syscall::native::info::Text;
-use crate::syscall::native::pager::Supply;
+use crate::syscall::native::pager::{Dirty, Supply};
 use crate::syscall::native::watch::Mark;
 use crate::syscall::personality::poll::Poll;
 use crate::syscall::vm_copy::VmCopy;
@@ -174,6 +174,8 @@ pub enum Resume {
     Reap,
     /// Move pages into an object of a pager.
     Supply(Supply),
+    /// Look for dirty pages of an object of a pager.
+    Dirty(Dirty),
     /// Answer a Linux call as if nobody were bound to them.
     Unserved,
     /// End the thread.
@@ -239,6 +241,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::Text(text) => text.step(thread),
         Resume::Reap => reap(thread),
         Resume::Supply(supply) => watched(thread, || supply.step(thread)),
+        Resume::Dirty(dirty) => watched(thread, || dirty.step(thread)),
         Resume::Unserved => watched(thread, || syscall::unserved(thread)),
         Resume::Leave(leaving) => leaving.step(thread),
     }
