@@ -95,11 +95,13 @@ pub fn leave(thread: &Ref<Thread>) {
     FUTEXES.leave(thread);
 }
 
-/// Wakes one waiter.
-pub fn wake_one(key: Key) {
-    if let Some(thread) = FUTEXES.wake_one(key) {
-        wait::finish_dequeued(thread);
-    }
+/// Wakes one waiter that matches `bitset`, if there is one; the number of woken.
+pub fn wake_one(key: Key, bitset: u32) -> u64 {
+    let Some(thread) = FUTEXES.wake_one(key, bitset) else {
+        return 0;
+    };
+    wait::finish_dequeued(thread);
+    1
 }
 
 fn finish(mut woken: Queue<Ref<Thread>>) {

@@ -177,9 +177,9 @@ where
         }
     }
 
-    /// Takes one waiter out, whose sleep is over: to be made runnable.
-    pub fn wake_one(&self, key: Key) -> Option<H> {
-        take_one(&mut self.bucket(key).lock(), key, ANY)
+    /// Takes one waiter out that matches `bitset`, and whose sleep is over: to be made runnable.
+    pub fn wake_one(&self, key: Key, bitset: u32) -> Option<H> {
+        take_one(&mut self.bucket(key).lock(), key, bitset)
     }
 }
 

@@ -303,6 +303,9 @@ where
     H: Clone + Deref,
     H::Target: Linked<H> + Runnable,
 {
+    if cpus.online() == 1 << me {
+        return me;
+    }
     let allowed = match thread.cpus() & cpus.online() {
         _ if is(Fault::IgnoreAffinity) => cpus.online(),
         // Told to run nowhere that takes part: not a reason to wait for ever.

@@ -94,6 +94,10 @@ fn at_least_one(asked: u32) -> u32 {
 
 fn wake(call: &Call<'_>, key: Key, most: u32, bitset: u32) -> Answer {
     let most = at_least_one(most);
+    if most == 1 {
+        // Most wakes: there is nothing to be stepped.
+        return done(futex::wake_one(key, bitset));
+    }
     Ok(futex::step(Waking::new(key, most, bitset), call.thread))
 }
 

@@ -124,7 +124,7 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
         let word = user::load_u32(space, va)?;
         if pending && word == 0 {
             // It was being released: a waiter may have missed the wake.
-            futex::wake_one(key);
+            futex::wake_one(key, futex::ANY);
             return Ok(());
         }
         if word & TID_MASK != thread.tid() {
@@ -133,7 +133,7 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
         let dead = word & WAITERS | OWNER_DIED;
         if space.cas_u32(va, word, dead)? == word {
             if word & WAITERS != 0 {
-                futex::wake_one(key);
+                futex::wake_one(key, futex::ANY);
             }
             return Ok(());
         }
@@ -150,7 +150,7 @@ fn clear_tid(thread: &Ref<Thread>) -> Result<(), CopyStop> {
     space.copy_out(va, &[0; 4])?;
     // One attempt is enough: clearing again after a park would be a second wake.
     thread.clear_child_tid.store(0, Ordering::Relaxed);
-    futex::wake_one(key);
+    futex::wake_one(key, futex::ANY);
     Ok(())
 }
 

@@ -1,3 +1,5 @@
+//! Queues of ready threads: who is next, where, and who takes what from whom.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::vec::Vec;
