@@ -24,6 +24,7 @@ const DOORS: &[Door] = &[
     ("runs_a_program_by_name", by_name),
     ("runs_a_program_by_path", by_path),
     ("runs_the_tour_without_a_program", tour),
+    ("gives_servers_what_their_arguments_name", servers),
     ("passes_the_status_on", statuses),
     ("tells_of_a_signal", signal),
     ("passes_the_environment_on", environment),
@@ -79,6 +80,28 @@ fn by_path(name: &str) -> Result<()> {
     said.status(0)?;
     let expected = format!("Hello from EL0.\narg 0: {path}\n");
     said.ensure(said.text() == expected, "the output is not the program's")
+}
+
+/// Our own program by name, and a file and a program of the host by path.
+fn servers(name: &str) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("numbers");
+    fs::write(&file, [1; 5000])?;
+    let file = file.to_str().context("odd path")?;
+    let sum = env::program("sum")?;
+    let sum = sum.to_str().context("odd path")?;
+    for program in ["sum", sum] {
+        let said = qemu(name, &["--", "pager", file, program])?;
+        said.status(0)?;
+        let expected = "5000 bytes, sum 5000, first bytes 2\n";
+        let ends = format!("pager: {program} exited with status 0\n");
+        let text = said.text();
+        said.ensure(
+            text.starts_with(expected) && text.ends_with(&ends),
+            "the program has not seen the file",
+        )?;
+    }
+    Ok(())
 }
 
 fn tour(name: &str) -> Result<()> {
