@@ -164,6 +164,16 @@ const SERVICES: &[Service] = &[
             "faultlog: faults was ended by signal 11, address 0x0",
         ],
     ),
+    service(
+        &["sampler", "alloc"],
+        Exit(0),
+        &[
+            "alloc: pass (",
+            " samples\n",
+            " %  0x0000",
+            "sampler: alloc exited with status 0\n",
+        ],
+    ),
     checked(service(
         &["storm", "nativecalls", "8"],
         Exit(0),
