@@ -180,7 +180,4 @@ calls! {
     81 INTERRUPT_ACK("interrupt") -> "0" [CONTROL]
         ""
         "Lets the interrupt come again."
-    82 DEVICE_OPEN("machine, address, length") -> "handle" [CONTROL]
-        "EINVAL not in pages, or memory, or a device of the kernel's; EMFILE; EDQUOT; ENOMEM"
-        "A memory object that is the registers of a device."
 }

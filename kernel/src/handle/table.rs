@@ -1,7 +1,7 @@
 //! The handle table of a process.
 //!
 //! Slots come in chunks, made when their first slot is used: a program with three descriptors has one.
-//! A chunk is allocated with the table unlocked, so what puts a handle in says [`NoChunk`] and is tried
+//! A chunk is allocated with the table unlocked, so what puts a handle in says [`Refused::NoChunk`] and is tried
 //! again when there is one.
 
 use abi::slot::{COUNT, FIRST};

@@ -215,9 +215,10 @@ impl Process {
 
     /// Whether `other` is this process or one below it.
     pub fn is_above(&self, other: &Self) -> bool {
+        let is_this = |process: &Self| process.space.id() == self.space.id();
         let mut at = other;
         loop {
-            match (core::ptr::eq(at, self), &at.parent) {
+            match (is_this(at), &at.parent) {
                 (true, _) => return true,
                 (false, Some(parent)) => at = parent,
                 (false, None) => return false,
@@ -600,9 +601,8 @@ impl Process {
             parent.take_back(self);
             let removed = {
                 let mut children = parent.children.lock();
-                let at = children
-                    .iter()
-                    .position(|child| core::ptr::eq(&**child, self));
+                let me = self.space.id();
+                let at = children.iter().position(|child| child.space.id() == me);
                 at.map(|at| children.swap_remove(at))
             };
             self.buried.store(true, Ordering::SeqCst);

@@ -147,6 +147,7 @@ fn go_on(thread: &Ref<Thread>) -> bool {
     }
     match ipc::pager::with_refusal(thread, || resume::step(thread, pending)) {
         Step::Done(result) => {
+            memory::context().asks().forget();
             thread.set_result(result);
             // The process may have come to its end meanwhile, or somebody wants the thread to stop.
             !thread.process().is_dying() && !thread.stop().is_wanted()
@@ -157,6 +158,10 @@ fn go_on(thread: &Ref<Thread>) -> bool {
 
 /// Carries out what a step of a thread's operation asks for. True: the thread returns to EL0.
 pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
+    if !matches!(step, Step::Busy) {
+        // A question to a pager that nobody parks for would be the next one's who does.
+        memory::context().asks().forget();
+    }
     match step {
         Step::Done(result) => {
             thread.set_result(result);

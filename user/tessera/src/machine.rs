@@ -1,10 +1,9 @@
-//! The machine: interrupts and registers of devices for drivers at EL0.
+//! The machine: interrupts for drivers at EL0, and policies.
 
 use abi::{calls, slot};
 
 use crate::endpoint::Endpoint;
 use crate::handle::kind_of_handle;
-use crate::memory::MemoryObject;
 use crate::{Error, Handle, sys};
 
 /// A handle of the machine.
@@ -24,16 +23,6 @@ impl Machine {
     /// It was not.
     pub fn own() -> Result<Self, Error> {
         Handle::copy_of(slot::MACHINE).map(Self)
-    }
-
-    /// The registers of a device: whole pages of physical addresses.
-    ///
-    /// # Errors
-    /// There is memory, or a device that the kernel keeps.
-    pub fn device(&self, address: u64, len: u64) -> Result<MemoryObject, Error> {
-        let arguments = [self.0.number(), address, len];
-        let number = sys::control(calls::DEVICE_OPEN, arguments)?;
-        Ok(Handle::made(number).into())
     }
 
     /// Sets notification bits when interrupt `number` of the interrupt controller comes. From then on

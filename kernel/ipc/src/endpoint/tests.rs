@@ -1,3 +1,5 @@
+//! Endpoints as queues: who meets whom, what is kept, and who is told of the end.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 

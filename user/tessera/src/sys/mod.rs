@@ -176,7 +176,7 @@ mod tests {
     fn every_call_that_speaks_of_memory_here_is_refused() {
         for call in calls::TABLE {
             let here = ["buffer", "address here", "address", "bitmap"];
-            // MEMORY_MAP and its kin name addresses of the other process, DEVICE_OPEN a physical one.
+            // MEMORY_MAP and its kin name addresses of the other process.
             let theirs = matches!(
                 call.number,
                 calls::WATCH
@@ -185,7 +185,6 @@ mod tests {
                     | calls::MEMORY_UNMAP
                     | calls::MEMORY_PROTECT
                     | calls::MEMORY_BRK
-                    | calls::DEVICE_OPEN
             );
             let addressed = call
                 .arguments
