@@ -165,6 +165,14 @@ const SERVICES: &[Service] = &[
         ],
     ),
     service(
+        &["writeback"],
+        Exit(0),
+        &[
+            "page 1 was written\npage 5 was written\npage 30 was written\ndropped 32 clean pages\n",
+            "3 of 3 pages say what they said\nasked 4 times\n",
+        ],
+    ),
+    service(
         &["sampler", "alloc"],
         Exit(0),
         &[
