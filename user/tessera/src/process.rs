@@ -22,7 +22,7 @@ kind_of_handle!(Process);
 /// that has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Pages of memory.
+    /// Pages of memory that are mapped, touched or not.
     pub pages: u64,
     /// Handles.
     pub handles: u64,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use servers::{Outcome, arguments, child, finish, usage};
 use tessera::{Child, Command, End, Endpoint, Error, Limits, Process, slot};
 
-/// What a program may use.
+/// What a program may use: a stack takes 2048 pages of it, touched or not.
 const LIMITS: Limits = Limits {
-    pages: 2048,
+    pages: 8192,
     handles: 256,
     threads: 16,
 };
