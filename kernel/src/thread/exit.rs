@@ -53,7 +53,7 @@ impl Leaving {
             Self::Begin => begin(thread),
             Self::Robust(robust) => walk(thread, robust),
             Self::ClearTid => match clear_tid(thread) {
-                Err(CopyStop::Busy) => Ok(Self::ClearTid),
+                Err(CopyStop::Busy) => return thread.busy(Resume::Leave(self)),
                 _ => {
                     die(thread);
                     return Step::Gone;

@@ -72,6 +72,8 @@ pub fn suspend(thread: &Ref<Thread>, target: &Ref<Thread>) -> Result<bool, Errno
     let stop = target.stop();
     stop.want();
     if Ref::ptr_eq(thread, target) {
+        // On its way out, which is to be the long one.
+        sched::this().attend();
         return Ok(false);
     }
     sched::interrupt_others();

@@ -280,6 +280,12 @@ pub fn getppid() -> isize {
     unsafe { syscall(nr::GETPPID, [0; 6]) }
 }
 
+/// `gettid`.
+pub fn gettid() -> u64 {
+    // SAFETY: takes no argument and touches no memory.
+    unsafe { syscall(nr::GETTID, [0; 6]) as u64 }
+}
+
 /// A number that no kernel of this decade gives a meaning to; answers -ENOSYS.
 #[inline]
 pub fn unknown_call(number: usize) -> isize {

@@ -40,6 +40,7 @@ const SCENES: &[Scene] = &[
     ("handles on their way", peers::handles_in_transit),
     ("the end of the right to receive", peers::closing),
     ("suspended threads", peers::suspended),
+    ("threads that suspend themselves", peers::suspends_itself),
     ("processes below a process", peers::trees),
     ("exceptions", kernels::exceptions),
     ("calls of Linux", kernels::calls),

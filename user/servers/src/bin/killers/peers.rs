@@ -1,9 +1,11 @@
 //! Senders, callers, receivers and those who owe answers.
 
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::mpsc;
 use std::thread;
 
-use programs::require;
-use tessera::{Child, Endpoint, Error, Event, Handle, Message, Reply};
+use programs::{require, sys};
+use tessera::{Child, Endpoint, Error, Event, Handle, Message, Process, Reply, Thread};
 
 use crate::roles::{OTHER, PEER, call_of};
 use crate::stage::{BADGE, BOUND, Stage, WHILE, end_of, exits, fails, is_empty, kill, must, pair};
@@ -237,6 +239,31 @@ pub fn suspended(stage: &Stage) {
     kill(&child);
     fails("a thread that is gone", child.thread.resume(), Error::Gone);
     is_empty(&endpoint);
+}
+
+/// A thread that suspends itself stops there.
+pub fn suspends_itself(_stage: &Stage) {
+    let steps = AtomicU32::new(0);
+    let own = must("the own process", Process::own());
+    thread::scope(|scope| {
+        let (number, told) = mpsc::channel();
+        let (own, steps) = (&own, &steps);
+        scope.spawn(move || {
+            let tid = sys::gettid();
+            let itself = must("the own thread", Thread::open(own, tid));
+            steps.store(1, SeqCst);
+            number.send(tid).ok();
+            must("it stops", itself.suspend());
+            steps.store(2, SeqCst);
+        });
+        let tid = must("its number", told.recv());
+        thread::sleep(WHILE.unwrap_or_default());
+        let seen = steps.load(SeqCst);
+        require!(seen == 1, "step {seen}");
+        let other = must("the thread", Thread::open(own, tid));
+        must("it goes on", other.resume());
+    });
+    require!(steps.load(SeqCst) == 2, "it did not go on");
 }
 
 /// The end of a process is that of those below it, whatever they wait for.
