@@ -17,6 +17,7 @@ pub mod measure;
 pub mod memfile;
 pub mod memory;
 pub mod model;
+pub mod native;
 pub mod pmu;
 pub mod random;
 pub mod regs;

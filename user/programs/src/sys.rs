@@ -105,13 +105,16 @@ pub mod errno {
     pub const EEXIST: isize = 17;
     pub const ENODEV: isize = 19;
     pub const EINVAL: isize = 22;
+    pub const EMFILE: isize = 24;
     pub const ENOTTY: isize = 25;
     pub const EFBIG: isize = 27;
     pub const ENOSPC: isize = 28;
     pub const ESPIPE: isize = 29;
+    pub const EPIPE: isize = 32;
     pub const ENOSYS: isize = 38;
     pub const EOPNOTSUPP: isize = 95;
     pub const ETIMEDOUT: isize = 110;
+    pub const EDQUOT: isize = 122;
 }
 
 /// Protection and mapping flags.
