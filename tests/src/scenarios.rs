@@ -212,6 +212,7 @@ const SCENARIOS: &[Scenario] = &[
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched", "end"], Exit(7), Any, ALL)),
+    scenario(&["hostile"], Exit(0), Passes, ALL),
     scenario(&["fp"], Exit(0), Passes, ALL),
     scenario(&["mmaps"], Exit(0), Passes, ALL),
     scenario(&["mmaps", "77", "20000"], Exit(0), Passes, SINGLE),
