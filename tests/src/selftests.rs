@@ -57,7 +57,7 @@ fn run(name: &str, cell: Cell, words: &[&str]) -> Result<()> {
     judge(name, machine, Limits::FUNCTIONAL)
 }
 
-/// Walkers against folding and unfolding, 100 000 rounds, on CPUs that run in parallel.
+/// Walkers against folding and unfolding, 16 000 rounds, on CPUs that run in parallel.
 fn storm(name: &str, cell: Cell) -> Result<()> {
     let machine = cell.machine(&env::checked_image()?, false);
     let machine = machine.bootarg("tessera.selftest=walkers_see");

@@ -25,7 +25,7 @@ const BLOCK: u64 = 16 * PAGE;
 fn rounds_wanted() -> u64 {
     match bootargs::get().icount {
         true => 2_000,
-        false => 100_000,
+        false => 16_000,
     }
 }
 
