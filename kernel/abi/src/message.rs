@@ -50,6 +50,13 @@ impl Tag {
         Self(self.0 | 1 << (Self::MOVES as usize + n))
     }
 
+    /// A tag with `label`, and handles to be copied and to be moved in the words of these bits.
+    #[inline]
+    pub const fn with_handles(label: u32, copies: u8, moves: u8) -> Self {
+        let copies = (copies as u64 & Self::SET) << Self::COPIES;
+        Self(label as u64 | copies | (moves as u64 & Self::SET) << Self::MOVES)
+    }
+
     /// Bit n: word n is a handle to be copied.
     pub const fn copies(self) -> u64 {
         self.0 >> Self::COPIES & Self::SET

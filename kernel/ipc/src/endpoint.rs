@@ -177,6 +177,30 @@ impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
         }
     }
 
+    /// The first receiver, claimed, if one waits and `may` it be sent to now. `None`: nothing has
+    /// happened, and [`Self::send`] does what there is to do.
+    #[inline]
+    pub fn send_now(&self, may: impl FnOnce(&H) -> bool) -> Option<H> {
+        let mut state = self.state.lock();
+        let is_there = state.receiving && state.queue.front().is_some_and(may);
+        match is_there && !state.closed {
+            true => state.pop_receiver(),
+            false => None,
+        }
+    }
+
+    /// As [`Self::receive`] where there is nothing to receive yet. `None`: there is something, or
+    /// never will be, and `park` was not called.
+    #[inline]
+    pub fn receive_now(&self, me: &H, park: impl FnOnce() -> Sleep) -> Option<Sleep> {
+        let mut state = self.state.lock();
+        let is_quiet = state.bits == 0 && (state.receiving || state.queue.is_empty());
+        match is_quiet && !state.closed {
+            true => Some(state.push(me, true, park)),
+            false => None,
+        }
+    }
+
     /// Sets notification bits.
     #[inline]
     pub fn notify(&self, bits: u64) -> Notified<H> {

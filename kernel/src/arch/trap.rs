@@ -30,6 +30,8 @@ const EC_SVC64: u64 = 0x15;
 /// `svc #0`, all of the syndrome: EC, IL for an instruction of 32 bits, and the immediate. Spelt here
 /// because the system-call path compares it before anything is decoded.
 const SVC_0: u32 = (EC_SVC64 as u32) << 26 | 1 << 25;
+/// `svc #1`.
+const SVC_1: u32 = SVC_0 | 1;
 
 /// Entered from the vectors with the registers already in `ctx`. Linux's system calls are told
 /// apart first and without a [`Cause`], since every instruction on their way counts.
@@ -39,6 +41,8 @@ pub(super) extern "C" fn el0_sync(ctx: &Context) -> WayBack<'_> {
         crate::trap::call_from_el0(ctx)
     } else if let Some(access) = Esr::new(esr).el0_page_fault() {
         crate::trap::page_fault_from_el0(access, FAR_EL1.get(), ctx)
+    } else if esr as u32 == SVC_1 {
+        crate::trap::native_call_from_el0(ctx)
     } else {
         el0_exception(esr, ctx)
     }
@@ -47,7 +51,7 @@ pub(super) extern "C" fn el0_sync(ctx: &Context) -> WayBack<'_> {
 #[inline(never)]
 fn el0_exception(esr: u64, ctx: &Context) -> WayBack<'_> {
     if esr >> 26 & 0x3f == EC_SVC64 {
-        return crate::trap::other_call_from_el0(esr as u16, ctx);
+        return crate::trap::call_from_el0(ctx);
     }
     handle(decode(esr), ctx);
     None

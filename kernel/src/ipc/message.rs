@@ -81,6 +81,23 @@ impl Ipc {
         core::mem::replace(&mut self.0.lock().answering, next)
     }
 
+    /// Whether what the thread sends is in its registers.
+    pub fn sends_registers(&self) -> bool {
+        matches!(self.0.lock().outgoing, Outgoing::Registers { .. })
+    }
+
+    /// The answer that the thread owes, if it last waited at `endpoint`: it owes none from here on, and
+    /// sends nothing.
+    pub fn take_answering_at(&self, endpoint: &Ref<Endpoint>) -> Option<Reply> {
+        let mut state = self.0.lock();
+        let at = state.waits_at.as_ref()?;
+        if !Ref::ptr_eq(at, endpoint) {
+            return None;
+        }
+        state.outgoing = Outgoing::None;
+        state.answering.take()
+    }
+
     /// To whom the thread owes an answer, if that one waits still.
     pub fn peer(&self) -> Option<Ref<Thread>> {
         let state = self.0.lock();
@@ -201,6 +218,19 @@ impl Envelope {
         context.set(9, self.badge);
         context.set(10, self.sender);
     }
+}
+
+/// Carries a message without handles from the registers of one thread to those of another.
+#[inline(always)]
+pub fn carry(from: &Thread, to: &Thread, kind: Kind, badge: u64) {
+    let (source, target) = (from.context(), to.context());
+    target.set(0, 0);
+    target.set(1, super::tag_of(from).sendable(kind).0);
+    for n in 0..WORDS {
+        target.set(2 + n, source.get(2 + n));
+    }
+    target.set(9, badge);
+    target.set(10, from.tid().into());
 }
 
 fn words_of(context: &Context) -> [u64; WORDS] {

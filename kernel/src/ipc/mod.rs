@@ -6,6 +6,7 @@
 //! its receiver directly, and an answer to its caller.
 
 pub mod answer;
+pub mod direct;
 pub mod kernel;
 pub mod message;
 pub mod pager;

@@ -13,6 +13,8 @@ pub mod calls;
 #[cfg(target_os = "none")]
 pub mod cpu;
 #[cfg(target_os = "none")]
+pub mod direct;
+#[cfg(target_os = "none")]
 pub mod entity;
 #[cfg(target_os = "none")]
 mod idle;

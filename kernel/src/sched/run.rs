@@ -79,12 +79,30 @@ fn leave_directly(cpu: &'static Cpu) -> bool {
         return false;
     }
     cpu.attended();
-    if arch::run::switch_to(thread.context(), process.space_activation()) {
-        process.space().counters().root_reloads.bump();
-    }
+    load(&thread);
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();
     true
+}
+
+/// The way out for who came from EL0 and has turned the CPU to another thread, or away from its own
+/// ([`super::direct`]).
+#[inline(always)]
+pub fn leave_turned(cpu: &'static Cpu) {
+    if cpu.needs_attention() {
+        return leave_attentively(cpu);
+    }
+    arch::mmu::grace().quiescent(cpu_index());
+    cpu.stay.end();
+}
+
+/// Loads registers and space of `thread`, with which this CPU returns to EL0.
+#[inline]
+pub(super) fn load(thread: &Thread) {
+    let process = thread.process();
+    if arch::run::switch_to(thread.context(), process.space_activation()) {
+        process.space().counters().root_reloads.bump();
+    }
 }
 
 /// Enters the scheduler from the boot path of a CPU, which does not come back.
@@ -115,10 +133,7 @@ fn leave_attentively(cpu: &'static Cpu) {
             rotate(cpu);
             continue;
         }
-        let process = thread.process();
-        if arch::run::switch_to(thread.context(), process.space_activation()) {
-            process.space().counters().root_reloads.bump();
-        }
+        load(&thread);
         break;
     }
     spread();
@@ -267,22 +282,24 @@ fn next(cpu: &'static Cpu) -> Option<Ref<Thread>> {
             count(&cpu.counters.steals);
         }
         cpu.slice_end.store(0, Ordering::Relaxed);
-        install(cpu, &thread);
+        install(cpu, thread.clone(), arch::time::now());
         return Some(thread);
     }
 }
 
 /// Makes `thread`, which nobody else has, the current one of this CPU, which has none and has
-/// announced its priority.
-fn install(cpu: &'static Cpu, thread: &Ref<Thread>) {
-    thread.starts(arch::time::now());
+/// announced its priority, at `now` (ticks).
+#[inline]
+pub(super) fn install(cpu: &'static Cpu, thread: Ref<Thread>, now: u64) {
+    thread.starts(now);
     thread.entity().runs_on(cpu_index());
     count(&cpu.counters.switches);
     trace::tell(Kind::Switch, || {
         let space = thread.process().space().id();
         Event::new(Kind::Switch, space, 0, thread.tid().into())
     });
-    *cpu.current.lock() = Some(thread.clone());
+    let none = cpu.current.lock().replace(thread);
+    debug_assert!(none.is_none(), "the CPU has no other thread");
 }
 
 /// Makes `thread`, which nobody else has, the current one of this CPU, which has none: a switch past
@@ -296,7 +313,7 @@ pub fn run_now(thread: Ref<Thread>) {
         return make_runnable(thread);
     }
     cpu.ready.announce(Some(priority));
-    install(cpu, &thread);
+    install(cpu, thread, arch::time::now());
     cpu.handed_over();
 }
 

@@ -134,6 +134,12 @@ pub fn remove_alarm(endpoint: &Ref<Endpoint>, index: usize) {
     drop(stale);
 }
 
+/// Whether [`check`] has something to do for `thread`, which sleeps.
+#[inline(always)]
+pub fn is_restless(thread: &Thread) -> bool {
+    thread.stop().is_wanted() || thread.process().is_dying()
+}
+
 /// The look after parking: a thread of an ending process does not sleep. Whoever waits for the thread to
 /// stop is told: it does not run.
 pub fn check(thread: &Ref<Thread>, sleep: Sleep) {

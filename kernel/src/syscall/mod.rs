@@ -224,7 +224,22 @@ pub fn again(thread: &Ref<Thread>) -> Step {
 
 /// `svc #1` from EL0, number in `x8`.
 pub fn enter_native<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
-    cpu.stay.begin(What::native(context.get(8) as u32));
+    let number = context.get(8);
+    cpu.stay.begin(What::native(number as u32));
+    let turned = match number {
+        abi::calls::ENDPOINT_CALL => ipc::direct::call(cpu, context),
+        abi::calls::REPLY_RECEIVE => ipc::direct::reply_receive(cpu, context),
+        _ => false,
+    };
+    if turned {
+        sched::leave_turned(cpu);
+        return None;
+    }
+    enter_at_length(cpu, context)
+}
+
+#[inline(never)]
+fn enter_at_length<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     let thread = sched::current();
     let step = native_again(&thread);
     settle(&thread, step);

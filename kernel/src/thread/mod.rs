@@ -197,7 +197,14 @@ impl Thread {
         *self.wait.lock()
     }
 
+    /// Whether a time-out may end its sleep.
+    #[inline]
+    pub fn has_time_out(&self) -> bool {
+        self.wait.lock().timer.is_some()
+    }
+
     /// Fills in what a waker has to know.
+    #[inline]
     pub fn set_wait(&self, wait: Wait) {
         *self.wait.lock() = wait;
     }

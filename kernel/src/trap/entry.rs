@@ -17,22 +17,16 @@ use crate::sched::{self, settle};
 use crate::syscall;
 use crate::thread::{Step, Thread};
 
-/// The immediate of `svc` for the kernel's own calls; every other one is Linux's, which ignores it.
-const NATIVE: u16 = 1;
-
-/// Serves `svc #0` from EL0.
+/// Serves `svc` from EL0: a call of Linux's, which ignores the immediate.
 #[inline(always)]
 pub fn call_from_el0(context: &Context) -> WayBack<'_> {
     syscall::enter(sched::this(), context)
 }
 
-/// Serves `svc` with another immediate.
-pub fn other_call_from_el0(imm: u16, context: &Context) -> WayBack<'_> {
-    let cpu = sched::this();
-    match imm {
-        NATIVE => syscall::enter_native(cpu, context),
-        _ => syscall::enter(cpu, context),
-    }
+/// Serves `svc #1` from EL0: a call of the kernel's own.
+#[inline(never)]
+pub fn native_call_from_el0(context: &Context) -> WayBack<'_> {
+    syscall::enter_native(sched::this(), context)
 }
 
 /// Serves an ordinary page fault of EL0 at the address `far` of FAR_EL1. Not inlined: what it has to

@@ -4,7 +4,7 @@
 pub mod idregs;
 
 #[cfg(target_os = "none")]
-pub use entry::{call_from_el0, from_el0, other_call_from_el0, page_fault_from_el0};
+pub use entry::{call_from_el0, from_el0, native_call_from_el0, page_fault_from_el0};
 
 #[cfg(target_os = "none")]
 mod entry;

@@ -18,6 +18,7 @@ pub struct Endpoint(Handle);
 kind_of_handle!(Endpoint);
 
 /// A time-out as the kernel takes it.
+#[inline]
 pub(crate) fn nanoseconds(limit: Option<Duration>) -> u64 {
     limit.map_or(abi::FOREVER, |limit| {
         u64::try_from(limit.as_nanos()).unwrap_or(abi::FOREVER)
@@ -48,6 +49,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Nobody can receive any more ([`Error::Closed`]), or a handle in it may not be sent.
+    #[inline]
     pub fn send(&self, message: Message<'_>) -> Result<(), Error> {
         self.send_within(message, None)
     }
@@ -56,6 +58,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Those of [`Endpoint::send`], and [`Error::TimedOut`].
+    #[inline]
     pub fn send_within(&self, message: Message<'_>, limit: Option<Duration>) -> Result<(), Error> {
         let mut frame = self.frame(limit);
         message.load(&mut frame);
@@ -69,6 +72,7 @@ impl Endpoint {
     /// # Errors
     /// Nobody can receive any more, or the receiver will not answer ([`Error::Closed`]); a handle in
     /// it may not be sent.
+    #[inline]
     pub fn call(&self, message: Message<'_>) -> Result<Message<'static>, Error> {
         self.call_within(message, None)
     }
@@ -77,6 +81,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Those of [`Endpoint::call`], and [`Error::TimedOut`].
+    #[inline]
     pub fn call_within(
         &self,
         message: Message<'_>,
@@ -97,6 +102,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// The handle lacks the rights.
+    #[inline]
     pub fn receive(&self) -> Result<Received, Error> {
         self.receive_within(None)
     }
@@ -105,6 +111,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// Those of [`Endpoint::receive`], and [`Error::TimedOut`].
+    #[inline]
     pub fn receive_within(&self, limit: Option<Duration>) -> Result<Received, Error> {
         let mut frame = self.frame(limit);
         let got = sys::call(calls::ENDPOINT_RECEIVE, &mut frame);
@@ -128,6 +135,7 @@ impl Endpoint {
         sys::control(calls::ENDPOINT_TIMER, [self.0.number(), bits, deadline]).map(drop)
     }
 
+    #[inline]
     pub(crate) fn frame(&self, limit: Option<Duration>) -> Frame {
         Frame::new([self.0.number()]).within(nanoseconds(limit))
     }

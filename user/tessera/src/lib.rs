@@ -47,7 +47,7 @@ pub use error::Error;
 pub use handle::{Handle, Info};
 pub use machine::{Interrupt, Machine};
 pub use memory::MemoryObject;
-pub use message::{Message, Word};
+pub use message::Message;
 pub use pager::{PageSource, Pager, PagerCounts, PagerOptions, WINDOW};
 pub use process::{Area, End, Limits, Process, Usage};
 pub use received::{Access, Event, Exception, LinuxCall, PageRequest, Received, ResolvedFault};

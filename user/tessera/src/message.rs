@@ -1,21 +1,12 @@
 //! Messages: 32 bits that say what it is about, and six words, each a number or a handle.
 
+use std::marker::PhantomData;
+
 use abi::NONE;
 use abi::message::{Tag, WORDS};
 
 use crate::Handle;
 use crate::sys::Frame;
-
-/// A word of a message.
-#[derive(Debug)]
-pub enum Word<'a> {
-    /// A number.
-    Number(u64),
-    /// A handle of which the receiver gets a copy.
-    Lent(&'a Handle),
-    /// A handle that the receiver gets, and the sender has no more. What is received is of this kind.
-    Given(Handle),
-}
 
 /// A message, to be sent or received.
 ///
@@ -31,101 +22,124 @@ pub enum Word<'a> {
 pub struct Message<'a> {
     /// What it is about, as sender and receiver have agreed.
     pub label: u32,
-    /// The words.
-    pub words: [Word<'a>; WORDS],
+    words: [u64; WORDS],
+    /// Words that are handles of which the receiver gets a copy, one bit each.
+    lent: u8,
+    /// Words that are handles that the receiver gets, and the sender has no more: this message owns
+    /// them. The handles that are received are of this kind.
+    given: u8,
+    lender: PhantomData<&'a Handle>,
 }
 
 impl<'a> Message<'a> {
     /// A message of zeros.
+    #[inline]
     pub const fn new(label: u32) -> Self {
-        let words = [const { Word::Number(0) }; WORDS];
-        Self { label, words }
+        Self {
+            label,
+            words: [0; WORDS],
+            lent: 0,
+            given: 0,
+            lender: PhantomData,
+        }
     }
 
     /// With a number as word `n`.
+    #[inline]
     #[must_use]
-    pub fn number(self, n: usize, number: u64) -> Self {
-        self.with(n, Word::Number(number))
+    pub fn number(mut self, n: usize, number: u64) -> Self {
+        self.put(n, number);
+        self
     }
 
     /// With a copy of a handle as word `n`.
     #[must_use]
-    pub fn lend(self, n: usize, handle: &'a impl AsRef<Handle>) -> Self {
-        self.with(n, Word::Lent(handle.as_ref()))
+    pub fn lend(mut self, n: usize, handle: &'a impl AsRef<Handle>) -> Self {
+        self.put(n, handle.as_ref().number());
+        self.lent |= 1 << n;
+        self
     }
 
     /// With a handle as word `n`, which leaves this process.
     #[must_use]
-    pub fn give(self, n: usize, handle: impl Into<Handle>) -> Self {
-        self.with(n, Word::Given(handle.into()))
-    }
-
-    fn with(mut self, n: usize, word: Word<'a>) -> Self {
-        self.words[n] = word;
+    pub fn give(mut self, n: usize, handle: impl Into<Handle>) -> Self {
+        self.put(n, handle.into().into_number());
+        self.given |= 1 << n;
         self
     }
 
+    #[inline]
+    fn put(&mut self, n: usize, word: u64) {
+        if self.given != 0 {
+            drop(self.take(n));
+        }
+        self.words[n] = word;
+        self.lent &= !(1 << n);
+    }
+
+    const fn is_handle(&self, n: usize) -> bool {
+        (self.lent | self.given) >> n & 1 != 0
+    }
+
     /// Word `n` as a number; 0 where it is a handle.
+    #[inline]
     pub const fn word(&self, n: usize) -> u64 {
-        match self.words[n] {
-            Word::Number(number) => number,
-            _ => 0,
+        match self.is_handle(n) {
+            false => self.words[n],
+            true => 0,
         }
     }
 
     /// Takes the handle that was sent as word `n`, if one was, and could be delivered.
     pub fn take(&mut self, n: usize) -> Option<Handle> {
-        match std::mem::replace(&mut self.words[n], Word::Number(0)) {
-            Word::Given(handle) => Some(handle),
-            other => {
-                self.words[n] = other;
-                None
-            }
+        let bit = 1 << n;
+        if self.given & bit == 0 {
+            return None;
         }
+        self.given &= !bit;
+        Some(Handle::made(std::mem::take(&mut self.words[n])))
     }
 
     /// Puts the message into registers.
+    #[inline]
     pub(crate) fn load(&self, frame: &mut Frame) {
-        let mut tag = Tag::new(self.label);
-        for (n, word) in self.words.iter().enumerate() {
-            frame.x[2 + n] = match word {
-                Word::Number(number) => *number,
-                Word::Lent(handle) => {
-                    tag = tag.copying(n);
-                    handle.number()
-                }
-                Word::Given(handle) => {
-                    tag = tag.moving(n);
-                    handle.number()
-                }
-            };
-        }
-        frame.x[1] = tag.0;
+        frame.x[1] = Tag::with_handles(self.label, self.lent, self.given).0;
+        frame.x[2..].copy_from_slice(&self.words);
     }
 
     /// Lets go of the handles that were given, after they have left.
-    pub(crate) fn sent(self) {
-        for word in self.words {
-            if let Word::Given(handle) = word {
-                handle.into_number();
-            }
-        }
+    #[inline]
+    pub(crate) fn sent(mut self) {
+        self.given = 0;
     }
 }
 
 impl Message<'static> {
     /// Takes a message out of registers.
+    #[inline]
     pub(crate) fn unload(frame: &Frame) -> Self {
         let tag = Tag(frame.x[1]);
-        let word = |n| match frame.x[2 + n] {
-            handle if tag.handles() >> n & 1 != 0 && handle != NONE => {
-                Word::Given(Handle::made(handle))
-            }
-            number => Word::Number(number),
-        };
-        Self {
-            label: tag.label(),
-            words: std::array::from_fn(word),
+        let mut message = Self::new(tag.label());
+        message.words.copy_from_slice(&frame.x[2..]);
+        if tag.handles() != 0 {
+            message.receive_handles(tag.handles());
+        }
+        message
+    }
+
+    /// These words are handles, where they could be delivered.
+    #[cold]
+    fn receive_handles(&mut self, words: u64) {
+        let delivered = (0..WORDS).filter(|&n| words >> n & 1 != 0 && self.words[n] != NONE);
+        self.given = delivered.fold(0, |given, n| given | 1 << n);
+    }
+}
+
+impl Drop for Message<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.given != 0 {
+            (0..WORDS).for_each(|n| drop(self.take(n)));
         }
     }
 }

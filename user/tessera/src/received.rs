@@ -110,6 +110,7 @@ pub struct PageRequest {
 
 impl Received {
     /// Takes what was received out of registers.
+    #[inline]
     pub(crate) fn unload(got: Result<u64, Error>, frame: &Frame) -> Result<Self, Error> {
         let owed = reply::received();
         got?;
@@ -122,6 +123,7 @@ impl Received {
 }
 
 impl Event {
+    #[inline]
     fn unload(frame: &Frame, reply: Reply) -> Result<Self, Error> {
         let tag = Tag(frame.x[1]);
         let words = words(frame);

@@ -25,6 +25,7 @@ thread_local! {
 }
 
 /// Notes that this thread has received, or tried to: what it owed is given up by either.
+#[inline]
 pub fn received() -> Reply {
     let count = RECEIVED.get() + 1;
     RECEIVED.set(count);
@@ -47,6 +48,7 @@ impl Reply {
     ///
     /// # Errors
     /// Nobody waits for it any more ([`Error::Gone`]).
+    #[inline]
     pub fn answer(self, message: Message<'_>) -> Result<(), Error> {
         self.check()?;
         let mut frame = Frame::default();
@@ -61,6 +63,7 @@ impl Reply {
     ///
     /// # Errors
     /// Those of [`Endpoint::receive_within`].
+    #[inline]
     pub fn answer_and_receive(
         self,
         message: Message<'_>,
@@ -174,6 +177,7 @@ impl Reply {
     }
 
     /// An answer to an earlier message would go to whoever sent the last one.
+    #[inline]
     fn check(&self) -> Result<(), Error> {
         match self.count == RECEIVED.get() {
             true => Ok(()),

@@ -26,6 +26,7 @@ pub struct Frame {
 
 impl Frame {
     /// Arguments from `x0` on, and nothing else.
+    #[inline]
     pub fn new<const N: usize>(arguments: [u64; N]) -> Self {
         let mut frame = Self::default();
         frame.x[..N].copy_from_slice(&arguments);
@@ -34,6 +35,7 @@ impl Frame {
 
     /// The same with a time-out.
     #[must_use]
+    #[inline]
     pub const fn within(self, nanoseconds: u64) -> Self {
         Self {
             x9: nanoseconds,
