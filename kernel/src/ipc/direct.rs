@@ -11,9 +11,9 @@ use abi::Rights;
 use abi::message::{Kind, Tag};
 use frame::slab::Ref;
 
-use super::Endpoint;
-use super::message::{Outgoing, carry};
+use super::message::{Answered, Outgoing, carry};
 use super::reply::Reply;
+use super::{Endpoint, tag_of};
 use crate::arch::{Context, time};
 use crate::handle::Object;
 use crate::sched::cpu::Cpu;
@@ -55,18 +55,40 @@ pub fn call(cpu: &'static Cpu, context: &Context) -> bool {
         return put_back(cpu, thread);
     };
     carry(&thread, &receiver, Kind::Call, badge);
-    thread.ipc().set_outgoing(Outgoing::Registers { badge, call: true });
+    thread
+        .ipc()
+        .set_outgoing(Outgoing::Registers { badge, call: true });
     let now = time::now();
     let sleep = sleep(&thread, Place::Reply, now);
     // Who is to be woken at once has to be known beyond the answer that it waits for.
     let restless = wait::is_restless(&thread).then(|| thread.clone());
-    let before = receiver.ipc().set_answering(Some(Reply::new(thread, sleep)));
-    debug_assert!(before.is_none(), "a receiver owes no answer");
+    receiver.ipc().owe(Reply::new(thread, sleep));
     turn_to(cpu, receiver, now);
     if let Some(thread) = restless {
         wait::check(&thread, sleep);
     }
     true
+}
+
+/// What the answer in the registers of `server` does to whom it is for, if the CPU may turn to that one
+/// with no more than that.
+#[inline(always)]
+fn answered(cpu: &'static Cpu, reply: &Reply, server: &Thread) -> Option<Answered> {
+    let caller = reply.caller()?;
+    let answered = caller.ipc().answer_with(tag_of(server).label())?;
+    let may = reply.is_awaited()
+        && may_turn_to(cpu, caller)
+        && (answered == Answered::Words || caller.has_no_resume());
+    may.then_some(answered)
+}
+
+#[inline(always)]
+fn fill(answered: Answered, server: &Thread, caller: &Thread) {
+    match answered {
+        Answered::Words => carry(server, caller, Kind::Send, 0),
+        Answered::Result => caller.context().set(0, server.context().get(2)),
+        Answered::Nothing => {}
+    }
 }
 
 /// `REPLY_RECEIVE`, with its arguments in `context`. True: the CPU has turned to the caller, or away
@@ -85,22 +107,17 @@ pub fn reply_receive(cpu: &'static Cpu, context: &Context) -> bool {
     let Some(reply) = thread.ipc().take_answering_at(&endpoint) else {
         return put_back(cpu, thread);
     };
-    let may_go = reply.caller().is_some_and(|caller| {
-        reply.is_awaited() && caller.ipc().sends_registers() && may_turn_to(cpu, caller)
-    });
+    let answered = answered(cpu, &reply, &thread);
     let (now, mut reply, mut caller) = (time::now(), Some(reply), None);
-    let park = || {
-        caller = reply.take().and_then(Reply::answer);
-        if let Some(caller) = &caller {
-            carry(&thread, caller, Kind::Send, 0);
-            caller.ipc().set_outgoing(Outgoing::None);
-        }
-        sleep(&thread, Place::Endpoint, now)
-    };
-    let slept = match may_go {
-        true => endpoint.meeting.receive_now(&thread, park),
-        false => None,
-    };
+    let slept = answered.and_then(|answered| {
+        endpoint.meeting.receive_now(&thread, || {
+            caller = reply.take().and_then(Reply::answer);
+            if let Some(caller) = &caller {
+                fill(answered, &thread, caller);
+            }
+            sleep(&thread, Place::Endpoint, now)
+        })
+    });
     let Some(sleep) = slept else {
         let none = thread.ipc().set_answering(reply);
         debug_assert!(none.is_none(), "it was taken");

@@ -1,6 +1,6 @@
 //! A message on its way, and what a thread remembers about messages.
 
-use abi::message::{Kind, Tag, WORDS};
+use abi::message::{Kind, Tag, WORDS, answer};
 use frame::slab::Ref;
 use sync::SpinLock;
 use sync::rank;
@@ -43,6 +43,31 @@ impl Outgoing {
     pub const fn wants_answer(&self) -> bool {
         !matches!(self, Self::Registers { call: false, .. })
     }
+
+    /// What the answer with this label does to the sender, if that is little.
+    #[inline]
+    const fn answer_with(&self, label: u32) -> Option<Answered> {
+        match self {
+            Self::Registers { .. } => Some(Answered::Words),
+            Self::Kernel { tag, .. } if label == answer::DONE => match tag.kind() {
+                Some(Kind::LinuxCall) => Some(Answered::Result),
+                Some(Kind::Page) => Some(Answered::Nothing),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// What an answer does to its caller, where that is little.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// It has the words of the answer.
+    Words,
+    /// Its Linux call has the first word as its result.
+    Result,
+    /// It tries again.
+    Nothing,
 }
 
 /// What a thread remembers about messages.
@@ -74,6 +99,13 @@ impl Ipc {
         self.0.lock().outgoing = outgoing;
     }
 
+    /// The thread, which owes no answer, owes this one.
+    #[inline]
+    pub fn owe(&self, reply: Reply) {
+        let before = self.0.lock().answering.replace(reply);
+        debug_assert!(before.is_none(), "who waits for a message owes no answer");
+    }
+
     /// The answer that the thread owes, if it owes one; it owes `next` from here on. What comes back
     /// is dropped with nothing locked.
     #[must_use = "an answer that is dropped is given up"]
@@ -81,9 +113,10 @@ impl Ipc {
         core::mem::replace(&mut self.0.lock().answering, next)
     }
 
-    /// Whether what the thread sends is in its registers.
-    pub fn sends_registers(&self) -> bool {
-        matches!(self.0.lock().outgoing, Outgoing::Registers { .. })
+    /// What the answer with this label does to the thread, if that is little.
+    #[inline]
+    pub fn answer_with(&self, label: u32) -> Option<Answered> {
+        self.0.lock().outgoing.answer_with(label)
     }
 
     /// The answer that the thread owes, if it last waited at `endpoint`: it owes none from here on, and

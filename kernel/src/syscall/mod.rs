@@ -223,6 +223,7 @@ pub fn again(thread: &Ref<Thread>) -> Step {
 }
 
 /// `svc #1` from EL0, number in `x8`.
+#[inline(always)]
 pub fn enter_native<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
     let number = context.get(8);
     cpu.stay.begin(What::native(number as u32));

@@ -109,8 +109,8 @@ impl<'a> Message<'a> {
 
     /// Lets go of the handles that were given, after they have left.
     #[inline]
-    pub(crate) fn sent(mut self) {
-        self.given = 0;
+    pub(crate) fn sent(self) {
+        std::mem::forget(self);
     }
 }
 

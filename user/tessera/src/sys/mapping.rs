@@ -40,8 +40,39 @@ impl Range {
     }
 }
 
+/// What large ranges are aligned to: a folio of the kernel's, and a block of contiguous entries.
+const FOLIO: usize = 64 << 10;
+
+impl Range {
+    /// Anonymous memory, where folios fit if it is large enough for one.
+    fn anonymous(len: usize, prot: Prot) -> Result<Self, Error> {
+        if len < FOLIO {
+            return Self::new(len, prot, libc::MAP_PRIVATE, None, 0);
+        }
+        let padded = len.checked_add(FOLIO).ok_or(Error::NoMemory)?;
+        let mut range = Self::new(padded, prot, libc::MAP_PRIVATE, None, 0)?;
+        let skip = range.base.align_offset(FOLIO);
+        let mut aligned = range.split_off(skip);
+        drop(aligned.split_off(len));
+        Ok(aligned)
+    }
+
+    /// What is behind the first `at` bytes, taken off.
+    fn split_off(&mut self, at: usize) -> Self {
+        assert!(at <= self.len, "beyond the range");
+        // SAFETY: within the range, or at its end.
+        let base = unsafe { self.base.add(at) };
+        let len = self.len - at;
+        self.len = at;
+        Self { base, len }
+    }
+}
+
 impl Drop for Range {
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         // SAFETY: the range was mapped by `new`, and nothing borrows from it any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
     }
@@ -59,7 +90,7 @@ impl Pages {
     pub fn new(len: usize) -> Result<Self, Error> {
         let len = len.next_multiple_of(PAGE);
         let prot = Prot::READ | Prot::WRITE;
-        Range::new(len, prot, libc::MAP_PRIVATE, None, 0).map(Self)
+        Range::anonymous(len, prot).map(Self)
     }
 }
 

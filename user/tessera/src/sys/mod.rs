@@ -65,7 +65,7 @@ const fn takes_address(number: u64) -> bool {
 ///
 /// # Panics
 /// The call takes an address.
-#[inline]
+#[inline(always)]
 pub fn call(number: u64, frame: &mut Frame) -> Result<u64, Error> {
     assert!(!takes_address(number), "call {number} takes an address");
     // SAFETY: it does not take an address, so no memory of ours is touched.
@@ -141,7 +141,7 @@ pub fn dirty(object: u64, offset: u64, len: u64, bitmap: &mut [u64]) -> Result<u
 /// # Safety
 /// The caller answers for what the call does to memory of this process.
 #[cfg(target_arch = "aarch64")]
-#[inline]
+#[inline(always)]
 unsafe fn enter(number: u64, frame: &mut Frame) -> Result<u64, Error> {
     // SAFETY: the kernel changes no other registers; memory is the caller's promise.
     unsafe {
@@ -156,9 +156,17 @@ unsafe fn enter(number: u64, frame: &mut Frame) -> Result<u64, Error> {
     }
     let result = frame.x[0] as i64;
     match result {
-        -4095..=-1 => Err(Error::from_number(-result as i32)),
+        -4095..=-1 => Err(failed(result)),
         _ => Ok(frame.x[0]),
     }
+}
+
+/// Out of line: what calls are made of is not to carry it along.
+#[cfg(target_arch = "aarch64")]
+#[cold]
+#[inline(never)]
+fn failed(result: i64) -> Error {
+    Error::from_number(-result as i32)
 }
 
 /// There is no Tessera below programs of other machines.
