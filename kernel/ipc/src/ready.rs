@@ -114,6 +114,14 @@ where
         Priority::from_number(running.wrapping_sub(1))
     }
 
+    /// Whether a thread of this priority may take the place of the one that runs with nobody noticing:
+    /// the CPU has announced just that, and nobody better waits for it.
+    #[inline]
+    pub fn is_run(&self, priority: Priority) -> bool {
+        let better = self.waiting.load(Ordering::Relaxed) >> number(Some(priority));
+        self.running.load(Ordering::Relaxed) == number(Some(priority)) && better == 0
+    }
+
     /// Says what the CPU runs.
     #[inline]
     pub fn announce(&self, priority: Option<Priority>) {

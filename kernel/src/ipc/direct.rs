@@ -7,13 +7,13 @@
 //! references to the two threads are moved and not counted: from the CPU to the answer that is
 //! owed, and from the endpoint's queue to the CPU.
 
-use abi::Rights;
 use abi::message::{Kind, Tag};
+use abi::{Binding, Rights};
 use frame::slab::Ref;
 
-use super::message::{Answered, Outgoing, carry};
+use super::message::{Answered, Envelope, Outgoing, carry};
 use super::reply::Reply;
-use super::{Endpoint, tag_of};
+use super::{Endpoint, kernel, tag_of};
 use crate::arch::{Context, time};
 use crate::handle::Object;
 use crate::sched::cpu::Cpu;
@@ -38,26 +38,16 @@ fn endpoint(thread: &Thread, rights: Rights) -> Option<(Ref<Endpoint>, u64)> {
     }
 }
 
-/// `ENDPOINT_CALL`, with its arguments in `context`. True: the CPU has turned to the receiver.
-#[inline]
-pub fn call(cpu: &'static Cpu, context: &Context) -> bool {
-    if !is_plain(context) {
-        return false;
-    }
-    let Some(thread) = take(cpu) else {
-        return false;
-    };
-    let met = endpoint(&thread, Rights::SEND).and_then(|(endpoint, badge)| {
-        let receiver = endpoint.meeting.send_now(|first| may_turn_to(cpu, first))?;
-        Some((receiver, badge))
-    });
-    let Some((receiver, badge)) = met else {
-        return put_back(cpu, thread);
-    };
-    carry(&thread, &receiver, Kind::Call, badge);
-    thread
-        .ipc()
-        .set_outgoing(Outgoing::Registers { badge, call: true });
+/// The first receiver at `endpoint`, claimed, if the CPU may turn to it.
+#[inline(always)]
+fn meet(cpu: &'static Cpu, endpoint: &Endpoint) -> Option<Ref<Thread>> {
+    let may = |first: &Ref<Thread>| may_turn_to(cpu, first);
+    endpoint.meeting.send_now(may)
+}
+
+/// Has `thread`, which has been taken, wait for the answer of `receiver`, which has its message.
+#[inline(always)]
+fn wait_for(cpu: &'static Cpu, thread: Ref<Thread>, receiver: Ref<Thread>) -> bool {
     let now = time::now();
     let sleep = sleep(&thread, Place::Reply, now);
     // Who is to be woken at once has to be known beyond the answer that it waits for.
@@ -68,6 +58,46 @@ pub fn call(cpu: &'static Cpu, context: &Context) -> bool {
         wait::check(&thread, sleep);
     }
     true
+}
+
+/// `ENDPOINT_CALL`, with its arguments in `context`. True: the CPU has turned to the receiver.
+#[inline]
+pub fn call(cpu: &'static Cpu, context: &Context) -> bool {
+    if !is_plain(context) {
+        return false;
+    }
+    let Some(thread) = take(cpu) else {
+        return false;
+    };
+    let met = endpoint(&thread, Rights::SEND)
+        .and_then(|(endpoint, badge)| Some((meet(cpu, &endpoint)?, badge)));
+    let Some((receiver, badge)) = met else {
+        return put_back(cpu, thread);
+    };
+    carry(&thread, &receiver, Kind::Call, badge);
+    let outgoing = Outgoing::Registers { badge, call: true };
+    thread.ipc().set_outgoing(outgoing);
+    wait_for(cpu, thread, receiver)
+}
+
+/// The Linux call in the registers of the current thread, as a message to whom its process's calls are
+/// bound. True: the CPU has turned to the receiver.
+#[inline(never)]
+pub fn linux_call(cpu: &'static Cpu) -> bool {
+    let Some(thread) = take(cpu) else {
+        return false;
+    };
+    let met = thread
+        .process()
+        .binding(Binding::Calls)
+        .and_then(|port| Some((meet(cpu, port.endpoint())?, port.badge())));
+    let Some((receiver, badge)) = met else {
+        return put_back(cpu, thread);
+    };
+    let outgoing = kernel::linux_call_of(&thread, badge);
+    Envelope::of(&thread, &outgoing).write(receiver.context());
+    thread.ipc().set_outgoing(outgoing);
+    wait_for(cpu, thread, receiver)
 }
 
 /// What the answer in the registers of `server` does to whom it is for, if the CPU may turn to that one

@@ -45,12 +45,17 @@ pub(super) fn say(
     end: Option<End>,
     limit: Option<Limit>,
 ) -> Delivery {
-    thread.ipc().set_outgoing(Outgoing::Kernel {
+    let outgoing = Outgoing::Kernel {
         tag,
         words,
         badge: port.badge(),
         end,
-    });
+    };
+    tell(thread, port, outgoing, limit)
+}
+
+fn tell(thread: &Ref<Thread>, port: &Port, outgoing: Outgoing, limit: Option<Limit>) -> Delivery {
+    thread.ipc().set_outgoing(outgoing);
     let delivery = send(thread, port.endpoint(), limit);
     if delivery == Delivery::Closed {
         thread.ipc().set_outgoing(Outgoing::None);
@@ -87,6 +92,18 @@ pub fn exception(thread: &Ref<Thread>, signal: u32, code: &'static str, addr: u6
     signals::kill(thread, signal, code, addr);
 }
 
+/// The Linux call in the registers of `thread`, as a message through a handle with this badge.
+#[inline]
+pub(super) fn linux_call_of(thread: &Thread, badge: u64) -> Outgoing {
+    let context = thread.context();
+    Outgoing::Kernel {
+        tag: Tag::of_kind(Kind::LinuxCall, context.get(8) as u32),
+        words: core::array::from_fn(|n| context.get(n)),
+        badge,
+        end: None,
+    }
+}
+
 /// The Linux call in the registers of `thread`, the current one: a message to whom its process's calls
 /// are bound. False: nobody is.
 #[cold]
@@ -94,10 +111,8 @@ pub fn linux_call(thread: &Ref<Thread>) -> bool {
     let Some(port) = thread.process().binding(Binding::Calls) else {
         return false;
     };
-    let context = thread.context();
-    let words = core::array::from_fn(|n| context.get(n));
-    let tag = Tag::of_kind(Kind::LinuxCall, context.get(8) as u32);
-    say(thread, &port, (tag, words), None, None) == Delivery::Gone
+    let outgoing = linux_call_of(thread, port.badge());
+    tell(thread, &port, outgoing, None) == Delivery::Gone
 }
 
 /// A page fault of `thread`, the current one, has been resolved at this cost.

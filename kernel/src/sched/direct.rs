@@ -38,9 +38,7 @@ pub fn put_back(cpu: &'static Cpu, thread: Ref<Thread>) -> bool {
 /// EL0 at once, nobody who waits comes before it, and others see the CPU run what it has announced.
 #[inline(always)]
 pub fn may_turn_to(cpu: &'static Cpu, thread: &Thread) -> bool {
-    let priority = thread.priority();
-    cpu.ready.running() == Some(priority)
-        && cpu.ready.best().is_none_or(|best| best <= priority)
+    cpu.ready.is_run(thread.priority())
         && thread.may_run_on(cpu_index())
         && !thread.stop().is_wanted()
         && !thread.process().is_dying()

@@ -90,7 +90,8 @@ fn leave_directly(cpu: &'static Cpu) -> bool {
 #[inline(always)]
 pub fn leave_turned(cpu: &'static Cpu) {
     if cpu.needs_attention() {
-        return leave_attentively(cpu);
+        leave_at_length(cpu);
+        return;
     }
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();

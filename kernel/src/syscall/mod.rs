@@ -152,12 +152,11 @@ static SERVED_BY_DESCRIPTOR: [bool; TABLE] = {
 
 #[inline(never)]
 fn unknown<'a>(cpu: &'static Cpu, context: &'a Context, number: u32) -> WayBack<'a> {
-    if Process::any_is_bound(Binding::Calls) {
-        let thread = sched::current();
-        if ipc::kernel::linux_call(&thread) {
-            drop(thread);
-            return sched::leave_kernel(cpu, context);
-        }
+    if Process::any_is_bound(Binding::Calls)
+        && (ipc::direct::linux_call(cpu) || ipc::kernel::linux_call(&sched::current_of(cpu)))
+    {
+        sched::leave_turned(cpu);
+        return None;
     }
     sched::calls::count(number);
     context.set(0, Errno::ENOSYS.to_register());
@@ -166,7 +165,7 @@ fn unknown<'a>(cpu: &'static Cpu, context: &'a Context, number: u32) -> WayBack<
 
 /// Whether the call in the registers of `thread` has gone to a personality server.
 #[cold]
-fn is_served(thread: &Ref<Thread>) -> bool {
+fn is_served(cpu: &'static Cpu, thread: &Ref<Thread>) -> bool {
     let process = thread.process();
     if !process.is_bound(Binding::Calls) {
         return false;
@@ -174,7 +173,7 @@ fn is_served(thread: &Ref<Thread>) -> bool {
     let number = thread.context().get(8) as u32 as usize;
     let known = process.handles().look(thread.context().get(0)).is_ok();
     let served = SERVED[number] || SERVED_BY_DESCRIPTOR[number] && !known;
-    served && ipc::kernel::linux_call(thread)
+    served && (ipc::direct::linux_call(cpu) || ipc::kernel::linux_call(thread))
 }
 
 /// Does what would happen to the call in the registers of `thread` if there were no personality server.
@@ -193,9 +192,10 @@ pub fn unserved(thread: &Ref<Thread>) -> Step {
 fn call<'a>(cpu: &'static Cpu, context: &'a Context, handler: Handler) -> WayBack<'a> {
     let thread = sched::current();
     let watch = Watch::begin();
-    if Process::any_is_bound(Binding::Calls) && is_served(&thread) {
+    if Process::any_is_bound(Binding::Calls) && is_served(cpu, &thread) {
         drop(thread);
-        return sched::leave_kernel(cpu, context);
+        sched::leave_turned(cpu);
+        return None;
     }
     let step = finish(&thread, handler(&Call { thread: &thread }));
     watch.end_first(&thread, &step);

@@ -84,6 +84,9 @@ pub struct Thread {
     stop: Stop,
     paging: SpinLock<Paging, rank::Leaf>,
     ended: AtomicBool,
+    /// Whether its record for wakers names a time-out: to look at without the lock, by whoever has found
+    /// it in a queue.
+    has_time_out: AtomicBool,
 }
 
 impl Linked<Ref<Thread>> for Thread {
@@ -125,6 +128,7 @@ impl Thread {
             stop: Stop::new(),
             paging: SpinLock::new(Paging::default()),
             ended: AtomicBool::new(false),
+            has_time_out: AtomicBool::new(false),
         };
         // A thread that could not be allocated is dropped, which counts it off again.
         let thread = THREADS.alloc_ref(thread).map_err(|_| Errno::ENOMEM)?;
@@ -200,12 +204,14 @@ impl Thread {
     /// Whether a time-out may end its sleep.
     #[inline]
     pub fn has_time_out(&self) -> bool {
-        self.wait.lock().timer.is_some()
+        self.has_time_out.load(Ordering::Relaxed)
     }
 
     /// Fills in what a waker has to know.
     #[inline]
     pub fn set_wait(&self, wait: Wait) {
+        self.has_time_out
+            .store(wait.timer.is_some(), Ordering::Relaxed);
         *self.wait.lock() = wait;
     }
 
