@@ -105,12 +105,19 @@ fn change(cpu: &PerCpu, space: RootActivation<'_>) -> bool {
         load(&target);
         isb();
     } else {
-        for &step in activation::steps(t0sz, &target, needs).as_slice() {
-            execute(cpu, step);
-        }
+        change_in_steps(cpu, t0sz, &target, needs);
     }
     cpu.root_word.store(space.raw(), Ordering::Relaxed);
     regrown
+}
+
+/// Out of line: what it takes on the stack is not for every change.
+#[cold]
+#[inline(never)]
+fn change_in_steps(cpu: &PerCpu, t0sz: u8, target: &Activation, needs: Needs) {
+    for &step in activation::steps(t0sz, target, needs).as_slice() {
+        execute(cpu, step);
+    }
 }
 
 fn execute(cpu: &PerCpu, step: Step) {

@@ -110,7 +110,7 @@ pub struct PageRequest {
 
 impl Received {
     /// Takes what was received out of registers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unload(got: Result<u64, Error>, frame: &Frame) -> Result<Self, Error> {
         let owed = reply::received();
         got?;
@@ -123,7 +123,7 @@ impl Received {
 }
 
 impl Event {
-    #[inline]
+    #[inline(always)]
     fn unload(frame: &Frame, reply: Reply) -> Result<Self, Error> {
         let tag = Tag(frame.x[1]);
         let words = words(frame);
