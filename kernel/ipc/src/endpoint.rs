@@ -194,7 +194,8 @@ impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
     #[inline]
     pub fn receive_now(&self, me: &H, park: impl FnOnce() -> Sleep) -> Option<Sleep> {
         let mut state = self.state.lock();
-        let is_quiet = state.bits == 0 && (state.receiving || state.queue.is_empty());
+        let has_bits = state.bits != 0 && !is(Fault::IgnoreBits);
+        let is_quiet = !has_bits && (state.receiving || state.queue.is_empty());
         match is_quiet && !state.closed {
             true => Some(state.push(me, true, park)),
             false => None,

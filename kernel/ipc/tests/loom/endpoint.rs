@@ -24,6 +24,15 @@ models! {
     receive_against_close { CloseSilently: "sleeps for ever" }
     two_senders_of_one_receiver {}
     two_receivers_of_one_sender {}
+    short_call_against_receive { ForgetCaller: "sleeps for ever" }
+    short_call_against_time_out_of_the_receiver { SendToTheWoken: "woken twice" }
+    short_call_against_death_of_the_receiver {}
+    short_call_against_close { CloseSilently: "sleeps for ever" }
+    answer_and_receive_against_send {}
+    answer_and_receive_against_notify { IgnoreBits: "sleeps with bits set" }
+    answer_and_receive_against_death_of_the_caller { AnswerTheWoken: "woken twice" }
+    answer_and_receive_against_death_of_the_server {}
+    answer_and_receive_against_close { CloseSilently: "sleeps for ever" }
 }
 
 /// The message is there once, whoever came first.
@@ -366,5 +375,173 @@ fn two_receivers_of_one_sender() {
         let waits = if one_waits { one } else { two };
         waits.sleeps();
         sender.has_run_once();
+    });
+}
+
+/// The short way finds the receiver, or the call waits for it.
+fn short_call_against_receive() {
+    explore(|| {
+        let world = World::new();
+        let (caller, receiver) = (Thread::caller(7), Thread::receiver());
+        let (w, r) = (world.clone(), receiver.clone());
+        let server = thread::spawn(move || w.receive(&r).unwrap().is_some());
+        world.send_now(&caller).unwrap().unwrap();
+        if server.join().unwrap() {
+            receiver.has_run_once();
+        }
+        assert_eq!(receiver.got(), 7);
+        drop(receiver.owed());
+        caller.has_run_once();
+        assert_eq!(caller.got(), UNANSWERED);
+    });
+}
+
+/// A receiver whose time is over is not turned to.
+fn short_call_against_time_out_of_the_receiver() {
+    explore(|| {
+        let world = World::new();
+        let (caller, receiver) = (Thread::caller(7), Thread::receiver());
+        let sleep = world.receive(&receiver).unwrap().unwrap();
+        let (w, r) = (world.clone(), receiver.clone());
+        let timer = thread::spawn(move || w.end(&r, r.park.claim(sleep)));
+        world.send_now(&caller).unwrap().unwrap();
+        let timed_out = timer.join().unwrap();
+        receiver.has_run_once();
+        assert_eq!(receiver.got(), if timed_out { NOTHING } else { 7 });
+        match timed_out {
+            true => caller.sleeps(),
+            false => assert!(answer(receiver.owed(), 8)),
+        }
+    });
+}
+
+fn short_call_against_death_of_the_receiver() {
+    explore(|| {
+        let world = World::new();
+        let (caller, receiver) = (Thread::caller(7), Thread::receiver());
+        world.receive(&receiver).unwrap().unwrap();
+        let (w, r) = (world.clone(), receiver.clone());
+        let killer = thread::spawn(move || w.kill(&r));
+        world.send_now(&caller).unwrap().unwrap();
+        let killed = killer.join().unwrap();
+        receiver.has_run_once();
+        assert_eq!(receiver.got() == NOTHING, killed);
+        match killed {
+            true => caller.sleeps(),
+            false => drop(receiver.owed()),
+        }
+    });
+}
+
+fn short_call_against_close() {
+    explore(|| {
+        let world = World::new();
+        let caller = Thread::caller(7);
+        let w = world.clone();
+        let closer = thread::spawn(move || w.close());
+        let sent = world.send_now(&caller);
+        closer.join().unwrap();
+        if sent.is_ok() {
+            caller.has_run_once();
+            assert_eq!(caller.got(), UNANSWERED);
+        }
+        let late = world.send_now(&Thread::caller(8));
+        assert!(late == Err(Closed), "sleeps for ever");
+    });
+}
+
+/// Someone who has been called and has received the call.
+fn called() -> (
+    loom::sync::Arc<World>,
+    crate::party::Handle,
+    crate::party::Handle,
+) {
+    let world = World::new();
+    let (caller, server) = (Thread::caller(7), Thread::receiver());
+    world.send(&caller).unwrap().unwrap();
+    assert_eq!(world.receive(&server), Ok(None));
+    (world, caller, server)
+}
+
+/// The next message is there once, whoever came first.
+fn answer_and_receive_against_send() {
+    explore(|| {
+        let (world, caller, server) = called();
+        let sender = Thread::sender(9);
+        let (w, s) = (world.clone(), sender.clone());
+        let other = thread::spawn(move || w.send(&s).unwrap().is_some());
+        let (answered, received) = world.answer_and_receive(&server, 8);
+        let sender_slept = other.join().unwrap();
+        assert!(answered);
+        caller.has_run_once();
+        assert_eq!((caller.got(), server.got()), (8, 9));
+        let server_slept = received.unwrap().is_some();
+        assert!(sender_slept != server_slept, "the second finds the first");
+        let slept = if sender_slept { &sender } else { &server };
+        slept.has_run_once();
+    });
+}
+
+fn answer_and_receive_against_notify() {
+    explore(|| {
+        let (world, caller, server) = called();
+        let w = world.clone();
+        let other = thread::spawn(move || w.notify(1).unwrap());
+        let (answered, received) = world.answer_and_receive(&server, 8);
+        other.join().unwrap();
+        assert!(answered);
+        caller.has_run_once();
+        if received.unwrap().is_some() {
+            assert!(server.woken() != 0, "sleeps with bits set");
+            server.has_run_once();
+        }
+        assert_eq!(server.got(), 1 | BITS);
+    });
+}
+
+/// A caller whose process ends is not turned to, and the server waits all the same.
+fn answer_and_receive_against_death_of_the_caller() {
+    explore(|| {
+        let (world, caller, server) = called();
+        let (w, c) = (world.clone(), caller.clone());
+        let killer = thread::spawn(move || w.kill(&c));
+        let (answered, received) = world.answer_and_receive(&server, 8);
+        let killed = killer.join().unwrap();
+        caller.has_run_once();
+        assert!(answered != killed);
+        assert_eq!(caller.got(), if answered { 8 } else { NOTHING });
+        assert!(received.unwrap().is_some());
+        server.sleeps();
+    });
+}
+
+fn answer_and_receive_against_death_of_the_server() {
+    explore(|| {
+        let (world, caller, server) = called();
+        let (w, s) = (world.clone(), server.clone());
+        let killer = thread::spawn(move || w.kill(&s));
+        let (answered, received) = world.answer_and_receive(&server, 8);
+        killer.join().unwrap();
+        assert!(answered && received.unwrap().is_some());
+        caller.has_run_once();
+        server.has_run_once();
+    });
+}
+
+fn answer_and_receive_against_close() {
+    explore(|| {
+        let (world, caller, server) = called();
+        let w = world.clone();
+        let closer = thread::spawn(move || w.close());
+        let (answered, received) = world.answer_and_receive(&server, 8);
+        closer.join().unwrap();
+        assert!(answered);
+        caller.has_run_once();
+        if received.is_ok() {
+            server.has_run_once();
+            assert_eq!(server.got(), UNANSWERED);
+        }
+        let late = world.receive(&Thread::receiver());
+        assert!(late == Err(Closed), "sleeps for ever");
     });
 }

@@ -156,20 +156,59 @@ impl World {
                 self.check(me, sleep);
                 Ok(Some(sleep))
             }
-            Sent::To(receiver) => {
-                let sleep = me.call.then(|| me.begin());
-                if let Some(sleep) = sleep {
-                    let before = receiver.owe(Some(Reply::new(me.clone(), sleep)));
-                    assert!(before.is_none());
-                }
-                receiver.give(me.message);
-                receiver.run();
-                if let Some(sleep) = sleep {
-                    self.check(me, sleep);
-                }
-                Ok(sleep)
-            }
+            Sent::To(receiver) => Ok(self.meet(me, &receiver)),
         }
+    }
+
+    /// `receiver`, which has been claimed, has what `me` has to say.
+    fn meet(&self, me: &Handle, receiver: &Handle) -> Option<Sleep> {
+        let sleep = me.call.then(|| me.begin());
+        if let Some(sleep) = sleep {
+            let before = receiver.owe(Some(Reply::new(me.clone(), sleep)));
+            assert!(before.is_none());
+        }
+        receiver.give(me.message);
+        receiver.run();
+        if let Some(sleep) = sleep {
+            self.check(me, sleep);
+        }
+        sleep
+    }
+
+    /// [`Self::send`] by the short way where it does.
+    pub fn send_now(&self, me: &Handle) -> Result<Option<Sleep>, Closed> {
+        match self.endpoint.send_now(|first| !first.dying.load(Relaxed)) {
+            Some(receiver) => Ok(self.meet(me, &receiver)),
+            None => self.send(me),
+        }
+    }
+
+    /// Answers whom `me` has received from, and receives again: by the short way where it does.
+    /// Whether the caller had the answer.
+    pub fn answer_and_receive(
+        &self,
+        me: &Handle,
+        message: u64,
+    ) -> (bool, Result<Option<Sleep>, Closed>) {
+        me.got.store(NOTHING, Relaxed);
+        let (mut reply, mut caller) = (Some(me.owed()), None);
+        let slept = self.endpoint.receive_now(me, || {
+            caller = reply.take().and_then(Reply::answer);
+            if let Some(caller) = &caller {
+                caller.give(message);
+            }
+            me.begin()
+        });
+        let Some(sleep) = slept else {
+            let reply = reply.expect("nothing has happened");
+            return (answer(reply, message), self.receive(me));
+        };
+        let answered = caller.is_some();
+        if let Some(caller) = caller {
+            caller.run();
+        }
+        self.check(me, sleep);
+        (answered, Ok(Some(sleep)))
     }
 
     /// Receives for `me`, which sleeps if nothing has come.
