@@ -65,8 +65,6 @@ impl Cpu {
     const WORK: u32 = 1;
     /// The thread that came has left the CPU.
     const LEFT: u32 = 1 << 1;
-    /// Another one has taken its place.
-    const HANDED_OVER: u32 = 1 << 2;
 
     const fn new() -> Self {
         Self {
@@ -97,11 +95,6 @@ impl Cpu {
         self.want(Self::LEFT);
     }
 
-    /// The CPU has turned to another thread at once.
-    pub(super) fn handed_over(&self) {
-        self.want(Self::HANDED_OVER);
-    }
-
     fn want(&self, more: u32) {
         let before = self.attention.load(Ordering::Relaxed);
         self.attention.store(before | more, Ordering::Relaxed);
@@ -112,9 +105,9 @@ impl Cpu {
         self.attention.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether nothing is to be done but to return to another thread than the one that came.
-    pub(super) fn only_handed_over(&self) -> bool {
-        self.attention.load(Ordering::Relaxed) == Self::LEFT | Self::HANDED_OVER
+    /// Whether nothing has happened but that a thread has left the CPU.
+    pub(super) fn only_left(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) == Self::LEFT
     }
 
     pub(super) fn attended(&self) {

@@ -62,24 +62,38 @@ pub fn leave_kernel<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> 
 
 #[cold]
 fn leave_at_length<'a>(cpu: &'static Cpu) -> WayBack<'a> {
-    if !(cpu.only_handed_over() && leave_directly(cpu)) {
+    if !(cpu.only_left() && leave_directly(cpu)) {
         leave_attentively(cpu);
     }
     None
 }
 
-/// The way out for a thread that another one has handed the CPU to, if it has nothing to do in the
-/// kernel: the timer is armed for what it was armed for, and the share is the other one's.
+/// The way out after a thread has left the CPU and nothing else has happened: for the one that it has
+/// handed the CPU to, or else the first that waits here, if that one has nothing to do in the kernel.
+/// The timer is armed for what it was armed for, unless others wait too.
 fn leave_directly(cpu: &'static Cpu) -> bool {
-    let Some(thread) = cpu.current() else {
-        return false;
+    let (thread, others) = match cpu.current() {
+        Some(thread) => (thread, false),
+        None if cpu.ready.is_empty() => return false,
+        None => match next(cpu) {
+            Some(thread) => (thread, !cpu.ready.is_empty()),
+            None => return false,
+        },
     };
     let process = thread.process();
     if process.is_dying() || thread.stop().is_wanted() || !thread.has_no_resume() {
         return false;
     }
+    // The choice may have left something to do.
+    if !cpu.only_left() {
+        return false;
+    }
     cpu.attended();
     load(&thread);
+    if others {
+        spread();
+        arm_timer(cpu);
+    }
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();
     true
@@ -315,7 +329,6 @@ pub fn run_now(thread: Ref<Thread>) {
     }
     cpu.ready.announce(Some(priority));
     install(cpu, thread, arch::time::now());
-    cpu.handed_over();
 }
 
 /// Puts a thread that nobody else has on the queue of an idle CPU, else of one that runs less, else

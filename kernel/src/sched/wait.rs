@@ -104,6 +104,8 @@ pub fn begin(thread: &Ref<Thread>, place: Place, bitset: u32, limit: Option<Limi
         wait.timer = Some(cpu_index() as u8);
         wait.on_timeout = limit.result;
         add_timeout(limit.deadline, Timeout::Sleep(sleep, thread.clone()));
+        // The timer is to be armed for it.
+        this().attend();
     }
     thread.set_wait(wait);
     thread.park().begin();
