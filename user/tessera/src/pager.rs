@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use abi::calls;
-use abi::message::Reason;
+use abi::message::{Reason, answer};
 
 use crate::endpoint::{Endpoint, nanoseconds};
 use crate::memory::MemoryObject;
-use crate::received::PageRequest;
+use crate::message::Message;
+use crate::received::{Event, PageRequest, Received};
 use crate::reply::Reply;
 use crate::sys::mapping::Pages;
 use crate::sys::{self, Frame};
@@ -73,13 +74,12 @@ pub struct PagerCounts {
 ///
 /// ```no_run
 /// # fn example(contents: &'static [u8]) -> Result<(), tessera::Error> {
-/// use tessera::{Endpoint, Event, Pager, PagerOptions};
+/// use tessera::{Endpoint, Pager, PagerOptions};
 /// let endpoint = Endpoint::create()?;
 /// let mut pager = Pager::create(&endpoint, contents.len() as u64, PagerOptions::default(), contents)?;
 /// // … map `pager.object()` somewhere …
-/// while let Event::Page(request, reply) = endpoint.receive()?.event {
-///     pager.answer(&request, reply)?;
-/// }
+/// let other = pager.serve(&endpoint)?;
+/// # drop(other);
 /// # Ok(())
 /// # }
 /// ```
@@ -130,25 +130,50 @@ impl<S: PageSource> Pager<S> {
     /// The pages cannot be supplied. Whoever waits has been told that there is no page. That nobody
     /// waits any more is no error.
     pub fn answer(&mut self, request: &PageRequest, reply: Reply) -> Result<(), Error> {
+        let (answer, supplied) = self.supply(request);
+        match (supplied, reply.answer(answer)) {
+            (Ok(()), Err(Error::Gone)) => Ok(()),
+            (Ok(()), answered) => answered,
+            (failed, _) => failed,
+        }
+    }
+
+    /// Answers requests, each in one call with the wait for the next, until something else arrives at
+    /// the endpoint.
+    ///
+    /// # Errors
+    /// Those of [`Pager::answer`] and of [`Endpoint::receive`].
+    pub fn serve(&mut self, endpoint: &Endpoint) -> Result<Received, Error> {
+        let mut received = endpoint.receive()?;
+        loop {
+            let (request, reply) = match received.event {
+                Event::Page(request, reply) => (request, reply),
+                _ => return Ok(received),
+            };
+            let (answer, supplied) = self.supply(&request);
+            received = match supplied {
+                Ok(()) => reply.answer_and_receive(answer, endpoint, None)?,
+                Err(error) => {
+                    let _ = reply.answer(answer);
+                    return Err(error);
+                }
+            };
+        }
+    }
+
+    /// Supplies what a request asks for; the answer to it, and whether the kernel took the pages.
+    fn supply(&mut self, request: &PageRequest) -> (Message<'static>, Result<(), Error>) {
         self.counts.requests += 1;
         let window = (request.window, request.length);
         let alone = (request.offset, PAGE as u64);
-        let answered = match self.provide(window).or_else(|_| self.provide(alone)) {
-            Ok(()) => reply.done(0),
-            Err(Failure::Source(reason)) => {
-                self.counts.failed += 1;
-                reply.fail(reason)
-            }
-            Err(Failure::Kernel(error)) => {
-                self.counts.failed += 1;
-                let _ = reply.fail(Reason::NoMemory);
-                return Err(error);
-            }
+        let (reason, supplied) = match self.provide(window).or_else(|_| self.provide(alone)) {
+            Ok(()) => return (Message::new(answer::DONE), Ok(())),
+            Err(Failure::Source(reason)) => (reason, Ok(())),
+            Err(Failure::Kernel(error)) => (Reason::NoMemory, Err(error)),
         };
-        match answered {
-            Ok(()) | Err(Error::Gone) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.counts.failed += 1;
+        let answer = Message::new(answer::FAIL).number(0, reason as u64);
+        (answer, supplied)
     }
 
     /// Gets a range of whole pages from the source and moves it into the object.

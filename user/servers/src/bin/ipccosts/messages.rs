@@ -204,14 +204,8 @@ fn paged(size: u64, window: u64) -> Result<(tessera::MemoryObject, Endpoint), Er
     let mut pager = Pager::create(&endpoint, size, options, Numbers)?;
     let object = pager.object().as_ref().duplicate(Rights::READ)?.into();
     thread::spawn(move || {
-        while let Ok(received) = endpoint.receive() {
-            let Event::Page(request, reply) = received.event else {
-                break;
-            };
-            if pager.answer(&request, reply).is_err() {
-                break;
-            }
-        }
+        // Until it is told to stop.
+        pager.serve(&endpoint).map(drop)
     });
     Ok((object, stop))
 }
