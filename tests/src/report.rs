@@ -76,6 +76,19 @@ pub fn counted<'a>(
     least.try_for_each(|(name, least)| happened(&stats, name, least))
 }
 
+/// So many switches, at least, went past the scheduler.
+///
+/// # Errors
+/// They did not, or nothing is said about them.
+pub fn direct_switches(ended: &Ended, least: u64) -> Result<(), String> {
+    match stats(ended)?["direct_switches"].as_u64() {
+        Some(count) if count >= least => Ok(()),
+        count => Err(format!(
+            "{count:?} direct switches, at least {least} expected"
+        )),
+    }
+}
+
 fn happened(stats: &Value, name: &str, least: u64) -> Result<(), String> {
     match stats["memory"][name].as_u64() {
         Some(count) if count >= least => Ok(()),

@@ -28,6 +28,8 @@ struct Service {
     checked: bool,
     /// What stands on the console, in this order.
     says: &'static [&'static str],
+    /// With one CPU the kernel turns from caller to server, or back, past its queues so often at least.
+    turns: u64,
 }
 
 const fn service(
@@ -41,7 +43,12 @@ const fn service(
         checked: false,
         ending,
         says,
+        turns: 0,
     }
+}
+
+const fn turning(turns: u64, service: Service) -> Service {
+    Service { turns, ..service }
 }
 
 const fn checked(service: Service) -> Service {
@@ -67,24 +74,27 @@ const SERVICES: &[Service] = &[
             "asked for the page at 0x2faf0000\n100000000 squared is 10000000000000000\n",
         ],
     ),
-    service(
-        &["echo"],
-        Exit(0),
-        &[
-            "server: 42 from client 1\n",
-            "client: 7 came back, I am client 1\n",
-            "server: lent `what the client wrote`\n",
-            "client: now it says `WHAT THE CLIENT WROTE`\n",
-            "client: an answer after 5 ms\n",
-            "client: time-out\n",
-            "server: the bell rang\n",
-            "client: a call and its answer: ",
-            "server: client 1 exited with status 0, 1004 calls\n",
-            "client: 7 came back, I am client 2\n",
-            "server: client 2 exited with status 0, 1004 calls\n",
-            "server: waiting for a process that spins: Err(TimedOut)\n",
-            "server: it was ended by signal 9",
-        ],
+    turning(
+        2000,
+        service(
+            &["echo"],
+            Exit(0),
+            &[
+                "server: 42 from client 1\n",
+                "client: 7 came back, I am client 1\n",
+                "server: lent `what the client wrote`\n",
+                "client: now it says `WHAT THE CLIENT WROTE`\n",
+                "client: an answer after 5 ms\n",
+                "client: time-out\n",
+                "server: the bell rang\n",
+                "client: a call and its answer: ",
+                "server: client 1 exited with status 0, 1004 calls\n",
+                "client: 7 came back, I am client 2\n",
+                "server: client 2 exited with status 0, 1004 calls\n",
+                "server: waiting for a process that spins: Err(TimedOut)\n",
+                "server: it was ended by signal 9",
+            ],
+        ),
     ),
     service(
         &["pager", "-", "hello", "two words"],
@@ -188,16 +198,19 @@ const SERVICES: &[Service] = &[
         &["storm: seed 8 ", "storm: pass (8 rounds)\n"],
     )),
     with(
-        service(
-            &["persona", "signals", "letter"],
-            Exit(0),
-            &[
-                "persona: openat letter: descriptor 3\n",
-                "A letter to EL0.\n",
-                "persona: signal 11 for address 0x",
-                "signals: pass (",
-                "persona: signals exited with status 0\n",
-            ],
+        turning(
+            5,
+            service(
+                &["persona", "signals", "letter"],
+                Exit(0),
+                &[
+                    "persona: openat letter: descriptor 3\n",
+                    "A letter to EL0.\n",
+                    "persona: signal 11 for address 0x",
+                    "signals: pass (",
+                    "persona: signals exited with status 0\n",
+                ],
+            ),
         ),
         "letter",
         letter,
@@ -248,6 +261,9 @@ impl Service {
         }
         stage.run()?.expect(self.ending, |booted| {
             in_order(&booted.ended.output, self.says)?;
+            if cell.cpus == 1 {
+                report::direct_switches(&booted.ended, self.turns)?;
+            }
             report::check(&booted.ended, cell, false)
         })
     }

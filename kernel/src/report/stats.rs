@@ -6,7 +6,7 @@
 use core::fmt::{self, Write};
 
 use arm64::geometry::Level;
-use sync::atomic::{AtomicU64, Ordering};
+use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mm::Counters;
 use pgtable::Machine;
@@ -24,23 +24,27 @@ struct Cpus {
     switches: u64,
     ticks: u64,
     steals: u64,
+    turns: u32,
 }
 
 fn cpus() -> Cpus {
-    cpu::all()
-        .map(|cpu| &cpu.counters)
-        .fold(Cpus::default(), |sum, one| Cpus {
+    cpu::all().fold(Cpus::default(), |sum, cpu| {
+        let one = &cpu.counters;
+        Cpus {
             calls: sum.calls + one.calls.load(Ordering::Relaxed),
             switches: sum.switches + one.switches.load(Ordering::Relaxed),
             ticks: sum.ticks + one.ticks.load(Ordering::Relaxed),
             steals: sum.steals + one.steals.load(Ordering::Relaxed),
-        })
+            turns: sum.turns.wrapping_add(cpu.turns.get()),
+        }
+    })
 }
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static SWITCHES: AtomicU64 = AtomicU64::new(0);
 static TICKS: AtomicU64 = AtomicU64::new(0);
 static STEALS: AtomicU64 = AtomicU64::new(0);
+static TURNS: AtomicU32 = AtomicU32::new(0);
 static WINDOWS: AtomicU64 = AtomicU64::new(0);
 /// Tables of earlier programs by level, made and freed.
 static TABLES: [(AtomicU64, AtomicU64); 5] = [const { (AtomicU64::new(0), AtomicU64::new(0)) }; 5];
@@ -58,6 +62,7 @@ pub fn begin() {
     SWITCHES.store(now.switches, Ordering::Relaxed);
     TICKS.store(now.ticks, Ordering::Relaxed);
     STEALS.store(now.steals, Ordering::Relaxed);
+    TURNS.store(now.turns, Ordering::Relaxed);
     WINDOWS.store(table_window::opened(), Ordering::Relaxed);
     cpu::all().for_each(|cpu| cpu.stay.reset());
     footprint::reset();
@@ -239,6 +244,8 @@ fn events(out: &mut dyn Write) -> fmt::Result {
     )?;
     write!(out, ",\"ticks\":{}", since(now.ticks, &TICKS))?;
     write!(out, ",\"steals\":{}", since(now.steals, &STEALS))?;
+    let turns = now.turns.wrapping_sub(TURNS.load(Ordering::Relaxed));
+    write!(out, ",\"direct_switches\":{turns}")?;
     let windows = table_window::opened();
     write!(out, ",\"table_windows\":{}", since(windows, &WINDOWS))
 }

@@ -33,6 +33,23 @@ pub struct CpuCounters {
     pub steals: AtomicU64,
 }
 
+/// How often a CPU has turned from one thread to another past the queues.
+#[derive(Debug)]
+pub struct Turns(AtomicU32);
+
+impl Turns {
+    /// So often, modulo 2^32: there is no room for more in the record of a CPU.
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn count(&self) {
+        let turns = self.get().wrapping_add(1);
+        self.0.store(turns, Ordering::Relaxed);
+    }
+}
+
 /// One more on a counter that only this CPU writes.
 #[inline]
 pub fn count(counter: &AtomicU64) {
@@ -58,6 +75,8 @@ pub struct Cpu {
     pub stay: Stay,
     /// Counters.
     pub counters: CpuCounters,
+    /// Of the switches, those past the queues.
+    pub turns: Turns,
 }
 
 impl Cpu {
@@ -81,6 +100,7 @@ impl Cpu {
                 ticks: AtomicU64::new(0),
                 steals: AtomicU64::new(0),
             },
+            turns: Turns(AtomicU32::new(0)),
         }
     }
 

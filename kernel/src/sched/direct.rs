@@ -65,6 +65,7 @@ pub fn sleep(thread: &Ref<Thread>, place: Place, now: u64) -> Sleep {
 #[inline(always)]
 pub fn turn_to(cpu: &'static Cpu, thread: Ref<Thread>, now: u64) {
     debug_assert!(thread.has_no_resume(), "it waits for a message alone");
+    cpu.turns.count();
     run::load(&thread);
     run::install(cpu, thread, now);
 }
