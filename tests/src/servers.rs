@@ -28,6 +28,8 @@ struct Service {
     checked: bool,
     /// What stands on the console, in this order.
     says: &'static [&'static str],
+    /// Memory of the machine, if it is to be another than usual.
+    memory: Option<&'static str>,
     /// With one CPU the kernel turns from caller to server, or back, past its queues so often at least.
     turns: u64,
 }
@@ -44,6 +46,7 @@ const fn service(
         ending,
         says,
         turns: 0,
+        memory: None,
     }
 }
 
@@ -182,6 +185,18 @@ const SERVICES: &[Service] = &[
             "3 of 3 pages say what they said\nasked 4 times\n",
         ],
     ),
+    Service {
+        memory: Some("128M"),
+        ..service(
+            &["shortage", "192"],
+            Exit(0),
+            &[
+                "first time: 0 of 49152 pages are wrong\n",
+                "second time: 0 of 49152 pages are wrong\n",
+                "some pages came again\n",
+            ],
+        )
+    },
     service(
         &["sampler", "alloc"],
         Exit(0),
@@ -254,6 +269,9 @@ impl Service {
         }
         if let Some((name, contents)) = self.file {
             stage = stage.initrd(|initrd| initrd.bin(name, contents()));
+        }
+        if let Some(memory) = self.memory {
+            stage = stage.machine(|machine| machine.memory(memory));
         }
         if self.checked {
             let kernel = env::checked_image()?;

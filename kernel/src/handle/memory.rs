@@ -6,6 +6,7 @@ use linux_raw_sys::general as linux;
 use mm::object::MemObject;
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::paged::Listed;
 use crate::errno::Errno;
 
 static FILES: Cache<MemoryFile> = Cache::new("memory file");
@@ -33,6 +34,7 @@ pub struct MemoryFile {
     kind: Kind,
     offset: AtomicU64,
     status: AtomicU32,
+    _listed: Option<Listed>,
 }
 
 /// A stretch of the file that a transfer has moved the offset over.
@@ -50,8 +52,13 @@ impl MemoryFile {
     /// # Errors
     /// `ENOMEM`.
     pub fn open(object: Ref<MemObject>, kind: Kind) -> Result<Ref<Self>, Errno> {
+        let listed = match object.is_paged() {
+            true => Some(Listed::new(&object)?),
+            false => None,
+        };
         let file = Self {
             object,
+            _listed: listed,
             kind,
             offset: AtomicU64::new(0),
             status: AtomicU32::new(0),

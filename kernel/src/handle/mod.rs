@@ -13,6 +13,7 @@ pub mod changes;
 pub mod console;
 pub mod grant;
 pub mod memory;
+pub mod paged;
 #[cfg(target_os = "none")]
 pub mod remove;
 #[cfg(target_os = "none")]

@@ -69,6 +69,11 @@ impl core::fmt::Debug for Endpoint {
 const DRAINED: usize = 32;
 
 impl Endpoint {
+    /// Whether nobody can receive any more.
+    pub fn is_closed(&self) -> bool {
+        self.meeting.is_closed()
+    }
+
     /// Takes `thread`, whose sleep has been claimed, out of the queue.
     pub fn leave(&self, thread: &Ref<Thread>) {
         self.meeting.leave(thread);

@@ -13,10 +13,12 @@ use arm64::addr::PAGE_SIZE;
 use frame::slab::Ref;
 use mm::object::{MemObject, PagerLink};
 use mm::{Ask, Refused};
+use sync::planted::{self, Fault};
 
 use super::kernel::{Access, exception, say};
 use super::{Delivery, Port};
 use crate::errno::Errno;
+use crate::handle::paged;
 use crate::memory;
 use crate::process::end::signal;
 use crate::sched;
@@ -55,6 +57,29 @@ pub fn object(
     let objects = memory::context().objects();
     let object = objects.pager_with(size, key, window, link);
     object.map_err(|_| Errno::ENOMEM)
+}
+
+/// Objects that one reclaim looks at.
+const TRIED: usize = 4;
+
+/// Drops about `budget` clean pages that living pagers can give again; how many. With no lock held.
+pub fn reclaim(budget: u32) -> u64 {
+    let mut dropped = 0;
+    if planted::is(Fault::KeepClean) {
+        return dropped;
+    }
+    for _ in 0..TRIED.min(paged::count()) {
+        let Some(object) = paged::next() else { break };
+        let link = object.pager_link();
+        let link = link.and_then(|link| link.downcast_ref::<Link>());
+        if link.is_some_and(|link| !link.port.endpoint().is_closed()) {
+            dropped += MemObject::reclaim(&object, budget);
+        }
+        if dropped >= budget.into() {
+            break;
+        }
+    }
+    dropped
 }
 
 /// Asks for a page that `thread`, the current one, cannot go on without.

@@ -18,7 +18,7 @@ use crate::arch::frames as boot;
 use crate::arch::mmu::{self, Hw, hw};
 use crate::arch::{cpu, heap, time};
 use crate::early::{BootInfo, Region, ReservedKind};
-use crate::{bootargs, trace};
+use crate::{bootargs, ipc, trace};
 
 pub use mmu::{frames, grace};
 pub use online::{OnlineError, held_bytes, online_held};
@@ -123,6 +123,7 @@ pub fn init(info: &BootInfo, cpus: usize) {
     let context = CONTEXT.call_once(|| {
         MmContext::new(hw(), &GRAVEYARD, asid_bits, cpus, time::instructions)
             .traced_by(trace::keep, traced)
+            .reclaimed_by(ipc::pager::reclaim)
     });
     let policy = context.policy();
     policy.set_anon(args.thp_anon);

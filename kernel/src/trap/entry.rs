@@ -10,6 +10,7 @@ use super::idregs;
 use crate::arch::{self, Cause, Context, WayBack};
 use crate::ipc;
 use crate::ipc::kernel::Access;
+use crate::memory;
 use crate::process::end::signal;
 use crate::sched::cpu::Cpu;
 use crate::sched::stay::What;
@@ -171,9 +172,15 @@ fn unresolved(thread: &Ref<Thread>, outcome: FaultOutcome, va: u64, access: mm::
     }
 }
 
-/// Tables may be waiting for a grace period, and other CPUs have been asked for the frames in
+/// Clean pages dropped before a thread tries again for memory.
+const RECLAIMED: u32 = 64;
+
+/// Pages may be dropped that come again, tables may be waiting for a grace period, and other CPUs have been asked for the frames in
 /// their lists: until that has come to its end the thread tries again.
 fn out_of_memory(thread: &Ref<Thread>, va: u64) {
+    if memory::context().reclaim(RECLAIMED) != 0 {
+        return;
+    }
     let grace = arch::mmu::grace();
     if thread.is_out_of_memory(arch::time::now(), || grace.start()) {
         return raise(thread, signal::KILL, "OUT_OF_MEMORY", va, Access::None);

@@ -218,6 +218,8 @@ faults! {
     StayQueued,
     /// A receiver does not look whether notification bits are set.
     IgnoreBits,
+    /// Clean pages of pagers stay when memory is short.
+    KeepClean,
 }
 
 impl Fault {
