@@ -185,6 +185,15 @@ const SERVICES: &[Service] = &[
             "3 of 3 pages say what they said\nasked 4 times\n",
         ],
     ),
+    service(
+        &["hoard"],
+        Exit(0),
+        &[
+            "hoard: refused, and refused again after as many pages: true\n",
+            "hoard: within the limit: true\n",
+            "hoard: the child has ended, and there is memory\n",
+        ],
+    ),
     Service {
         memory: Some("128M"),
         ..service(

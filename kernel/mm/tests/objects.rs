@@ -676,3 +676,38 @@ proptest! {
         world.assert_nothing_lost();
     }
 }
+
+/// Whatever puts pages in asks who pays, and what is freed is there again.
+#[test]
+fn pages_are_counted_for_whoever_made_the_object() {
+    let (world, objects) = world();
+    let account = objects.account().unwrap();
+    account.set_limit(20);
+    let make = || {
+        let mut object = object(objects, 64);
+        MemObject::charge_to(&mut object, &account);
+        object
+    };
+    let (one, two) = (make(), make());
+    let frame = |order| world.machine.frames().alloc_fresh(order, true).unwrap();
+    assert!(one.supply_folio(0, frame(4)).is_ok());
+    assert!(one.supply(17, frame(0)).is_ok());
+    assert!(two.write(0, &[1; 2], 2).is_ok());
+    assert!(two.write(1, &[1; 2], 3).is_ok(), "no page more");
+    assert_eq!(account.used(), 18);
+    let refused = two.supply_folio(16, frame(2)).map(drop);
+    assert_eq!(refused, Err(SupplyError::NoMemory));
+    assert!(two.supply(16, frame(0)).is_ok() && two.supply(17, frame(0)).is_ok());
+    assert_eq!(account.used(), 20);
+    let refused = one.supply(20, frame(0)).map(drop);
+    assert_eq!(refused, Err(SupplyError::NoMemory));
+    let refused = two.write(5 * PAGE, &[1], 6 * PAGE);
+    assert_eq!(refused, Err(ObjectError::NoMemory));
+    resize(&one, PAGE);
+    assert_eq!(account.used(), 4);
+    drop(one);
+    assert_eq!(account.used(), 3);
+    assert!(two.write(5 * PAGE, &[1], 6 * PAGE).is_ok());
+    drop(two);
+    assert_eq!(account.used(), 0);
+}

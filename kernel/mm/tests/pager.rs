@@ -813,3 +813,22 @@ fn clean_pages_are_dropped_before_memory_is_out() {
     SHORT.set(None);
     scene.end();
 }
+
+/// What is supplied stops where whoever made the object may have no more; and goes on when there is room.
+#[test]
+fn a_supply_ends_where_the_pager_may_have_no_more() {
+    let mut scene = Scene::of(32);
+    let account = scene.stage.world.context.objects().account().unwrap();
+    account.set_limit(5);
+    MemObject::charge_to(&mut scene.object, &account);
+    scene.fill(8, 1);
+    let moved = scene.supply(0, 8, 0);
+    assert_eq!(moved.pages, 5);
+    assert_eq!(account.used(), 5);
+    assert_eq!(scene.supply(5, 3, 5).stop, Some(MoveStop::NoMemory));
+    account.set_limit(6);
+    assert_eq!(scene.supply(5, 1, 5), all(1));
+    assert_eq!((scene.byte(0), scene.byte(5)), (Some(1), Some(6)));
+    drop(account);
+    scene.end();
+}

@@ -7,9 +7,6 @@ use sync::{SpinLock, rank};
 
 use crate::errno::Errno;
 
-/// No limit.
-const NONE: u64 = u64::MAX;
-
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
@@ -34,11 +31,13 @@ struct State {
 impl Limits {
     /// Kinds of resources.
     pub const KINDS: usize = 3;
+    /// No limit.
+    pub const NONE: u64 = u64::MAX;
 
     /// No limits.
     pub const fn none() -> Self {
         Self(SpinLock::new(State {
-            limit: [NONE; Self::KINDS],
+            limit: [Self::NONE; Self::KINDS],
             set_aside: [0; Self::KINDS],
         }))
     }
@@ -48,7 +47,7 @@ impl Limits {
         let state = self.0.lock();
         let n = resource as usize;
         match state.limit[n] {
-            NONE => NONE,
+            Self::NONE => Self::NONE,
             limit => limit.saturating_sub(state.set_aside[n]),
         }
     }
@@ -64,11 +63,11 @@ impl Limits {
         used: [u64; Self::KINDS],
     ) -> Result<[u64; Self::KINDS], Errno> {
         let mut state = self.0.lock();
-        let mut parts = [NONE; Self::KINDS];
+        let mut parts = [Self::NONE; Self::KINDS];
         for n in 0..Self::KINDS {
             parts[n] = match (state.limit[n], wanted[n]) {
-                (NONE, 0) => NONE,
-                (NONE, wanted) => wanted,
+                (Self::NONE, 0) => Self::NONE,
+                (Self::NONE, wanted) => wanted,
                 (limit, wanted) => {
                     let left = limit.saturating_sub(state.set_aside[n]);
                     let left = left.saturating_sub(used[n]);
@@ -81,7 +80,7 @@ impl Limits {
             };
         }
         for (n, part) in parts.into_iter().enumerate() {
-            if state.limit[n] != NONE {
+            if state.limit[n] != Self::NONE {
                 state.set_aside[n] += part;
             }
         }
@@ -95,10 +94,10 @@ impl Limits {
 
     /// Takes back what was set aside for a process below that has ended.
     pub fn take_back(&self, below: &Self) {
-        let parts = core::mem::replace(&mut below.0.lock().limit, [NONE; Self::KINDS]);
+        let parts = core::mem::replace(&mut below.0.lock().limit, [Self::NONE; Self::KINDS]);
         let mut state = self.0.lock();
         for (n, part) in parts.into_iter().enumerate() {
-            if state.limit[n] != NONE && part != NONE {
+            if state.limit[n] != Self::NONE && part != Self::NONE {
                 state.set_aside[n] = state.set_aside[n].saturating_sub(part);
             }
         }
@@ -115,8 +114,8 @@ mod tests {
         let child = Limits::none();
         child.set(root.split([100, 0, 7], [0; 3]).unwrap());
         assert_eq!(child.of(Resource::Pages), 100);
-        assert_eq!(child.of(Resource::Handles), NONE);
-        assert_eq!(root.of(Resource::Pages), NONE);
+        assert_eq!(child.of(Resource::Handles), Limits::NONE);
+        assert_eq!(root.of(Resource::Pages), Limits::NONE);
         let grandchild = Limits::none();
         assert_eq!(
             child.split([60, 0, 5], [50, 0, 0]).unwrap_err(),

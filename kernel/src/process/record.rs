@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use abi::Binding;
 use abi::slot;
 use frame::slab::{Cache, Ref, SlabBox};
+use mm::object::{Account, MemObject};
 use sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use sync::{Link, Linked, Queue, SpinGuard, SpinLock, rank};
 
@@ -49,6 +50,8 @@ pub struct Process {
     depth: u32,
     children: SpinLock<Vec<Ref<Process>>, rank::Leaf>,
     limits: Limits,
+    /// Who pays for the pages of objects that it makes; without a limit nobody counts them.
+    account: SpinLock<Option<Ref<Account>>, rank::Leaf>,
     bindings: SpinLock<[Option<Port>; Binding::ALL.len()], rank::Leaf>,
     /// Which of them there are, a bit each.
     bound: AtomicU8,
@@ -113,11 +116,16 @@ impl Process {
             return Err(Errno::EDQUOT);
         }
         let child = Self::make(Some(parent.clone()))?;
-        let pages = parent.space.mapped_pages();
+        let pages = parent.space.mapped_pages() + parent.object_pages();
         // One lock after the other.
         let handles = parent.handles().count() as u64;
         let used = [pages, handles, parent.thread_count() as u64];
+        let account = memory::context().objects().account();
+        let account = account.map_err(|_| Errno::ENOMEM)?;
         child.limits.set(parent.limits.split(wanted, used)?);
+        if child.limits.of(Resource::Pages) != Limits::NONE {
+            *child.account.lock() = Some(account);
+        }
         child.limit_space();
         parent.limit_space();
         let mut children = parent.children.lock();
@@ -136,7 +144,27 @@ impl Process {
 
     /// Lets the space know what there may be of pages.
     fn limit_space(&self) {
-        self.space.set_page_limit(self.limits.of(Resource::Pages));
+        let pages = self.limits.of(Resource::Pages);
+        self.space.set_page_limit(pages);
+        if let Some(account) = &*self.account.lock() {
+            account.set_limit(pages);
+        }
+    }
+
+    /// Pages of objects that it has made, if they are counted.
+    fn object_pages(&self) -> u64 {
+        self.account
+            .lock()
+            .as_ref()
+            .map_or(0, |account| account.used())
+    }
+
+    /// Has the pages of `object`, which it has just made, counted with its own.
+    pub fn charge(&self, object: &mut Ref<MemObject>) {
+        let account = self.account.lock().clone();
+        if let Some(account) = account {
+            MemObject::charge_to(object, &account);
+        }
     }
 
     /// Takes back what was set aside for `child`.
@@ -167,6 +195,7 @@ impl Process {
             parent,
             children: SpinLock::new(Vec::new()),
             limits: Limits::none(),
+            account: SpinLock::new(None),
             bindings: SpinLock::new([const { None }; Binding::ALL.len()]),
             bound: AtomicU8::new(0),
             waiters: SpinLock::new(Queue::new()),

@@ -44,7 +44,8 @@ fn memfd_create(call: &Call<'_>) -> Answer {
     let length = read_name(call, call.arg(0), &mut name)?;
     let name = Name::memfd(&name[..length]);
     let object = memory::context().objects().create_named(0, name);
-    let object = object.map_err(|_| Errno::ENOMEM)?;
+    let mut object = object.map_err(|_| Errno::ENOMEM)?;
+    call.thread.process().charge(&mut object);
     let mode = match flags & linux::MFD_NOEXEC_SEAL {
         0 => 0o777,
         _ => 0o666,
@@ -171,7 +172,8 @@ pub fn open_maps(call: &Call<'_>, flags: u32) -> Answer {
     // A text for people, like that of the kernel's own call.
     sched::this().stay.rename(What::EXEMPT);
     let object = memory::context().objects().create(0);
-    let object = object.map_err(|_| Errno::ENOMEM)?;
+    let mut object = object.map_err(|_| Errno::ENOMEM)?;
+    call.thread.process().charge(&mut object);
     let mut text = Text {
         object: &object,
         error: None,

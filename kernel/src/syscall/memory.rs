@@ -159,7 +159,7 @@ pub fn map(call: &Call<'_>, arguments: &MapArguments, of: Option<Ref<Process>>) 
     }
     let prot = prot_of(arguments.prot);
     let found = match flags & linux::MAP_ANONYMOUS != 0 {
-        true => anonymous(flags, len),
+        true => anonymous(flags, len, of.as_ref().unwrap_or(call.thread.process())),
         false => {
             let object = call.thread.process().handles().memory(arguments.fd);
             if let Err(Errno::EBADF) = object {
@@ -191,8 +191,8 @@ pub fn map(call: &Call<'_>, arguments: &MapArguments, of: Option<Ref<Process>>) 
 /// What fills a mapping, and the flag of one that must not be written.
 type Filling = (Backing, MapFlags);
 
-/// What fills anonymous memory: shared, it is an object of its own.
-fn anonymous(flags: u32, len: u64) -> Result<Filling, MmError> {
+/// What fills anonymous memory of `process`: shared, it is an object of its own.
+fn anonymous(flags: u32, len: u64, process: &Process) -> Result<Filling, MmError> {
     let size = len.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
     let limit = match flags & linux::MAP_NORESERVE {
         0 => memory::context().promise_limit(),
@@ -210,7 +210,9 @@ fn anonymous(flags: u32, len: u64) -> Result<Filling, MmError> {
         }
         linux::MAP_SHARED => {
             let object = memory::context().objects().create(size);
-            Backing::object(object.map_err(|_| MmError::NoMemory)?, 0)
+            let mut object = object.map_err(|_| MmError::NoMemory)?;
+            process.charge(&mut object);
+            Backing::object(object, 0)
         }
         _ => return Err(MmError::Invalid),
     };

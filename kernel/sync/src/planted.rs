@@ -220,6 +220,8 @@ faults! {
     IgnoreBits,
     /// Clean pages of pagers stay when memory is short.
     KeepClean,
+    /// Pages of objects are not counted for whoever made the object.
+    ChargeNothing,
 }
 
 impl Fault {

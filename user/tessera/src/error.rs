@@ -55,6 +55,7 @@ errors! {
     NoDevice = 19, "there is no such device";
     Invalid = 22, "the arguments make no sense";
     TooManyHandles = 24, "the table of handles is full";
+    NoSpace = 28, "no room for its pages";
     Closed = 32, "the other side has gone";
     NoCall = 38, "the kernel has no such call";
     TimedOut = 110, "time-out";

@@ -22,7 +22,8 @@ kind_of_handle!(Process);
 /// that has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Pages of memory that are mapped, touched or not.
+    /// Pages of memory that are mapped, touched or not; and as many in memory objects that it makes, mapped
+    /// or not.
     pub pages: u64,
     /// Handles.
     pub handles: u64,

@@ -9,6 +9,7 @@ use sync::atomic::{AtomicU32, AtomicU64};
 use sync::planted::{self, Fault};
 use sync::{SpinGuard, SpinLock, rank};
 
+use super::account::Account;
 use super::image::ImageObject;
 use super::mappings::Mappings;
 use super::name::Name;
@@ -65,7 +66,7 @@ pub enum SupplyError {
     Raced,
     /// The object ends before.
     BeyondEnd,
-    /// No memory for the place it would have.
+    /// No memory for the place it would have, or more pages than whoever pays may have.
     NoMemory,
 }
 
@@ -127,6 +128,15 @@ impl MemObject {
             remains: Some(remains),
             name,
             source,
+        }
+    }
+
+    /// Has its pages counted for `account`. It is new: nobody else has it, and it has no pages.
+    pub fn charge_to(this: &mut Ref<Self>, account: &Ref<Account>) {
+        let alone = Ref::get_mut(this);
+        debug_assert!(alone.is_some(), "an object that is in use already");
+        if let Some(object) = alone {
+            object.tree.charge_to(account.clone());
         }
     }
 
@@ -259,6 +269,9 @@ impl MemObject {
             _ => Err(SupplyError::BeyondEnd),
         };
         fits()?;
+        if count > self.tree.left() {
+            return Err(SupplyError::NoMemory);
+        }
         let place = self.tree.prepare(first, self.store);
         let place = place.map_err(|_| SupplyError::NoMemory)?;
         if count > place.room() {
@@ -396,6 +409,9 @@ impl MemObject {
         len: usize,
         fill: impl Fn(&mut FreshFrame),
     ) -> Result<UserFrame, ObjectError> {
+        if self.tree.left() == 0 {
+            return Err(ObjectError::NoMemory);
+        }
         let whole = len == PAGE_SIZE as usize;
         let fresh = self.store.frames().alloc_fresh(0, !whole);
         let mut fresh = fresh.map_err(|_| ObjectError::NoMemory)?;

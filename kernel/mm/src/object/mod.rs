@@ -8,6 +8,7 @@
 //!
 //! The lock of an object ranks below ownership of a map and above tables (D15).
 
+pub mod account;
 pub mod allocate;
 pub mod clean;
 pub mod image;
@@ -23,6 +24,7 @@ pub mod tree;
 mod vacancy;
 mod visit;
 
+pub use account::Account;
 pub use allocate::Allocate;
 pub use clean::{Collect, DropClean};
 pub use image::ImageObject;

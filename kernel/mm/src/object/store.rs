@@ -8,6 +8,7 @@ use sync::SpinLock;
 use sync::atomic::AtomicU32;
 use sync::rank;
 
+use super::account::Account;
 use super::image::ImageObject;
 use super::mem::{MemObject, Source};
 use super::name::Name;
@@ -23,6 +24,7 @@ pub struct Objects {
     leaves: Cache<PageSlots>,
     inners: Cache<Inner>,
     remains: Cache<Remains>,
+    accounts: Cache<Account>,
     /// Page trees whose objects have ended.
     buried: SpinLock<Option<SlabBox<Remains>>, rank::Leaf>,
     /// How many: what is looked at on every way out of the kernel.
@@ -48,6 +50,7 @@ impl Objects {
             leaves: Cache::new("page slots"),
             inners: Cache::new("page nodes"),
             remains: Cache::new("object remains"),
+            accounts: Cache::new("object accounts"),
             buried: SpinLock::new(None),
             graves: AtomicU32::new(0),
             next_number: AtomicU32::new(0),
@@ -58,7 +61,16 @@ impl Objects {
         new.leaves.init(frames);
         new.inners.init(frames);
         new.remains.init(frames);
+        new.accounts.init(frames);
         new
+    }
+
+    /// A new account, for [`MemObject::charge_to`].
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn account(&'static self) -> Result<Ref<Account>, OutOfMemory> {
+        self.accounts.alloc_ref(Account::new())
     }
 
     /// A new object of `size` bytes, without pages.

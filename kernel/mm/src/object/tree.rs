@@ -8,11 +8,12 @@
 
 use core::sync::atomic::Ordering;
 
-use frame::slab::SlabBox;
+use frame::slab::{Ref, SlabBox};
 use frame::{FramePins, OutOfMemory, PageSlots, UserFrame};
 use sync::Once;
 use sync::atomic::AtomicU64;
 
+use super::account::Account;
 use super::store::Objects;
 
 /// log2 of the children of a node, and of the slots of a leaf. Under loom trees are toys.
@@ -53,14 +54,38 @@ impl Default for Children {
 pub struct PageTree {
     /// The root of height `h` has the pages from 64^`h` (from 0 for the first) to 64^(`h` + 1).
     roots: [Once<Node>; HEIGHTS],
-    resident: AtomicU64,
+    resident: Resident,
+}
+
+/// How many pages there are, and who pays for them.
+#[derive(Default)]
+struct Resident {
+    pages: AtomicU64,
+    account: Option<Ref<Account>>,
+}
+
+impl Resident {
+    #[inline(always)]
+    fn add(&self, pages: u64) {
+        self.pages.fetch_add(pages, Ordering::Relaxed);
+        if let Some(account) = &self.account {
+            account.add(pages);
+        }
+    }
+
+    fn remove(&self, pages: u64) {
+        self.pages.fetch_sub(pages, Ordering::Relaxed);
+        if let Some(account) = &self.account {
+            account.remove(pages);
+        }
+    }
 }
 
 /// The place of one page, found once.
 pub struct Place<'a> {
     leaf: &'a PageSlots,
     slot: usize,
-    resident: &'a AtomicU64,
+    resident: &'a Resident,
 }
 
 impl Place<'_> {
@@ -92,7 +117,7 @@ impl Place<'_> {
     #[inline]
     pub fn put_group(&self, count: u64, pins: &mut FramePins) {
         self.leaf.put_group(self.slot, count as usize, pins);
-        self.resident.fetch_add(count, Ordering::Relaxed);
+        self.resident.add(count);
     }
 
     /// Goes on to the place `count` further, which belongs together with this one.
@@ -114,7 +139,7 @@ impl Place<'_> {
     #[inline]
     pub fn put(&self, frame: UserFrame, count: u64) -> Result<(), UserFrame> {
         self.leaf.put_run(self.slot, frame, count as usize)?;
-        self.resident.fetch_add(count, Ordering::Relaxed);
+        self.resident.add(count);
         Ok(())
     }
 }
@@ -205,7 +230,22 @@ impl PageTree {
 
     /// Pages that are there.
     pub fn resident(&self) -> u64 {
-        self.resident.load(Ordering::Relaxed)
+        self.resident.pages.load(Ordering::Relaxed)
+    }
+
+    /// Has its pages, of which there are none yet, counted for `account`.
+    pub fn charge_to(&mut self, account: Ref<Account>) {
+        debug_assert!(self.resident() == 0, "pages that nobody pays for");
+        self.resident.account = Some(account);
+    }
+
+    /// How many more pages there may be.
+    #[inline]
+    pub fn left(&self) -> u64 {
+        match &self.resident.account {
+            None => u64::MAX,
+            Some(account) => account.left(),
+        }
     }
 
     /// Makes the nodes on the way to page `index`; the place that it has.
@@ -228,13 +268,13 @@ impl PageTree {
         let Some(leaf) = self.leaf(index) else { return };
         let put = leaf.put_run(slot(index), frame, count as usize);
         assert!(put.is_ok(), "a place was filled without the lock");
-        self.resident.fetch_add(count, Ordering::Relaxed);
+        self.resident.add(count);
     }
 
     /// Takes page `index` out.
     pub fn take(&self, index: u64) -> Option<UserFrame> {
         let frame = self.leaf(index)?.take(slot(index))?;
-        self.resident.fetch_sub(1, Ordering::Relaxed);
+        self.resident.remove(1);
         Some(frame)
     }
 
@@ -309,7 +349,12 @@ impl PageTree {
 
     /// Frees nodes with the pages in them until `budget` is spent; true when nothing is left.
     pub fn prune(&mut self, budget: &mut u32) -> bool {
-        self.roots.iter_mut().all(|root| prune(root, budget))
+        let freed = self.roots.iter_mut().all(|root| prune(root, budget));
+        if freed {
+            // All that is left to count, whatever was pruned before.
+            self.resident.remove(self.resident());
+        }
+        freed
     }
 }
 

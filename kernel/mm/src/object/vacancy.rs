@@ -34,7 +34,11 @@ impl MemObject {
         if inside == 0 {
             return Err(SupplyError::BeyondEnd);
         }
-        match place.empty_run(most.min(inside)) {
+        let left = self.tree().left();
+        if left == 0 {
+            return Err(SupplyError::NoMemory);
+        }
+        match place.empty_run(most.min(inside).min(left)) {
             0 => Err(SupplyError::Raced),
             count => Ok(Vacancy {
                 object: self,

@@ -36,7 +36,8 @@ pub fn create(call: &Call<'_>) -> Answer {
     }
     let patience = call.thread.context().get(9);
     let pages = (window / PAGE_SIZE) as u32;
-    let object = pager::object(port, size, key, pages, patience)?;
+    let mut object = pager::object(port, size, key, pages, patience)?;
+    call.thread.process().charge(&mut object);
     let file = MemoryFile::open(object, Kind::Memory { mode: 0o600 })?;
     let rights = Rights::DUPLICATE
         | Rights::TRANSFER
