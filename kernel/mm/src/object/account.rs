@@ -17,7 +17,7 @@ pub struct Account {
 
 impl Account {
     /// None yet, and no limit.
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             used: AtomicU64::new(0),
             limit: AtomicU64::new(u64::MAX),
