@@ -239,7 +239,10 @@ const SERVICES: &[Service] = &[
         "letter",
         letter,
     ),
-    service(&["killers", "faults"], Exit(0), &["killers: pass ("]),
+    turning(
+        100,
+        service(&["killers", "faults"], Exit(0), &["killers: pass ("]),
+    ),
     service(
         &["persona", "faults", "readonly-write"],
         Exit(139),

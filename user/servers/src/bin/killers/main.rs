@@ -5,6 +5,7 @@
 mod kernels;
 mod peers;
 mod roles;
+mod short;
 mod stage;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ const SCENES: &[Scene] = &[
         "answers that were moved and given",
         peers::moved_answers_given,
     ),
+    ("callers that are answered at once", short::callers),
+    ("servers that answer at once", short::servers),
     ("handles on their way", peers::handles_in_transit),
     ("the end of the right to receive", peers::closing),
     ("suspended threads", peers::suspended),

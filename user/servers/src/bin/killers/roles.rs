@@ -8,6 +8,8 @@ use servers::Outcome;
 use tessera::{Command, Endpoint, Error, Event, Handle, MemoryObject, Message, Process, Prot};
 use tessera::{Received, Reply, SavedReply};
 
+use crate::short;
+
 /// Where a victim finds its peer, the one that it tells that it is ready, and something else.
 pub const PEER: u64 = 70;
 pub const HOME: u64 = 71;
@@ -23,6 +25,8 @@ pub fn play(role: &str) -> Outcome {
         "send" => ready().and_then(|()| peer()?.send(Message::new(1))),
         "call" => ready().and_then(|()| peer()?.call(Message::new(1)).map(drop)),
         "call-short" => ready().and_then(|()| call_short()),
+        "call-all" => ready().and_then(|()| Err(short::call_all(&peer()?).1)),
+        "answer-all" => ready().and_then(|()| short::answer_all(&peer()?).map(drop)),
         "receive" => ready().and_then(|()| peer()?.receive().map(drop)),
         "owe" => owed().and_then(|(_peer, _reply)| ready().and_then(|()| sleep())),
         "owe-exit" => owed().map(drop),
