@@ -187,26 +187,38 @@ fn go_on(thread: &Ref<Thread>) -> bool {
 }
 
 /// Carries out what a step of a thread's operation asks for. True: the thread returns to EL0.
+#[inline(always)]
 pub fn settle(thread: &Ref<Thread>, step: Step) -> bool {
+    let context = memory::context();
     if !matches!(step, Step::Busy) {
         // A question to a pager that nobody parks for would be the next one's who does.
-        memory::context().asks().forget();
+        context.asks().forget();
     }
     match step {
         Step::Done(result) => {
             thread.set_result(result);
             // The call may have been the end of a large object, whose pages are freed on ways out.
-            if !memory::context().objects().is_reaped() {
+            if !context.objects().is_reaped() {
                 this().attend();
             }
-            return true;
+            true
         }
-        Step::Keep => return true,
-        Step::Busy => wait::for_map(thread),
-        Step::More => this().attend(),
+        Step::Keep => true,
         // Whoever took it off the CPU has said so.
-        Step::Gone => {}
+        Step::Gone => false,
+        Step::More => {
+            this().attend();
+            false
+        }
+        Step::Busy => wait_for_map(thread),
     }
+}
+
+/// False: the thread is parked, or what it waits for has come already.
+#[cold]
+#[inline(never)]
+fn wait_for_map(thread: &Ref<Thread>) -> bool {
+    wait::for_map(thread);
     false
 }
 

@@ -190,7 +190,7 @@ pub fn unserved(thread: &Ref<Thread>) -> Step {
 
 #[inline(never)]
 fn call<'a>(cpu: &'static Cpu, context: &'a Context, handler: Handler) -> WayBack<'a> {
-    let thread = sched::current();
+    let thread = sched::current_of(cpu);
     let watch = Watch::begin();
     if Process::any_is_bound(Binding::Calls) && is_served(cpu, &thread) {
         drop(thread);
@@ -209,8 +209,15 @@ pub fn finish(thread: &Thread, answer: Answer) -> Step {
     match answer {
         Ok(step) => step,
         Err(Stop::Errno(errno)) => Step::Done(Err(errno)),
-        Err(Stop::Busy) => thread.busy(Resume::Call),
+        Err(Stop::Busy) => busy(thread),
     }
+}
+
+/// Out of line: what it takes on the stack is not for every call.
+#[cold]
+#[inline(never)]
+fn busy(thread: &Thread) -> Step {
+    thread.busy(Resume::Call)
 }
 
 /// Makes the call in the registers of `thread` again.
@@ -241,7 +248,7 @@ pub fn enter_native<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> 
 
 #[inline(never)]
 fn enter_at_length<'a>(cpu: &'static Cpu, context: &'a Context) -> WayBack<'a> {
-    let thread = sched::current();
+    let thread = sched::current_of(cpu);
     let step = native_again(&thread);
     settle(&thread, step);
     drop(thread);
