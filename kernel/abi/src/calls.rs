@@ -68,7 +68,7 @@ calls! {
         "Tells what a handle is."
     11 HANDLE_REVOKE("handle") -> "0" [REVOKE]
         "EINVAL it was not made to be revoked"
-        "Ends a handle and all copies of it, wherever they are."
+        "Ends a handle and all copies of it, wherever they are. An endpoint from which nobody may receive any more is closed: who waits at it gets EPIPE. What was mapped through a handle stays mapped."
     12 HANDLE_GIVE("process, slot, handle, rights") -> "slot" [CONTROL]
         "EACCES the handle may not be transferred or has fewer rights; EBADF no such handle or slot; EBUSY the slot is taken; ESRCH the process has ended; EMFILE; EDQUOT"
         "Puts a copy of a handle into another process's table: into `slot`, or with -1 into a free one."
@@ -83,13 +83,13 @@ calls! {
         "ETIMEDOUT; EPIPE nobody can receive any more, or the receiver went away without an answer; EBADF, EACCES a handle in the message"
         "Sends a message and waits for the answer."
     19 ENDPOINT_RECEIVE("endpoint, x9 time-out") -> "0; a message" [RECEIVE]
-        "ETIMEDOUT"
+        "ETIMEDOUT; EPIPE the last right to receive has ended meanwhile"
         "Waits for a message. An answer that is owed and was not saved is given up: whoever waits for it gets EPIPE."
     20 REPLY("answer") -> "0" []
         "EPERM no answer is owed; ESRCH nobody waits for it any more"
         "Answers who was received last."
     21 REPLY_RECEIVE("answer, with the endpoint in x0; x9 time-out") -> "0; a message" [RECEIVE]
-        "EPERM no answer is owed; ETIMEDOUT. That nobody waits for the answer any more is no error"
+        "EPERM no answer is owed; ETIMEDOUT; EPIPE as above. That nobody waits for the answer any more is no error"
         "Answers who was received last and waits for the next message."
     22 REPLY_SAVE("") -> "handle" []
         "EPERM no answer is owed; EMFILE; EDQUOT"

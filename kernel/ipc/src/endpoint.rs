@@ -125,7 +125,13 @@ impl<H: Clone + Deref<Target: Party<H>>> Endpoint<H> {
     /// [`Self::drain`] has to follow.
     #[must_use]
     pub fn remove_receiver(&self) -> bool {
-        let last = self.receivers.fetch_sub(1, Ordering::AcqRel) == 1;
+        self.remove_receivers(1)
+    }
+
+    /// The same for `count` rights at once.
+    #[must_use]
+    pub fn remove_receivers(&self, count: u32) -> bool {
+        let last = count != 0 && self.receivers.fetch_sub(count, Ordering::AcqRel) == count;
         if last && !is(Fault::CloseSilently) {
             self.state.lock().closed = true;
         }

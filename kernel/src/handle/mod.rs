@@ -141,6 +141,15 @@ impl Handle {
         self.grant.as_ref().is_none_or(|grant| grant.is_live())
     }
 
+    /// From here on it is there by the grace of `grant`, which is new, and below the one that it had.
+    pub fn put_under(&mut self, grant: Ref<Grant>) {
+        #[cfg(target_os = "none")]
+        if let Object::Endpoint(port) = &mut self.object {
+            port.put_under(grant.clone());
+        }
+        self.grant = Some(grant);
+    }
+
     /// The same with `rights` only.
     ///
     /// # Errors

@@ -10,10 +10,10 @@ pub mod direct;
 pub mod kernel;
 pub mod message;
 pub mod pager;
+mod port;
 pub mod reply;
 pub mod transfer;
 
-use abi::Rights;
 use abi::message::Tag;
 use frame::Frames;
 use frame::slab::{Cache, Ref};
@@ -24,8 +24,9 @@ use sync::{Link, Linked, SpinLock, cpu_index, rank};
 use crate::errno::Errno;
 use crate::sched::wait::{self, Limit, Place};
 use crate::thread::{Step, Thread};
-use crate::{arch, sched, work};
+use crate::{arch, sched};
 use message::{Envelope, Outgoing};
+pub use port::Port;
 use reply::Reply;
 
 static ENDPOINTS: Cache<Endpoint> = Cache::new("endpoint");
@@ -89,90 +90,6 @@ impl Endpoint {
             answer::give_up(thread);
         }
         true
-    }
-}
-
-/// An endpoint as a handle has it: with a badge, and with or without the right to receive. While
-/// there is one with it, senders wait.
-#[derive(Debug)]
-pub struct Port {
-    endpoint: Ref<Endpoint>,
-    badge: u64,
-    receives: bool,
-}
-
-impl Port {
-    /// A new endpoint, with the right to receive.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn new() -> Result<Self, Errno> {
-        let endpoint = Endpoint {
-            meeting: endpoint::Endpoint::new(),
-            link: Link::new(),
-            timer: SpinLock::new(None),
-        };
-        let endpoint = ENDPOINTS.alloc_ref(endpoint).map_err(|_| Errno::ENOMEM)?;
-        endpoint.meeting.add_receiver();
-        Ok(Self {
-            endpoint,
-            badge: 0,
-            receives: true,
-        })
-    }
-
-    /// Takes away what `rights` do not contain.
-    pub fn limit(&mut self, rights: Rights) {
-        if !rights.contains(Rights::RECEIVE) {
-            self.end_receiving();
-        }
-    }
-
-    /// Gives it a badge.
-    ///
-    /// # Errors
-    /// `EINVAL` if it has one.
-    pub fn set_badge(&mut self, badge: u64) -> Result<(), Errno> {
-        if self.badge != 0 {
-            return Err(Errno::EINVAL);
-        }
-        self.badge = badge;
-        Ok(())
-    }
-
-    /// Its badge.
-    pub fn badge(&self) -> u64 {
-        self.badge
-    }
-
-    /// The endpoint.
-    pub fn endpoint(&self) -> &Ref<Endpoint> {
-        &self.endpoint
-    }
-
-    fn end_receiving(&mut self) {
-        if core::mem::take(&mut self.receives) && self.endpoint.meeting.remove_receiver() {
-            work::close(self.endpoint.clone());
-        }
-    }
-}
-
-impl Clone for Port {
-    fn clone(&self) -> Self {
-        if self.receives {
-            self.endpoint.meeting.add_receiver();
-        }
-        Self {
-            endpoint: self.endpoint.clone(),
-            badge: self.badge,
-            receives: self.receives,
-        }
-    }
-}
-
-impl Drop for Port {
-    fn drop(&mut self) {
-        self.end_receiving();
     }
 }
 

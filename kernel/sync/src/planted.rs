@@ -218,6 +218,8 @@ faults! {
     StayQueued,
     /// A receiver does not look whether notification bits are set.
     IgnoreBits,
+    /// Rights to receive that are revoked count on.
+    RevokeSilently,
     /// Clean pages of pagers stay when memory is short.
     KeepClean,
     /// Pages of objects are not counted for whoever made the object.

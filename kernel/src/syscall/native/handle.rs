@@ -48,7 +48,8 @@ pub fn duplicate(call: &Call<'_>) -> Answer {
         _ => return Err(Errno::EINVAL.into()),
     }
     if revocable {
-        copy.grant = Some(Grant::below(copy.grant.take())?);
+        let grant = Grant::below(copy.grant.clone())?;
+        copy.put_under(grant);
         copy.rights |= Rights::REVOKE;
     }
     done(call.thread.process().insert_native(copy)?)
@@ -83,7 +84,11 @@ pub fn info(call: &Call<'_>) -> Answer {
 /// `HANDLE_REVOKE`.
 pub fn revoke(call: &Call<'_>) -> Answer {
     let handle = handle_of(call, call.arg(0), Rights::REVOKE)?;
-    handle.grant.as_ref().ok_or(Errno::EINVAL)?.end();
+    let grant = handle.grant.as_ref().ok_or(Errno::EINVAL)?;
+    match &handle.object {
+        Object::Endpoint(port) => port.revoke(grant),
+        _ => grant.end(),
+    }
     done(0)
 }
 

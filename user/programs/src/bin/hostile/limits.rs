@@ -6,6 +6,7 @@ use programs::native::{Registers, call, control};
 use programs::require;
 use programs::sys::errno;
 use std::thread;
+use std::time::Duration;
 
 use super::{close, copy, endpoint, fails, handles, kill, made, process};
 
@@ -169,6 +170,80 @@ pub fn revoking() {
     deepest(endpoint, again);
     kill(child);
     close(endpoint);
+}
+
+/// Revoking the last rights to receive closes an endpoint, and no earlier: whoever waits is told.
+pub fn revoking_receivers() {
+    let endpoint = endpoint();
+    let rights = Rights::RECEIVE | Rights::DUPLICATE | Rights::TRANSFER;
+    let again = |handle| {
+        let arguments = [handle, rights.bits().into(), 0, 1];
+        made("a grant", control(calls::HANDLE_DUPLICATE, &arguments))
+    };
+    let client = made("a client", copy(endpoint, Rights::SEND, 0));
+    let top = again(endpoint);
+    let (left, right) = (again(top), again(top));
+    let copied = made("a copy", copy(left, rights, 0));
+    let child = process(0, 0);
+    let give = [child, abi::NONE, copied, rights.bits().into()];
+    require!(control(calls::HANDLE_GIVE, &give) >= 0, "a copy elsewhere");
+    let revoke = |handle| {
+        let revoked = control(calls::HANDLE_REVOKE, &[handle]);
+        require!(revoked == 0, "it is revoked: {revoked}");
+    };
+    let wait = |number, handle, limit| {
+        let mut x = Registers::default();
+        (x[0], x[9]) = (handle, limit);
+        call(number, &mut x)
+    };
+    close(endpoint);
+    thread::scope(|scope| {
+        let receiver = scope.spawn(move || wait(calls::ENDPOINT_RECEIVE, right, abi::FOREVER));
+        thread::sleep(Duration::from_millis(5));
+        revoke(left);
+        let sent = wait(calls::ENDPOINT_SEND, client, 1_000_000);
+        require!(sent == 0, "the other one receives: {sent}");
+        require!(receiver.join().is_ok_and(|got| got == 0), "a message");
+        let caller = scope.spawn(move || wait(calls::ENDPOINT_CALL, client, abi::FOREVER));
+        thread::sleep(Duration::from_millis(5));
+        revoke(top);
+        let got = caller.join().unwrap_or(0);
+        fails("a call to nobody", got, errno::EPIPE);
+    });
+    fails(
+        "revoked",
+        wait(calls::ENDPOINT_RECEIVE, right, 0),
+        errno::EBADF,
+    );
+    [top, left, right, copied, client]
+        .into_iter()
+        .for_each(close);
+    kill(child);
+    receiver_is_told();
+}
+
+/// Who waits through the only handle that may receive is told when that is revoked.
+fn receiver_is_told() {
+    let endpoint = endpoint();
+    let rights = Rights::RECEIVE.bits().into();
+    let only = made(
+        "a grant",
+        control(calls::HANDLE_DUPLICATE, &[endpoint, rights, 0, 1]),
+    );
+    close(endpoint);
+    thread::scope(|scope| {
+        let receiver = scope.spawn(move || {
+            let mut x = Registers::default();
+            (x[0], x[9]) = (only, abi::FOREVER);
+            call(calls::ENDPOINT_RECEIVE, &mut x)
+        });
+        thread::sleep(Duration::from_millis(5));
+        let revoked = control(calls::HANDLE_REVOKE, &[only]);
+        require!(revoked == 0, "it is revoked: {revoked}");
+        let got = receiver.join().unwrap_or(0);
+        fails("a wait for nobody", got, errno::EPIPE);
+    });
+    close(only);
 }
 
 /// Grants below each other.

@@ -37,6 +37,7 @@ const SCENES: &[(&str, fn())] = &[
     ("a message for a full table", limits::full_receiver),
     ("limits", limits::quotas),
     ("revoking", limits::revoking),
+    ("revoking rights to receive", limits::revoking_receivers),
     ("many senders", flood::senders),
     ("many callers of who goes away", flood::callers),
     ("a receiver whose handle is closed", flood::closed_receiver),
