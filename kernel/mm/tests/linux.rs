@@ -123,6 +123,30 @@ fn collapsing_says_what_does_not_suit_in_the_order_of_the_areas() {
     assert_eq!(collapse(block, 512), Err(MmError::Invalid));
 }
 
+/// A change owns the map until it is over, and nothing of it may be cut short: so it must not be as long as
+/// what a program says.
+#[test]
+fn collapsing_a_range_of_nothing_is_soon_over() {
+    let world = World::new(4096, Format::NORMAL);
+    let space = world.space();
+    let block = 512 - BASE / PAGE % 512;
+    map(&space, block, 1024, RW, MapFlags::empty());
+    // Most of this area has no tables.
+    let long = 1 << 24;
+    map(&space, block + 512 * 512, long, RW, MapFlags::NORESERVE);
+    let steps = |len| {
+        let addr = BASE + block * PAGE;
+        let mut change = space.begin(Verb::Collapse { addr, len }).expect("begun");
+        let result = (0..1000).find_map(|_| change.step(&space, 3));
+        result.expect("it is over within a thousand steps")
+    };
+    assert_eq!(steps(1 << 55), Err(MmError::NoMemory));
+    write(&space, block + 600);
+    assert_eq!(steps((long + 512 * 512) * PAGE), Err(MmError::NoMemory));
+    drop(space);
+    world.assert_nothing_lost();
+}
+
 #[test]
 fn a_growing_area_may_come_next_to_one_that_grows_too() {
     let world = World::new(512, Format::NORMAL);

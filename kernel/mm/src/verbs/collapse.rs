@@ -133,19 +133,26 @@ fn next_block<M: Machine>(
     section: &ReadSide<'_>,
 ) -> Result<bool, MmError> {
     let (_, end) = state.range;
-    if state.at + FOLIO_2M > end {
-        space.map().lock().let_go();
-        return Ok(true);
-    }
-    let prot = {
-        let map = space.map().lock();
-        let area = map.areas.find(state.at);
-        area.filter(|area| state.at + FOLIO_2M <= area.end)
-            .map(|area| area.prot)
+    let (at, prot) = {
+        let mut map = space.map().lock();
+        let area = map.areas.overlapping(state.at, end).next();
+        let place = area.map(|area| (state.at.max(area.start), area.end, area.prot));
+        match place {
+            // Holes are passed over at once: a range may be far longer than what is in it.
+            Some((at, stop, prot)) if at.next_multiple_of(FOLIO_2M) + FOLIO_2M <= end => {
+                let at = at.next_multiple_of(FOLIO_2M);
+                (at, (at + FOLIO_2M <= stop).then_some(prot))
+            }
+            _ => {
+                map.let_go();
+                return Ok(true);
+            }
+        }
     };
-    let wanted = prot.filter(|prot| !prot.is_empty() && holds_pages(space, state.at, section));
+    state.at = at;
+    let wanted = prot.filter(|prot| !prot.is_empty() && holds_pages(space, at, section));
     let Some(prot) = wanted else {
-        state.at += FOLIO_2M;
+        state.at = at + absent(space, at, section);
         return Ok(false);
     };
     let frames = space.machine().frames();
@@ -154,6 +161,17 @@ fn next_block<M: Machine>(
     state.prot = prot;
     state.state = State::Protect(folio);
     Ok(false)
+}
+
+/// Bytes from `at`, where a block begins, in which there is nothing: a block, or as much as a table of a
+/// higher level would have been for.
+fn absent<M: Machine>(space: &Space<M>, at: u64, section: &ReadSide<'_>) -> u64 {
+    match space.table().walk(at, section) {
+        Walked::Miss { value, level } if value.is_none() && level.size() > FOLIO_2M => {
+            level.size() - at % level.size()
+        }
+        _ => FOLIO_2M,
+    }
 }
 
 /// From here on nothing in the block changes: who wants to write faults, and waits.
