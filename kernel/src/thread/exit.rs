@@ -146,11 +146,17 @@ fn clear_tid(thread: &Ref<Thread>) -> Result<(), CopyStop> {
         return Ok(());
     }
     let space = thread.process().space();
-    let key = futex::shared_key(space, va)?;
+    // At an odd address nobody can wait.
+    let key = match va.is_multiple_of(4) {
+        true => Some(futex::shared_key(space, va)?),
+        false => None,
+    };
     space.copy_out(va, &[0; 4])?;
     // One attempt is enough: clearing again after a park would be a second wake.
     thread.clear_child_tid.store(0, Ordering::Relaxed);
-    futex::wake_one(key, futex::ANY);
+    if let Some(key) = key {
+        futex::wake_one(key, futex::ANY);
+    }
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The kernel's own calls, `svc #1`, with registers as they are: for programs that do what the runtime
 //! in `user/tessera` would not let them.
 
+use tessera::raw::{self, Frame};
+
 /// `x0` to `x10`; the number of the call goes to `x8` by itself.
 pub type Registers = [u64; 11];
 
@@ -9,24 +11,17 @@ pub type Registers = [u64; 11];
 /// # Safety
 /// As [`crate::sys::syscall`].
 pub unsafe fn enter(number: u64, x: &mut Registers) -> i64 {
-    #[cfg(target_arch = "aarch64")]
-    {
-        // SAFETY: the kernel changes no other registers; memory effects are the caller's promise.
-        unsafe {
-            core::arch::asm!("svc #1", in("x8") number,
-                inlateout("x0") x[0], inlateout("x1") x[1], inlateout("x2") x[2],
-                inlateout("x3") x[3], inlateout("x4") x[4], inlateout("x5") x[5],
-                inlateout("x6") x[6], inlateout("x7") x[7],
-                inlateout("x9") x[9], inlateout("x10") x[10],
-                options(nostack));
-        }
-        x[0] as i64
-    }
-    #[cfg(not(target_arch = "aarch64"))]
-    {
-        let _ = (number, x);
-        -(crate::sys::errno::ENOSYS as i64)
-    }
+    let [x0, x1, x2, x3, x4, x5, x6, x7, _, x9, x10] = *x;
+    let mut frame = Frame {
+        x: [x0, x1, x2, x3, x4, x5, x6, x7],
+        x9,
+        x10,
+    };
+    // SAFETY: passed on to the caller.
+    unsafe { raw::enter(number, &mut frame) };
+    x[..8].copy_from_slice(&frame.x);
+    (x[9], x[10]) = (frame.x9, frame.x10);
+    x[0] as i64
 }
 
 /// Makes a call that does nothing to this program's memory, and returns `x0`. For calls that take an

@@ -3,6 +3,8 @@
 //!
 //! Results are as the kernel gives them: negative values from -4095 to -1 are error numbers.
 
+use tessera::raw::{self, Frame};
+
 /// System-call numbers: the generic table of Linux on arm64, its own table on x86_64.
 pub mod nr {
     macro_rules! numbers {
@@ -200,21 +202,10 @@ pub unsafe fn syscall(number: usize, args: [usize; 6]) -> isize {
 /// As [`syscall`].
 #[inline]
 pub unsafe fn tessera_call(number: usize, args: [usize; 4]) -> isize {
-    #[cfg(target_arch = "aarch64")]
-    {
-        let mut x0 = args[0];
-        // SAFETY: the kernel preserves everything but x0; memory effects are the caller's promise.
-        unsafe {
-            core::arch::asm!("svc #1", in("x8") number, inlateout("x0") x0, in("x1") args[1],
-                in("x2") args[2], in("x3") args[3], options(nostack));
-        }
-        x0 as isize
-    }
-    #[cfg(not(target_arch = "aarch64"))]
-    {
-        let _ = (number, args);
-        -errno::ENOSYS
-    }
+    let mut frame = Frame::new(args.map(|arg| arg as u64));
+    // SAFETY: passed on to the caller.
+    unsafe { raw::enter(number as u64, &mut frame) };
+    frame.x[0] as isize
 }
 
 /// What [`info`] can be asked for.

@@ -57,6 +57,12 @@ pub use sys::linux::now;
 pub use sys::mapping::{Mapping, Pages};
 pub use thread::Thread;
 
+/// The way into the kernel with registers as they are, for programs that do what the types here would
+/// not let them.
+pub mod raw {
+    pub use crate::sys::{Frame, enter_raw as enter};
+}
+
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
 

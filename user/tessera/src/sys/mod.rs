@@ -136,13 +136,35 @@ pub fn dirty(object: u64, offset: u64, len: u64, bitmap: &mut [u64]) -> Result<u
     unsafe { enter(calls::PAGER_DIRTY, &mut frame) }
 }
 
-/// Enters the kernel: `svc #1` with the number in `x8`.
+/// Enters the kernel and tells an error from a result.
+///
+/// # Safety
+/// As [`enter_raw`].
+#[inline(always)]
+unsafe fn enter(number: u64, frame: &mut Frame) -> Result<u64, Error> {
+    // SAFETY: memory is the caller's promise.
+    unsafe { enter_raw(number, frame) };
+    let result = frame.x[0] as i64;
+    match result {
+        -4095..=-1 => Err(failed(result)),
+        _ => Ok(frame.x[0]),
+    }
+}
+
+/// Out of line: what calls are made of is not to carry it along.
+#[cold]
+#[inline(never)]
+fn failed(result: i64) -> Error {
+    Error::from_number(-result as i32)
+}
+
+/// Enters the kernel: `svc #1` with the number in `x8`. The result is in `x0`.
 ///
 /// # Safety
 /// The caller answers for what the call does to memory of this process.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
-unsafe fn enter(number: u64, frame: &mut Frame) -> Result<u64, Error> {
+pub unsafe fn enter_raw(number: u64, frame: &mut Frame) {
     // SAFETY: the kernel changes no other registers; memory is the caller's promise.
     unsafe {
         core::arch::asm!("svc #1", in("x8") number,
@@ -154,19 +176,6 @@ unsafe fn enter(number: u64, frame: &mut Frame) -> Result<u64, Error> {
             lateout("x15") _, lateout("x16") _, lateout("x17") _,
             options(nostack));
     }
-    let result = frame.x[0] as i64;
-    match result {
-        -4095..=-1 => Err(failed(result)),
-        _ => Ok(frame.x[0]),
-    }
-}
-
-/// Out of line: what calls are made of is not to carry it along.
-#[cfg(target_arch = "aarch64")]
-#[cold]
-#[inline(never)]
-fn failed(result: i64) -> Error {
-    Error::from_number(-result as i32)
 }
 
 /// There is no Tessera below programs of other machines.
@@ -174,8 +183,8 @@ fn failed(result: i64) -> Error {
 /// # Safety
 /// None is needed.
 #[cfg(not(target_arch = "aarch64"))]
-unsafe fn enter(_number: u64, _frame: &mut Frame) -> Result<u64, Error> {
-    Err(Error::NoCall)
+pub unsafe fn enter_raw(_number: u64, frame: &mut Frame) {
+    frame.x[0] = i64::from(-libc::ENOSYS) as u64;
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use programs::sys::{errno, nr};
+use programs::sys::{self, errno, nr};
 use programs::{check, require, require_result};
 
-use crate::{call, gettid};
+use crate::call;
 
 /// As many CPUs as a set of Linux usually has room for.
 type Set = [u64; 16];
@@ -94,7 +94,7 @@ fn moved_by_another(all: u64) {
     let done = &AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(move || {
-            tid.store(gettid(), Ordering::Release);
+            tid.store(sys::gettid() as usize, Ordering::Release);
             while !done.load(Ordering::Acquire) {
                 seen.store(getcpu(), Ordering::Release);
             }

@@ -23,6 +23,7 @@ fn main() {
         policies::preemption();
     }
     robust::owner_dies();
+    robust::odd_word();
     check::pass();
 }
 
@@ -31,9 +32,4 @@ fn call(number: usize, args: [usize; 3]) -> isize {
     // SAFETY: the calls made here write to the memory that they are given, which is of plain numbers,
     // or are refused.
     unsafe { sys::syscall(number, [args[0], args[1], args[2], 0, 0, 0]) }
-}
-
-/// The number of the calling thread.
-fn gettid() -> usize {
-    call(sys::nr::GETTID, [0; 3]) as usize
 }

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use programs::sys::{self, errno, nr};
 use programs::{check, require, require_result};
 
-use crate::{call, gettid};
+use crate::call;
 
 const WAITERS: u32 = 0x8000_0000;
 const OWNER_DIED: u32 = 0x4000_0000;
@@ -73,7 +73,7 @@ pub fn owner_dies() {
 }
 
 fn own() {
-    let tid = gettid() as u32;
+    let tid = sys::gettid() as u32;
     let size = size_of::<Head>();
     let set = |size| call(nr::SET_ROBUST_LIST, [at(&HEAD), size, 0]);
     require_result!(set(size - 1), -errno::EINVAL, "a head of another size");
@@ -89,4 +89,22 @@ fn own() {
     require_result!(set(size), 0, "set_robust_list");
     // Time for the waiter to fall asleep.
     thread::sleep(Duration::from_millis(30));
+}
+
+/// A word at an odd address that the end of a thread clears: nobody can wait for it.
+pub fn odd_word() {
+    check::section(17, "a thread's number at an odd address");
+    static WORDS: [AtomicU32; 2] = [const { AtomicU32::new(u32::MAX) }; 2];
+    let ends = thread::spawn(|| {
+        // The library's own word is not cleared then, so that nobody may wait for the thread by it.
+        let _ = call(nr::SET_TID_ADDRESS, [at(&WORDS) + 1, 0, 0]);
+        sys::exit_thread(0)
+    });
+    std::mem::forget(ends);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while WORDS[0].load(Ordering::Acquire) == u32::MAX && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let words = WORDS.each_ref().map(|word| word.load(Ordering::Acquire));
+    require!(words == [0xff, u32::MAX << 8], "the words are {words:x?}");
 }
