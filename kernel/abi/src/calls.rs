@@ -78,7 +78,7 @@ calls! {
         "Makes an endpoint."
     17 ENDPOINT_SEND("message, x9 time-out") -> "0" [SEND]
         "ETIMEDOUT; EPIPE nobody can receive any more; EBADF, EACCES a handle in the message"
-        "Sends a message, and waits until it is received. A handle that is to be moved leaves the sender then, and not before."
+        "Sends a message, and waits until it is received. A handle that is to be moved leaves the sender then, and not before. One that the receiver has no room for arrives as -1; it has left all the same."
     18 ENDPOINT_CALL("message, x9 time-out") -> "0; the answer" [SEND]
         "ETIMEDOUT; EPIPE nobody can receive any more, or the receiver went away without an answer; EBADF, EACCES a handle in the message"
         "Sends a message and waits for the answer."

@@ -31,7 +31,8 @@ pub fn check(tag: Tag, words: impl Fn(usize) -> u64, process: &Process) -> Resul
 }
 
 /// Hands the handles that a message names from one process to another. A word whose handle has gone,
-/// or that there is no room for, becomes -1; one that was to be moved stays with the sender then.
+/// or that there is no room for, becomes -1. What was to be moved has left the sender all the same: it
+/// would not know that it has it still, and whoever makes its own table full could fill a server's.
 pub fn carry(tag: Tag, words: &mut [u64; WORDS], from: &Process, to: &Process) {
     let handles = words.iter_mut().enumerate();
     for (n, word) in handles.filter(|(n, _)| tag.handles() >> n & 1 != 0) {
@@ -41,23 +42,17 @@ pub fn carry(tag: Tag, words: &mut [u64; WORDS], from: &Process, to: &Process) {
 }
 
 fn hand_over(fd: u64, moved: bool, from: &Process, to: &Process) -> Result<u64, Errno> {
-    if !moved {
+    let handle = if moved {
+        // Out of the one table before it is in the other, so that nobody has it twice; and looked at
+        // under the lock that it leaves under, since other threads of the sender may change what is
+        // there.
+        from.handles().close_if(fd, |handle| may_go(handle, true))?
+    } else {
         let handle = from.handles().get(fd)?;
         may_go(&handle, false)?;
-        return to.insert_native(handle);
-    }
-    // Out of the one table before it is in the other, so that nobody has it twice; and looked at under
-    // the lock that it leaves under, since other threads of the sender may change what is there.
-    let handle = from.handles().close_if(fd, |handle| may_go(handle, true))?;
-    match to.insert_native_or_return(handle) {
-        Ok(fd) => Ok(fd),
-        Err((errno, handle)) => {
-            // The slot has just been freed; should somebody else have taken it, the handle ends.
-            let back = from.put_handle(handle, fd);
-            drop(back);
-            Err(errno)
-        }
-    }
+        handle
+    };
+    to.insert_native(handle)
 }
 
 /// Whether a message may take a handle with it.

@@ -290,19 +290,11 @@ impl Process {
     /// # Errors
     /// `EMFILE`, `ENOMEM`, `EDQUOT`.
     pub fn insert_native(&self, handle: Handle) -> Result<u64, Errno> {
-        self.insert_native_or_return(handle)
+        self.insert(handle, slot::FIRST, slot::COUNT as usize)
             .map_err(|(errno, handle)| {
                 drop(handle);
                 errno
             })
-    }
-
-    /// The same; what cannot be put in comes back.
-    ///
-    /// # Errors
-    /// As [`Self::insert_native`].
-    pub fn insert_native_or_return(&self, handle: Handle) -> Result<u64, (Errno, Handle)> {
-        self.insert(handle, slot::FIRST, slot::COUNT as usize)
     }
 
     fn insert(&self, handle: Handle, least: u64, end: usize) -> Result<u64, (Errno, Handle)> {

@@ -198,10 +198,14 @@ impl SavedReply {
     /// # Errors
     /// Nobody waits for it any more ([`Error::Gone`]).
     pub fn answer(self, message: Message<'_>) -> Result<(), Error> {
-        // The kernel closes the handle.
-        let mut frame = Frame::new([self.0.into_number()]);
+        let mut frame = Frame::new([self.0.number()]);
         message.load(&mut frame);
-        sys::call(calls::REPLY_SEND, &mut frame)?;
+        let got = sys::call(calls::REPLY_SEND, &mut frame);
+        if matches!(got, Ok(_) | Err(Error::Gone)) {
+            // The kernel has closed the handle. A message that may not be sent leaves it open.
+            self.0.into_number();
+        }
+        got?;
         message.sent();
         Ok(())
     }

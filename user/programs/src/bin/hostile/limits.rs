@@ -56,7 +56,7 @@ pub fn full_table() {
     close(endpoint);
 }
 
-/// What cannot be put in arrives as none, and stays with its sender if it was to move.
+/// What cannot be put in arrives as none. (What was to move has left all the same: a scene of `killers`.)
 pub fn full_receiver() {
     let endpoint = endpoint();
     let all = fill(endpoint);

@@ -41,6 +41,7 @@ const SCENES: &[Scene] = &[
     ("callers that are answered at once", short::callers),
     ("servers that answer at once", short::servers),
     ("handles on their way", peers::handles_in_transit),
+    ("handles without room", peers::gifts_without_room),
     ("the end of the right to receive", peers::closing),
     ("suspended threads", peers::suspended),
     ("threads that suspend themselves", peers::suspends_itself),

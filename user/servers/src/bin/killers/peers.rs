@@ -205,6 +205,19 @@ pub fn handles_in_transit(stage: &Stage) {
     require!(rung, "{got:?}");
 }
 
+/// A handle in an answer to who has no room for it: the server has it no more, and must not be filled
+/// with such handles.
+pub fn gifts_without_room(stage: &Stage) {
+    let (endpoint, client) = pair();
+    let child = stage.start("full", &[(PEER, client.as_ref())]);
+    let reply = receive_call(&endpoint);
+    let (given, to_given) = pair();
+    must("an answer", reply.answer(Message::new(1).give(0, given)));
+    exits(&child, 0);
+    let late = to_given.call_within(Message::new(1), BOUND);
+    fails("a call", late, Error::Closed);
+}
+
 /// The last right to receive is closed while others wait in the queue.
 pub fn closing(stage: &Stage) {
     for role in ["send", "call"] {

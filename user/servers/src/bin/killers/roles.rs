@@ -35,6 +35,7 @@ pub fn play(role: &str) -> Outcome {
         "keep" => kept().and_then(|_saved| ready().and_then(|()| sleep())),
         "keep-answer" => keep_and_answer(),
         "give" => give(),
+        "full" => full(),
         "page" => page(),
         "wait" => return wait(),
         "tree" => return tree(),
@@ -118,6 +119,25 @@ fn give() -> Result<(), Error> {
     let home = Endpoint::from(Handle::at(HOME)?);
     home.send(Message::new(0).give(0, client))?;
     peer()?.send(Message::new(1).give(0, given))
+}
+
+/// Calls when there is no room for another handle: none must arrive.
+fn full() -> Result<(), Error> {
+    let peer = peer()?;
+    let mut all = Vec::new();
+    let refused = loop {
+        match Endpoint::create() {
+            Ok(endpoint) => all.push(endpoint),
+            Err(error) => break error,
+        }
+    };
+    if !matches!(refused, Error::TooManyHandles | Error::Quota) {
+        return Err(refused);
+    }
+    match peer.call(Message::new(1))?.take(0) {
+        None => Ok(()),
+        Some(_) => Err(Error::Exists),
+    }
 }
 
 fn page() -> Result<(), Error> {
