@@ -22,6 +22,8 @@ extern crate std;
 
 pub mod atomic;
 pub mod grace;
+#[cfg(loom)]
+pub mod models;
 pub mod planted;
 pub mod rank;
 

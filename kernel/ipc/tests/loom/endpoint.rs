@@ -5,7 +5,7 @@ use loom::thread;
 use crate::party::{BITS, Closed, NOTHING, Thread, UNANSWERED, World, answer};
 use crate::run::{explore, explore_bounded};
 
-models! {
+sync::models! {
     send_against_receive {}
     send_against_time_out_of_the_receiver { SendToTheWoken: "woken twice", StayQueued: "queued while it runs" }
     receive_against_time_out_of_the_sender { TakeTheWoken: "woken twice" }

@@ -9,7 +9,7 @@ use sync::{Link, Linked, Queue, SpinLock, rank};
 
 use crate::run::{explore, explore_bounded};
 
-models! {
+sync::models! {
     wait_against_wake { FutexCompareUnlocked: "sleeps for ever" }
     wake_against_time_out { ClaimTwice: "woken twice" }
     wait_against_death { ParkWithoutCheck: "sleeps for ever" }

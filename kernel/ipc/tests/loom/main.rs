@@ -3,7 +3,6 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p ipc --release --test loom`
 #![cfg(loom)]
 
-#[macro_use]
 mod run;
 
 mod endpoint;

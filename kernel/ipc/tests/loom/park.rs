@@ -7,7 +7,7 @@ use sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 use crate::run::explore;
 
-models! {
+sync::models! {
     of_two_wakers_one_wins { ClaimTwice: "woken twice" }
     a_late_time_out_against_the_next_sleep {}
     death_against_parking { ParkWithoutCheck: "sleeps for ever" }

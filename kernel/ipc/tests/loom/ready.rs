@@ -7,7 +7,7 @@ use sync::{Link, Linked};
 
 use crate::run::explore;
 
-models! {
+sync::models! {
     nobody_waits_for_a_cpu_that_runs_less { AnnounceLate: "waits while CPU 1 runs less" }
     a_thread_is_taken_once {}
 }

@@ -116,7 +116,7 @@ fn fault_against_arm() {
     }
 }
 
-models! {
+sync::models! {
     fault_against_munmap_without_a_table {
         SkipCurrent: "page 1 is mapped in no area",
         RetireNothing: "page 1 is mapped in no area",

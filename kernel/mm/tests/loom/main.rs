@@ -7,7 +7,6 @@
 #[expect(dead_code, reason = "the engine's own models use more of it")]
 mod machine;
 #[path = "../../../pgtable/tests/loom/run.rs"]
-#[macro_use]
 #[expect(dead_code, reason = "the engine's own models use more of it")]
 mod run;
 

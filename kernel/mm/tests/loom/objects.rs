@@ -134,7 +134,7 @@ fn move_down_against_punch() {
     move_against(2, punch);
 }
 
-models! {
+sync::models! {
     fault_against_truncate_with_a_table {
         MapDetached: "a page is behind the end",
         ShrinkLate: "a page is behind the end",

@@ -250,7 +250,7 @@ fn reader_against_fold_and_hardware() {
     });
 }
 
-models! {
+sync::models! {
     fold_keeps_dirty {
         ConvertLosesDirty: "the dirty state is lost",
         MakeWithoutBreak: "the dirty state is lost",

@@ -98,7 +98,7 @@ fn grow_against_unmap() {
     });
 }
 
-models! {
+sync::models! {
     grow_against_walk {
         GrowBeforeLink: "does not translate",
         FreeFormerRoot: "in an empty space",

@@ -127,7 +127,7 @@ fn gup_of_a_block_against_unmap() {
     });
 }
 
-models! {
+sync::models! {
     gup_against_unmap { PinWithoutRecheck: "somebody else's" }
     gup_against_reclaim {}
     gup_to_read_against_copy { PinWithoutRecheck: "somebody else's" }

@@ -5,7 +5,6 @@
 //! With `--features planted` each protocol is also run with a fault that its model has to see.
 #![cfg(loom)]
 
-#[macro_use]
 mod run;
 
 mod contpte;

@@ -95,7 +95,7 @@ fn pin_in_a_block_against_unmap() {
     });
 }
 
-models! {
+sync::models! {
     pin_against_unmap { PinWithoutRecheck: "somebody else's" }
     pin_in_a_block_against_unmap {
         PinWithoutRecheck: "somebody else's",

@@ -102,7 +102,7 @@ fn fault_against_fault() {
     });
 }
 
-models! {
+sync::models! {
     fault_against_unmap_of_an_absent_table {
         SkipAbsentUnlocked: "is mapped after the unmapping",
         LinkRetired: "tables are left",

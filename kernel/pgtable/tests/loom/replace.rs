@@ -139,7 +139,7 @@ fn replace_against_unmap() {
     });
 }
 
-models! {
+sync::models! {
     replace_against_walk {}
     replace_against_pin { PinWithoutRecheck: "somebody else's" }
     replace_in_a_block_against_pin { PinWithoutRecheck: "somebody else's" }

@@ -129,7 +129,7 @@ fn unmap_against_unmap_under_one_table() {
     unmap_against_unmap(&[1, 1, 1], 2);
 }
 
-models! {
+sync::models! {
     walk_against_unlink_of_a_table {
         DestructBeforeGrace: "walked through a freed table",
         ReloadInWalk: "decided on two values",
