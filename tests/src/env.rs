@@ -9,6 +9,11 @@ pub fn is_given() -> bool {
     std::env::var_os("TESSERA_QEMU").is_some()
 }
 
+/// Whether long tests are wanted, too: `cargo xtask test --full`.
+pub fn is_full() -> bool {
+    std::env::var_os("TESSERA_FULL").is_some()
+}
+
 /// The QEMU to run.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! The machinery: [`runner`] boots under a watchdog, [`outcome`] judges, [`witness`] answers the
 //! kernel's snapshots with the reader, [`stage`] puts a program on a machine of the [`matrix`], and
-//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`servers`], [`reports`], [`doors`], [`bad_elf`],
+//! [`make`] writes odd inputs. The tests: [`selftests`], [`scenarios`], [`servers`], [`fuzz`], [`reports`], [`doors`], [`bad_elf`],
 //! [`prompt`], [`bad_tree`], [`machines`], [`codegen`], [`verbs`] and [`liars`].
 
 pub mod bad_elf;
@@ -13,6 +13,7 @@ pub mod codegen;
 mod doc_links;
 pub mod doors;
 pub mod env;
+pub mod fuzz;
 pub mod liars;
 pub mod machines;
 pub mod make;
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         selftests::trials(),
         scenarios::trials(),
         servers::trials(),
+        fuzz::trials(),
         reports::trials(),
         doors::trials(),
         machines::trials(),

@@ -231,8 +231,6 @@ const SCENARIOS: &[Scenario] = &[
     ),
     // These two also write to the console what no newline ends.
     scenario(&["efault"], Exit(0), Has(&["efault: pass ("]), ALL),
-    scenario(&["fuzz", "1"], Exit(0), Has(&["fuzz: pass ("]), SINGLE),
-    scenario(&["fuzz", "2"], Exit(0), Has(&["fuzz: pass ("]), FOUR),
     scenario(&["timeprog"], Exit(0), Passes, ALL),
     scenario(&["unknown"], Exit(0), Passes, ONE),
     scenario(

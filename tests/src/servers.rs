@@ -24,8 +24,6 @@ struct Service {
     /// A further file of the archive.
     file: Option<(&'static str, Contents)>,
     ending: Ending,
-    /// On the kernel with every assertion on.
-    checked: bool,
     /// What stands on the console, in this order.
     says: &'static [&'static str],
     /// Memory of the machine, if it is to be another than usual.
@@ -42,7 +40,6 @@ const fn service(
     Service {
         args,
         file: None,
-        checked: false,
         ending,
         says,
         turns: 0,
@@ -52,13 +49,6 @@ const fn service(
 
 const fn turning(turns: u64, service: Service) -> Service {
     Service { turns, ..service }
-}
-
-const fn checked(service: Service) -> Service {
-    Service {
-        checked: true,
-        ..service
-    }
 }
 
 const fn with(service: Service, name: &'static str, contents: Contents) -> Service {
@@ -216,11 +206,6 @@ const SERVICES: &[Service] = &[
             "sampler: alloc exited with status 0\n",
         ],
     ),
-    checked(service(
-        &["storm", "nativecalls", "8"],
-        Exit(0),
-        &["storm: seed 8 ", "storm: pass (8 rounds)\n"],
-    )),
     with(
         turning(
             5,
@@ -284,10 +269,6 @@ impl Service {
         }
         if let Some(memory) = self.memory {
             stage = stage.machine(|machine| machine.memory(memory));
-        }
-        if self.checked {
-            let kernel = env::checked_image()?;
-            stage = stage.machine(|machine| machine.other_kernel(&kernel));
         }
         stage.run()?.expect(self.ending, |booted| {
             in_order(&booted.ended.output, self.says)?;
