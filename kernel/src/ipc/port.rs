@@ -13,7 +13,7 @@ use crate::work;
 
 /// Held while rights to receive are counted in grants: what a grant counts when it ends is all that
 /// there are.
-static RIGHTS: SpinLock<(), rank::Leaf> = SpinLock::new(());
+static RIGHTS: SpinLock<(), rank::Rights> = SpinLock::new(());
 
 /// An endpoint with a badge, and with or without the right to receive. While there is one with it that
 /// has not been revoked, senders wait.

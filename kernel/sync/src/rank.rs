@@ -54,8 +54,9 @@ ranks! {
     8 FrameList: "The free lists of the frame allocator."
     9 Slab: "Slab caches."
     10 RunQueue: "Run queues."
-    11 Leaf: "VMA index, handle tables and everything else under which nothing is taken."
-    12 Console: "The console: messages are allowed under any other lock."
+    11 Leaf: "VMA index, handle tables and everything else under which nothing but the next is taken."
+    12 Rights: "Rights to receive, counted also where a handle is copied under the lock of its table."
+    13 Console: "The console: messages are allowed under any other lock."
 }
 
 /// The key of a lock taken without one: no second lock of its rank may follow.
@@ -87,7 +88,7 @@ mod record {
     use crate::{CachePadded, MAX_CPUS, cpu_index};
     use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-    /// More locks than this at once is a bug in itself: the order has twelve ranks.
+    /// More locks than this at once is a bug in itself: the order has thirteen ranks.
     const DEPTH: usize = 16;
 
     /// What one CPU holds. Only that CPU touches it; atomics make that safe to say in a static.
