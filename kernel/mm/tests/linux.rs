@@ -140,7 +140,7 @@ fn collapsing_a_range_of_nothing_is_soon_over() {
         let result = (0..1000).find_map(|_| change.step(&space, 3));
         result.expect("it is over within a thousand steps")
     };
-    assert_eq!(steps(1 << 55), Err(MmError::NoMemory));
+    assert_eq!(steps(u64::MAX / 512), Err(MmError::NoMemory));
     write(&space, block + 600);
     assert_eq!(steps((long + 512 * 512) * PAGE), Err(MmError::NoMemory));
     drop(space);

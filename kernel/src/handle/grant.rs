@@ -6,7 +6,7 @@
 //!
 //! A right to receive from an endpoint means something without being used: senders wait for whoever
 //! has it. So each grant counts those below it, and with it they all end at once
-//! ([`crate::ipc::Port`]).
+//! (`ipc::Port`).
 
 use frame::Frames;
 use frame::slab::{Cache, Ref};
