@@ -90,6 +90,17 @@ const SERVICES: &[Service] = &[
         ),
     ),
     service(
+        &["rtc"],
+        Exit(0),
+        &[
+            "client: it is later than 2020: true\n",
+            "rtc: alarm 1, interrupt 1\n",
+            "rtc: alarm 2, interrupt 1\n",
+            "rtc: alarm 3, interrupt 1\n",
+            "rtc: 3 alarms, the client exited with status 0\n",
+        ],
+    ),
+    service(
         &["pager", "-", "hello", "two words"],
         Exit(0),
         &[

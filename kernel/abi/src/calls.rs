@@ -180,4 +180,7 @@ calls! {
     81 INTERRUPT_ACK("interrupt") -> "0" [CONTROL]
         ""
         "Lets the interrupt come again."
+    82 DEVICE_OPEN("machine, base, length") -> "handle" [CONTROL]
+        "EINVAL not of whole pages, beyond the CPUs' addresses, or memory; EACCES the kernel's own registers; EBUSY a part is open; EMFILE; EDQUOT"
+        "Opens registers of a device at a physical address, which is open once at a time. They are mapped by MEMORY_MAP or mmap, MAP_SHARED and never executable."
 }

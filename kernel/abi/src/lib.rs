@@ -65,6 +65,8 @@ pub enum Kind {
     Machine = 6,
     /// An interrupt.
     Interrupt = 7,
+    /// Registers of a device.
+    Device = 8,
 }
 
 /// Handles that the first program starts with, beside the console in 0 to 2. Every other process has

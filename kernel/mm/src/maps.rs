@@ -38,12 +38,14 @@ fn line(area: &Vma, out: &mut dyn fmt::Write) -> fmt::Result {
     let (offset, inode) = match &area.backing {
         Backing::Anon(_) => (0, 0),
         Backing::Object { object, offset, .. } => (*offset, object.number()),
+        Backing::Device { base } => (*base, 0),
     };
     let name = match &area.backing {
         _ if area.flags.contains(VmaFlags::STACK) => "[stack]",
         _ if area.flags.contains(VmaFlags::HEAP) => "[heap]",
         Backing::Anon(_) => "",
         Backing::Object { object, .. } => object.name(),
+        Backing::Device { .. } => "[device]",
     };
     let shared = if area.is_shared() { 's' } else { 'p' };
     write!(out, "{:08x}-{:08x} ", area.start, area.end)?;

@@ -1,7 +1,7 @@
 //! A locked leaf table, or a part of it: the changes of pages.
 
 use arm64::addr::{Pfn, PhysAddr};
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
 use frame::{Bytes, Folio, UserFrame};
@@ -193,6 +193,37 @@ impl<M: Machine> Leaf<'_, User, M> {
         let prot = attrs.prot.difference(Prot::WRITE);
         let attrs = attrs.with_prot(prot).with_special(true);
         let pte = page(self.space.machine(), pfn.start(), attrs);
+        let writer = Writer::open(self.space.machine());
+        self.change(&writer).words().put_new(slot.index, pte);
+        drop(writer);
+        self.add_entries(1);
+        self.space.machine().publish(SpaceKind::User);
+        Ok(())
+    }
+
+    /// Maps the page of registers at `pfn`, which is no memory: not counted, in no contiguous block, never
+    /// executed. It is born accessed and written, since nothing asks for either.
+    ///
+    /// # Errors
+    /// Something is mapped there already.
+    pub fn install_device(&self, va: u64, pfn: Pfn, prot: Prot) -> Result<(), Occupied> {
+        let slot = self.slot(va);
+        if !slot.raw().is_none() {
+            return Err(Occupied);
+        }
+        let mem = match planted::is(Fault::DeviceAsNormal) {
+            true => MemType::Normal,
+            false => MemType::Device,
+        };
+        let attrs = Attrs::user(prot.difference(Prot::EXEC))
+            .with_mem(mem)
+            .with_special(true);
+        let attrs = attrs.with_young(true).with_dirty(true);
+        let pte = self
+            .space
+            .machine()
+            .format()
+            .leaf(pfn.start(), attrs, Level::L3);
         let writer = Writer::open(self.space.machine());
         self.change(&writer).words().put_new(slot.index, pte);
         drop(writer);

@@ -1,6 +1,6 @@
 //! New rights for entries that are there: what no change of rights may do (laws 5 and 10).
 
-use arm64::attrs::Prot;
+use arm64::attrs::{MemType, Prot};
 use arm64::pte::{Pte, Reprotect};
 use sync::planted::{self, Fault};
 
@@ -8,7 +8,7 @@ use sync::planted::{self, Fault};
 ///
 /// An entry that carries the userfaultfd mark is not made writable: only who resolves the mark may
 /// do that. Nor is a special one, whose frame is nobody's own: a write to the shared page of zeros
-/// has to find out that it needs a page first.
+/// has to find out that it needs a page first. Registers of a device are special and written in place.
 #[derive(Clone, Copy)]
 pub(crate) struct Rights {
     any: Reprotect,
@@ -35,7 +35,8 @@ impl Rights {
     /// The entry with the rights that it may have of these.
     #[inline(always)]
     pub(crate) fn apply(self, pte: Pte) -> Pte {
-        match self.writes && (pte.special() || pte.uffd_wp()) {
+        let shared = pte.special() && pte.mem_type() != MemType::Device;
+        match self.writes && (shared || pte.uffd_wp()) {
             true => self.withheld.apply(pte),
             false => self.any.apply(pte),
         }

@@ -81,6 +81,12 @@ impl Value {
         self.0.is_present() && self.0.special()
     }
 
+    /// Maps registers of a device to programs.
+    #[inline]
+    pub fn is_device(self) -> bool {
+        self.special() && self.mem_type() == MemType::Device
+    }
+
     /// Write-protected by a userfaultfd.
     #[inline(always)]
     pub fn uffd_wp(self) -> bool {

@@ -9,6 +9,7 @@ use sync::{MAX_CPUS, Once};
 use super::early_map::{self, EarlyMap};
 use super::{cpu, gic, memory_ops, power, rtc, smp, time, uart};
 use crate::bootargs::{self, BootArgs, Bug};
+use crate::early::Region;
 use crate::early::handoff::Handoff;
 use crate::early::layout::FIXMAP;
 use crate::fdt::{self, Facts, Refusal};
@@ -134,6 +135,46 @@ extern "C" fn start_machine() -> ! {
 /// Random bytes from firmware; `None` without them.
 pub fn rng_seed() -> Option<[u8; 32]> {
     MACHINE.get()?.facts.rng_seed
+}
+
+/// What a range of physical addresses is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing of the kernel's.
+    Nothing,
+    /// Memory, or no address at all.
+    Memory,
+    /// Registers that the kernel drives.
+    Kernel,
+}
+
+/// Whether memory or registers of the kernel's are in `range`.
+pub fn use_of(range: &Region) -> Use {
+    let Some(machine) = MACHINE.get() else {
+        return Use::Kernel;
+    };
+    let facts = &machine.facts;
+    let firmware = facts.firmware.iter().map(|firmware| &firmware.region);
+    let mut memory = facts.memory.iter().chain(firmware);
+    let bits = cpu::features().output_bits();
+    // Banks beyond those that are used are not known one by one.
+    let unknown = facts.memory_ignored > 0;
+    if (range.end - 1) >> bits != 0 || memory.any(|bank| bank.overlaps(range)) || unknown {
+        return Use::Memory;
+    }
+    let gic = facts.gic.map(|gic| [gic.distributor, gic.redistributors]);
+    let console = facts.uart.map(|uart| uart.registers);
+    let mut own = gic.into_iter().flatten().chain(console);
+    match own.any(|registers| shares_page(&registers, range)) {
+        true => Use::Kernel,
+        false => Use::Nothing,
+    }
+}
+
+/// Whether a page is in both.
+fn shares_page(registers: &Region, pages: &Region) -> bool {
+    let first = registers.start & !(PAGE_SIZE - 1);
+    Region::new(first, registers.end.next_multiple_of(PAGE_SIZE)).overlaps(pages)
 }
 
 /// What is odd about this machine but does not stop us.

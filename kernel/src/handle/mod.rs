@@ -35,7 +35,7 @@ pub use table::{HandleTable, SLOTS, table};
 #[cfg(target_os = "none")]
 use crate::{
     ipc::{Port, reply::Saved},
-    machine::interrupt::Interrupt,
+    machine::{device::Device, interrupt::Interrupt},
     process::Process,
     thread::Thread,
 };
@@ -74,6 +74,9 @@ pub enum Object {
     /// An interrupt.
     #[cfg(target_os = "none")]
     Interrupt(Ref<Interrupt>),
+    /// Registers of a device.
+    #[cfg(target_os = "none")]
+    Device(Ref<Device>),
 }
 
 impl Object {
@@ -93,6 +96,8 @@ impl Object {
             Self::Thread(_) => Kind::Thread,
             #[cfg(target_os = "none")]
             Self::Interrupt(_) => Kind::Interrupt,
+            #[cfg(target_os = "none")]
+            Self::Device(_) => Kind::Device,
         }
     }
 }

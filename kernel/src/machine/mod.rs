@@ -1,3 +1,4 @@
-//! What of the machine itself programs are given: interrupts.
+//! What of the machine itself programs are given: interrupts and registers of devices.
 
+pub mod device;
 pub mod interrupt;

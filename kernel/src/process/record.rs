@@ -95,6 +95,7 @@ pub fn init() {
     handle::init(memory::frames());
     crate::ipc::init(memory::frames());
     crate::machine::interrupt::init(memory::frames());
+    crate::machine::device::init(memory::frames());
 }
 
 impl Process {

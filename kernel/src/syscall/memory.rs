@@ -12,7 +12,9 @@ use mm::{
 
 use super::{Answer, Call, Handler};
 use crate::errno::Errno;
+use crate::handle::Object;
 use crate::handle::remove::Remove;
+use crate::machine::device::Device;
 use crate::memory;
 use crate::process::Process;
 use crate::thread::resume::{CHANGE_BUDGET, Populate, Stop, changed};
@@ -161,14 +163,22 @@ pub fn map(call: &Call<'_>, arguments: &MapArguments, of: Option<Ref<Process>>) 
     let found = match flags & linux::MAP_ANONYMOUS != 0 {
         true => anonymous(flags, len, of.as_ref().unwrap_or(call.thread.process())),
         false => {
-            let object = call.thread.process().handles().memory(arguments.fd);
-            if let Err(Errno::EBADF) = object {
+            let source = source_of(call.thread.process(), arguments.fd);
+            if let Err(Errno::EBADF) = source {
                 return Err(Errno::EBADF.into());
             }
             if flags & linux::MAP_HUGETLB != 0 {
                 return Err(Errno::EINVAL.into());
             }
-            of_file(flags, object, (offset, len), prot)
+            match source {
+                Ok(Source::Device(device, rights)) => {
+                    of_device(flags, &device, rights, (offset, len), prot)
+                }
+                Ok(Source::Object(object, rights)) => {
+                    of_file(flags, Ok((object, rights)), (offset, len), prot)
+                }
+                Err(errno) => of_file(flags, Err(errno), (offset, len), prot),
+            }
         }
     };
     let ((backing, never), refusal) = match found {
@@ -268,6 +278,42 @@ fn of_file(
         never |= MapFlags::NEVER_WRITE;
     }
     Ok((Backing::object(object, offset), never))
+}
+
+/// What a handle to be mapped is of.
+enum Source {
+    Object(Ref<MemObject>, Rights),
+    Device(Ref<Device>, Rights),
+}
+
+fn source_of(process: &Process, fd: u64) -> Result<Source, Errno> {
+    let handles = process.handles();
+    let handle = handles.look(fd)?;
+    match &handle.object {
+        Object::Device(device) => Ok(Source::Device(device.clone(), handle.rights)),
+        _ => handles
+            .memory(fd)
+            .map(|(object, rights)| Source::Object(object, rights)),
+    }
+}
+
+/// What fills a mapping of registers.
+fn of_device(
+    flags: u32,
+    device: &Device,
+    rights: Rights,
+    (offset, len): (u64, u64),
+    prot: Prot,
+) -> Result<Filling, MmError> {
+    let whole = len
+        .checked_next_multiple_of(PAGE)
+        .ok_or(MmError::Overflow)?;
+    let base = device.part(offset, whole).map_err(|_| MmError::Invalid)?;
+    if flags & linux::MAP_TYPE == linux::MAP_PRIVATE {
+        return Err(MmError::Invalid);
+    }
+    let never = allowed(rights, prot, true)?;
+    Ok((Backing::Device { base }, never))
 }
 
 /// What a mapping through a handle with `rights` can never become.

@@ -21,6 +21,8 @@ macro_rules! faults {
 }
 
 faults! {
+    /// Registers of a device are mapped as normal memory.
+    DeviceAsNormal,
     /// `Gather::flush` hands out its token without an invalidation.
     SkipFlush,
     /// A leaf invalidation covers the first page of its range only.

@@ -483,3 +483,22 @@ fn a_kernel_root_of_garbage_is_reported_and_ends() {
     }
     assert!(!inspect(&fake, &fake.snapshot).violations.is_empty());
 }
+
+#[test]
+fn memory_mapped_as_registers_is_found() {
+    finds(Rule::DeviceOverRam, |fake| {
+        fake.map(
+            KERNEL,
+            KIMAGE + (1 << 30),
+            3,
+            (BASE | KERNEL_DATA) & !(7 << 2),
+        );
+    });
+}
+
+#[test]
+fn registers_mapped_as_memory_are_found() {
+    finds(Rule::NormalOutsideRam, |fake| {
+        fake.map(KERNEL, KIMAGE + (1 << 30), 3, 0x0900_0000 | KERNEL_DATA);
+    });
+}

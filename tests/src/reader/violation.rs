@@ -37,6 +37,10 @@ pub enum Rule {
     DirectMapExecute,
     /// Device memory is executable.
     DeviceExecute,
+    /// Memory is mapped as registers of a device.
+    DeviceOverRam,
+    /// What is no memory is mapped as if it were.
+    NormalOutsideRam,
     /// A mapping of a kernel space is open to EL0.
     KernelOpenToUser,
     /// A mapping of a user space is closed to EL0 or executable at EL1.

@@ -161,6 +161,16 @@ impl Inspector<'_> {
         if leaf.memory_type == DEVICE && (leaf.el1_exec || leaf.el0_exec) {
             self.violation(Rule::DeviceExecute, || at(space, place, leaf.address));
         }
+        let last = leaf.address + leaf.size - PAGE;
+        let in_ram = [leaf.address, last].map(|page| self.memory.has_page(page));
+        if leaf.memory_type == DEVICE && in_ram.contains(&true) {
+            self.violation(Rule::DeviceOverRam, || at(space, place, leaf.address));
+        }
+        // In user spaces the class of the frame says the same.
+        let of_kernel = space.kind != KIND_USER;
+        if of_kernel && leaf.memory_type != DEVICE && in_ram.contains(&false) {
+            self.violation(Rule::NormalOutsideRam, || at(space, place, leaf.address));
+        }
         if space.kind == KIND_USER {
             self.found.user_mappings += 1;
             self.user_leaf(space, place, leaf);
@@ -202,6 +212,10 @@ impl Inspector<'_> {
         }
         if leaf.global {
             self.violation(Rule::UserGlobal, || at(space, place, leaf.address));
+        }
+        if leaf.memory_type == DEVICE {
+            // Registers are nobody's frame.
+            return;
         }
         for frame in (leaf.address..leaf.address + leaf.size).step_by(PAGE as usize) {
             let meta = self.vmemmap.meta(frame);

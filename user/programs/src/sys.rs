@@ -104,6 +104,7 @@ pub mod errno {
     pub const ENOMEM: isize = 12;
     pub const EACCES: isize = 13;
     pub const EFAULT: isize = 14;
+    pub const EBUSY: isize = 16;
     pub const EEXIST: isize = 17;
     pub const ENODEV: isize = 19;
     pub const EINVAL: isize = 22;
@@ -328,6 +329,7 @@ pub fn describe(result: isize) -> String {
         errno::ENOMEM => "ENOMEM",
         errno::EACCES => "EACCES",
         errno::EFAULT => "EFAULT",
+        errno::EBUSY => "EBUSY",
         errno::EEXIST => "EEXIST",
         errno::ENODEV => "ENODEV",
         errno::EINVAL => "EINVAL",

@@ -113,7 +113,7 @@ impl AsRef<Self> for Handle {
 }
 
 fn info(number: u64) -> Result<Info, Error> {
-    const KINDS: [Kind; 8] = [
+    const KINDS: [Kind; 9] = [
         Kind::Console,
         Kind::Memory,
         Kind::Endpoint,
@@ -122,6 +122,7 @@ fn info(number: u64) -> Result<Info, Error> {
         Kind::Thread,
         Kind::Machine,
         Kind::Interrupt,
+        Kind::Device,
     ];
     let mut frame = Frame::new([number]);
     sys::call(calls::HANDLE_INFO, &mut frame)?;

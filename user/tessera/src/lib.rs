@@ -45,7 +45,7 @@ pub use elf::{BadElf, Program, Segment};
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use handle::{Handle, Info};
-pub use machine::{Interrupt, Machine};
+pub use machine::{Device, Interrupt, Machine};
 pub use memory::MemoryObject;
 pub use message::Message;
 pub use pager::{PageSource, Pager, PagerCounts, PagerOptions, WINDOW};

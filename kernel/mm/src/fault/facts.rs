@@ -44,6 +44,8 @@ pub enum AreaKind {
     Private(Content),
     /// An object's.
     Shared(Content),
+    /// Registers of a device.
+    Device,
 }
 
 /// What the object has at the address. Asked for only where nothing is mapped.

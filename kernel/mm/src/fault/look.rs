@@ -1,6 +1,6 @@
 //! Gathering the facts: the area under the map's lock, then the tables and the object without one.
 
-use arm64::addr::PAGE_SIZE;
+use arm64::addr::{PAGE_SIZE, Pfn};
 use arm64::attrs::Prot;
 use arm64::pte::{Entry, Invalid};
 use frame::UserFrame;
@@ -38,24 +38,31 @@ pub(super) struct Area {
     pub flags: VmaFlags,
     /// The object, and the page of it at the address.
     pub object: Option<(Ref<MemObject>, u64)>,
+    /// The page of registers at the address.
+    pub device: Option<Pfn>,
 }
 
 impl Area {
     /// `ends`: what of the area a folio or a window may take.
     #[inline(always)]
     fn of(area: &Vma, (start, end): (u64, u64), va: u64) -> Self {
-        let object = match &area.backing {
-            Backing::Anon(_) => None,
-            Backing::Object { object, offset, .. } => {
-                Some((object.clone(), area.page_index(*offset, va)))
-            }
-        };
+        let (mut object, mut device) = (None, None);
+        match &area.backing {
+            Backing::Anon(_) => {}
+            Backing::Object {
+                object: found,
+                offset,
+                ..
+            } => object = Some((found.clone(), area.page_index(*offset, va))),
+            Backing::Device { base } => device = Some(Pfn::new(area.page_index(*base, va))),
+        }
         Self {
             start,
             end,
             prot: area.prot,
             flags: area.flags,
             object,
+            device,
         }
     }
 
@@ -104,7 +111,7 @@ impl Found {
     /// Whether the area is anonymous memory.
     #[inline(always)]
     pub fn is_anon(&self) -> bool {
-        self.area.object.is_none()
+        self.area.object.is_none() && self.area.device.is_none()
     }
 }
 
@@ -308,6 +315,9 @@ impl<M: Machine> Space<M> {
         sight: &mut Sight<'_>,
     ) -> FaultFacts {
         let area = &found.area;
+        if area.device.is_some() {
+            return self.facts_of_device(input, area);
+        }
         let content = match &area.object {
             Some((object, index)) => match content(object, *index, sight) {
                 Content::Absent if object.is_paged() => self.content_of_pager(object, *index),
@@ -333,6 +343,19 @@ impl<M: Machine> Space<M> {
         }
     }
 
+    /// The facts of a fault where registers of a device are not mapped yet.
+    #[cold]
+    fn facts_of_device(&self, input: FaultInput, area: &Area) -> FaultFacts {
+        FaultFacts {
+            area: area.facts(AreaKind::Device),
+            entry: EntryFacts::None,
+            access: input.access,
+            size: Size::Page,
+            around: false,
+            kernel: input.mode != Mode::User,
+        }
+    }
+
     #[cold]
     fn content_of_pager(&self, object: &MemObject, index: u64) -> Content {
         match self.context().asks().is_refused(object.number(), index) {
@@ -352,6 +375,7 @@ impl<M: Machine> Space<M> {
     ) -> FaultFacts {
         let (area, shared) = (&found.area, found.area.flags.contains(VmaFlags::SHARED));
         let kind = match (&area.object, shared) {
+            (None, _) if area.device.is_some() => AreaKind::Device,
             (None, _) => AreaKind::Anon,
             (Some(_), true) => AreaKind::Shared(Content::Resident),
             (Some(_), false) => AreaKind::Private(Content::Resident),

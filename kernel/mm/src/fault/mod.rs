@@ -493,6 +493,7 @@ impl<M: Machine> Space<M> {
                 };
                 self.map_object(input, found, sight, supply, how)?
             }
+            Plan::Device => self.map_device(input, found, &sight.look)?,
             Plan::Copy => self.copy_mapped(input, found, sight, section)?,
             Plan::CopyObject { .. } => self.copy_object(input, found, sight)?,
         };
@@ -521,7 +522,7 @@ impl<M: Machine> Space<M> {
             Plan::Fill(_) => (&counters.faults_anon, Kind::FaultAnon),
             Plan::Zero { .. } => (&counters.faults_zero, Kind::FaultZero),
             Plan::Map { private: true, .. } => (&counters.faults_image, Kind::FaultImage),
-            Plan::Map { .. } => (&counters.faults_shared, Kind::FaultShared),
+            Plan::Map { .. } | Plan::Device => (&counters.faults_shared, Kind::FaultShared),
             Plan::Copy | Plan::CopyObject { .. } => (&counters.faults_cow, Kind::FaultCow),
             Plan::Reuse => (&counters.faults_reuse, Kind::FaultReuse),
             Plan::SetAccess { .. } => (&counters.faults_access, Kind::FaultAccess),
@@ -580,9 +581,7 @@ impl<M: Machine> Space<M> {
         let counters = self.counters();
         let (counter, kind) = match refusal {
             Refusal::NoArea | Refusal::NoRight => (&counters.faults_segv, Kind::FaultSegv),
-            Refusal::BeyondEnd | Refusal::NotSupplied | Refusal::Poisoned | Refusal::Foreign => {
-                (&counters.faults_bus, Kind::FaultBus)
-            }
+            _ => (&counters.faults_bus, Kind::FaultBus),
         };
         counter.bump();
         self.tell_fault(kind, input, 0);
@@ -593,9 +592,11 @@ impl<M: Machine> Space<M> {
             Refusal::NoRight => FaultOutcome::Segv {
                 code: SegvCode::AccErr,
             },
-            Refusal::BeyondEnd | Refusal::NotSupplied | Refusal::Poisoned | Refusal::Foreign => {
-                FaultOutcome::Bus
-            }
+            Refusal::BeyondEnd
+            | Refusal::NotSupplied
+            | Refusal::Registers
+            | Refusal::Poisoned
+            | Refusal::Foreign => FaultOutcome::Bus,
         }
     }
 }

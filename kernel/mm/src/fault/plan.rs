@@ -38,6 +38,8 @@ pub enum Plan {
         /// With the mark that was there, and so without the right to write.
         mark: bool,
     },
+    /// Map the page of registers.
+    Device,
     /// Map a copy of the page that is mapped.
     Copy,
     /// Map a copy of the object's page.
@@ -59,6 +61,7 @@ impl Plan {
             Self::Fill(Size::Page | Size::Folio)
                 | Self::Zero { .. }
                 | Self::Map { .. }
+                | Self::Device
                 | Self::CopyObject { .. }
         )
     }
@@ -88,6 +91,9 @@ pub enum Refusal {
     BeyondEnd,
     /// The pager of the object does not give the page (`SIGBUS`).
     NotSupplied,
+    /// The kernel does not touch registers of a device on a program's behalf, nor ahead of its use
+    /// (`SIGBUS`, EFAULT).
+    Registers,
     /// The page is marked as broken (`SIGBUS`).
     Poisoned,
     /// The entry is not of this kernel's making (`SIGBUS`).
@@ -100,6 +106,9 @@ pub fn plan(facts: &FaultFacts) -> Plan {
     let AreaFacts { prot, kind, uffd } = facts.area;
     if !prot.contains(facts.access.right()) {
         return Plan::Refuse(Refusal::NoRight);
+    }
+    if kind == AreaKind::Device && facts.kernel {
+        return Plan::Refuse(Refusal::Registers);
     }
     match facts.entry {
         EntryFacts::None => absent(facts, kind, uffd, false),
@@ -135,7 +144,7 @@ pub fn plan(facts: &FaultFacts) -> Plan {
 /// A write meets a page that may be read only, though the area may be written.
 fn upgrade(kind: AreaKind, owner: Owner) -> Plan {
     match (owner, kind) {
-        (Owner::Object, AreaKind::Shared(_)) => Plan::Reprotect,
+        (_, AreaKind::Device) | (Owner::Object, AreaKind::Shared(_)) => Plan::Reprotect,
         (Owner::Own, _) => Plan::Reuse,
         (Owner::Zero | Owner::Lent | Owner::Object, _) => Plan::Copy,
     }
@@ -145,7 +154,8 @@ fn upgrade(kind: AreaKind, owner: Owner) -> Plan {
 fn absent(facts: &FaultFacts, kind: AreaKind, uffd: UffdFacts, mark: bool) -> Plan {
     let write = facts.access == Access::Write;
     let content = match kind {
-        AreaKind::Anon => None,
+        // No userfaultfd watches registers.
+        AreaKind::Anon | AreaKind::Device => None,
         AreaKind::Private(content) | AreaKind::Shared(content) => Some(content),
     };
     match content {
@@ -168,6 +178,7 @@ fn absent(facts: &FaultFacts, kind: AreaKind, uffd: UffdFacts, mark: bool) -> Pl
     match kind {
         AreaKind::Anon if write => Plan::Fill(facts.size),
         AreaKind::Anon => Plan::Zero { mark },
+        AreaKind::Device => Plan::Device,
         AreaKind::Private(_) if write => Plan::CopyObject { supply },
         AreaKind::Private(_) | AreaKind::Shared(_) => Plan::Map {
             supply: supply.then_some(facts.size),

@@ -165,6 +165,24 @@ impl<M: Machine> Space<M> {
         })
     }
 
+    /// Maps the page of registers where nothing is.
+    #[inline(never)]
+    pub(super) fn map_device<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+    ) -> Result<Applied, Undone> {
+        let pfn = found.area.device.ok_or(Undone::Retired)?;
+        let Some(leaf) = self.lock_planned(input.va, found, look) else {
+            return Err(Undone::Retired);
+        };
+        Ok(match leaf.install_device(input.va, pfn, found.area.prot) {
+            Ok(()) => Applied::Mapped(PAGE_SIZE),
+            Err(_) => Applied::Already,
+        })
+    }
+
     /// Maps a page of zeros of its own in the place of a marker: it will be written next.
     #[inline(never)]
     pub(super) fn fill_marked<'g>(

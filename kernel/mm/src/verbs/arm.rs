@@ -18,7 +18,7 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`MmError::Busy`] while a change owns the map; [`MmError::Invalid`] for a bad range, a range
-    /// with a hole, or minor mode where there is no object; [`MmError::NoMemory`].
+    /// with a hole, minor mode where there is no object, or registers of a device; [`MmError::NoMemory`].
     pub fn arm(&self, addr: u64, len: u64, modes: VmaFlags) -> Result<(), MmError> {
         let mut map = self.map().lock();
         if map.owned {
@@ -30,7 +30,7 @@ impl<M: Machine> Space<M> {
         let fits = map
             .areas
             .overlapping(addr, end)
-            .all(|area| !minor || !area.backing.is_anon());
+            .all(|area| !area.backing.is_device() && (!minor || !area.backing.is_anon()));
         if map.areas.covered_until(addr, end) < end || !fits {
             return Err(MmError::Invalid);
         }

@@ -17,9 +17,21 @@ pub(crate) fn begin(
     let Some((addr, end)) = advised(addr, len)? else {
         return Ok(());
     };
-    change.carry(Work::Discard { at: addr, end });
+    // As far as registers of a device, which are no pages to be had again.
+    let mut inside = map.areas.overlapping(addr, end);
+    let device = inside.find(|area| area.backing.is_device());
+    let stop = device.map_or(end, |area| area.start.max(addr));
+    if stop == addr {
+        return Err(MmError::Invalid);
+    }
+    change.carry(Work::Discard {
+        at: addr,
+        end: stop,
+    });
     // What is mapped is dropped even when the range has holes, which are then reported.
-    if map.areas.covered_until(addr, end) < end {
+    if stop < end {
+        change.fail_with(MmError::Invalid);
+    } else if map.areas.covered_until(addr, end) < end {
         change.fail_with(MmError::NoMemory);
     }
     Ok(())

@@ -81,8 +81,17 @@ pub(crate) fn begin(
     let (prot, unread) = rights(request.prot);
     let mut flags = area_flags(request.flags) | unread;
     flags.set(VmaFlags::ACCOUNT, accounted);
+    if request.backing.is_device() {
+        if !flags.contains(VmaFlags::SHARED) || flags.contains(VmaFlags::GROWSDOWN) {
+            return Err(MmError::Invalid);
+        }
+        if prot.contains(Prot::EXEC) {
+            return Err(MmError::Access);
+        }
+        flags |= VmaFlags::NEVER_EXEC;
+    }
     let room = match &request.backing {
-        Backing::Anon(_) => None,
+        Backing::Anon(_) | Backing::Device { .. } => None,
         Backing::Object { object, .. } => Some(Room::reserve(object, 1, flags.may_write_shared())?),
     };
     if !map.areas.has_room(len) {

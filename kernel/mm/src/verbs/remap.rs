@@ -122,6 +122,10 @@ pub(crate) fn begin(
         return Err(MmError::Invalid);
     }
     let area = map.areas.find(old).ok_or(MmError::BadAddress)?.clone();
+    // What is behind the registers may be another's; a second mapping is asked for by the handle.
+    if area.backing.is_device() && (keeps || request.old_len == 0) {
+        return Err(MmError::Invalid);
+    }
     let more = request.new_len.saturating_sub(request.old_len);
     if !map.areas.has_room(more) {
         return Err(MmError::NoMemory);
@@ -183,7 +187,7 @@ fn resizable(request: &Request, area: &Vma, limit: u64) -> Result<(), MmError> {
     if old_len == 0 && !area.is_shared() {
         return Err(MmError::Invalid);
     }
-    if old_len > area.end - old {
+    if old_len > area.end - old || area.backing.is_device() && new_len > old_len {
         return Err(MmError::BadAddress);
     }
     let promised = area.flags.contains(VmaFlags::ACCOUNT);
@@ -255,7 +259,7 @@ fn to_place(
 /// A place in the reverse map of the area's object, for another mapping of it.
 fn room_for(area: &Vma) -> Result<Option<Room>, MmError> {
     match &area.backing {
-        Backing::Anon(_) => Ok(None),
+        Backing::Anon(_) | Backing::Device { .. } => Ok(None),
         Backing::Object { object, .. } => {
             let room = Room::reserve(object, 1, area.flags.may_write_shared())?;
             Ok(Some(room))
@@ -283,12 +287,13 @@ fn movement(
         ..area.from(from)
     };
     moved.start = to;
-    let origin = moved.backing.origin_mut();
-    origin.shift = match origin.id {
-        // Nothing has been written yet: as if it had been mapped there.
-        0 => 0,
-        _ => origin.shift.wrapping_add(to).wrapping_sub(from),
-    };
+    if let Some(origin) = moved.backing.origin_mut() {
+        origin.shift = match origin.id {
+            // Nothing has been written yet: as if it had been mapped there.
+            0 => 0,
+            _ => origin.shift.wrapping_add(to).wrapping_sub(from),
+        };
+    }
     let room = room_for(area)?;
     let object = room.as_ref().map(|room| room.object().clone());
     let state = Move {
@@ -424,7 +429,7 @@ fn next_phase<M: Machine>(space: &Space<M>, state: &mut Move) -> bool {
         let whole = |area: &Vma| area.start == start && area.end == end;
         map.areas.change(start, end, |area| {
             if whole(area) {
-                area.backing.origin_mut().id = 0;
+                area.backing.set_origin(0);
             }
         });
     } else if start != end {

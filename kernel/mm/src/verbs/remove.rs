@@ -45,7 +45,7 @@ impl<M: Machine> Space<M> {
             return Err(MmError::Busy);
         }
         match &area.backing {
-            Backing::Anon(_) => Err(MmError::Invalid),
+            Backing::Anon(_) | Backing::Device { .. } => Err(MmError::Invalid),
             Backing::Object { .. } if !area.flags.may_write_shared() => Err(MmError::Access),
             Backing::Object { object, offset, .. } => Ok(Piece::Object {
                 object: object.clone(),

@@ -300,7 +300,7 @@ impl<M: Machine> Space<M> {
             return Err(MoveStop::Busy);
         }
         let area = map.areas.find(va).ok_or(MoveStop::Fault)?;
-        if !area.prot.contains(Prot::READ) {
+        if !area.prot.contains(Prot::READ) || area.backing.is_device() {
             return Err(MoveStop::Fault);
         }
         Ok(Origin {

@@ -130,8 +130,7 @@ impl VmaIndex {
             (next, _) => next,
         };
         let start = area.start;
-        self.areas
-            .update(start, |area| area.backing.origin_mut().id = id);
+        self.areas.update(start, |area| area.backing.set_origin(id));
     }
 
     /// The part of `[start, end)` that one step of a change works on, which is all of it unless that

@@ -98,6 +98,12 @@ pub enum Backing {
         /// Where its private copies come from.
         copies: AnonOrigin,
     },
+    /// Registers of a device, always shared: no pages that are counted, and none of the kernel's
+    /// business.
+    Device {
+        /// Physical address of the area's first byte; a multiple of the page size.
+        base: u64,
+    },
 }
 
 impl Backing {
@@ -114,7 +120,7 @@ impl Backing {
         }
     }
 
-    /// Whether there is no object.
+    /// Whether it is anonymous memory.
     #[inline(always)]
     pub fn is_anon(&self) -> bool {
         matches!(self, Self::Anon(_))
@@ -126,23 +132,44 @@ impl Backing {
         match self {
             Self::Anon(origin) => *origin,
             Self::Object { copies, .. } => *copies,
+            Self::Device { .. } => AnonOrigin::default(),
         }
     }
 
-    /// As [`Self::origin`], to be changed.
-    pub(crate) fn origin_mut(&mut self) -> &mut AnonOrigin {
+    /// As [`Self::origin`], to be changed; registers have none.
+    pub(crate) fn origin_mut(&mut self) -> Option<&mut AnonOrigin> {
         match self {
-            Self::Anon(origin) => origin,
-            Self::Object { copies, .. } => copies,
+            Self::Anon(origin) => Some(origin),
+            Self::Object { copies, .. } => Some(copies),
+            Self::Device { .. } => None,
+        }
+    }
+
+    /// Gives its own pages the anonymous object `id`.
+    pub(crate) fn set_origin(&mut self, id: u32) {
+        if let Some(origin) = self.origin_mut() {
+            origin.id = id;
+        }
+    }
+
+    /// Whether registers of a device are behind it.
+    #[inline(always)]
+    pub fn is_device(&self) -> bool {
+        matches!(self, Self::Device { .. })
+    }
+
+    /// Lets it begin `by` bytes later.
+    fn advance(&mut self, by: u64) {
+        match self {
+            Self::Anon(_) => {}
+            Self::Object { offset: at, .. } | Self::Device { base: at } => *at += by,
         }
     }
 
     /// The backing of an area that begins `by` bytes later.
     fn advanced(&self, by: u64) -> Self {
         let mut later = self.clone();
-        if let Self::Object { offset, .. } = &mut later {
-            *offset += by;
-        }
+        later.advance(by);
         later
     }
 
@@ -162,6 +189,7 @@ impl Backing {
                     ..
                 },
             ) => Ref::ptr_eq(a, b) && x + len == *y,
+            (Self::Device { base: x }, Self::Device { base: y }) => x + len == *y,
             _ => false,
         }
     }
@@ -226,9 +254,7 @@ impl Vma {
 
     /// Lets the area begin later, at `start`.
     fn begin_at(&mut self, start: u64) {
-        if let Backing::Object { offset, .. } = &mut self.backing {
-            *offset += start - self.start;
-        }
+        self.backing.advance(start - self.start);
         self.start = start;
     }
 
@@ -270,8 +296,9 @@ impl Vma {
     /// Takes in `next`, which it merges with.
     fn absorb(&mut self, next: &Self) {
         self.end = next.end;
-        let origin = self.backing.origin_mut();
-        if origin.id == 0 {
+        if let Some(origin) = self.backing.origin_mut()
+            && origin.id == 0
+        {
             origin.id = next.backing.origin().id;
         }
     }

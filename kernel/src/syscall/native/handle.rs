@@ -1,4 +1,4 @@
-//! Calls on handles themselves, and those that open interrupts.
+//! Calls on handles themselves, and those that open interrupts and devices.
 
 use abi::{Kind, Rights, slot};
 use frame::slab::Ref;
@@ -11,6 +11,7 @@ use crate::errno::Errno;
 use crate::handle::grant::Grant;
 use crate::handle::memory::{Kind as FileKind, MemoryFile};
 use crate::handle::{Handle, Object};
+use crate::machine::device::Device;
 use crate::machine::interrupt::Interrupt;
 use crate::memory;
 use crate::process::Process;
@@ -145,6 +146,17 @@ pub fn acknowledge_interrupt(call: &Call<'_>) -> Answer {
         _ => return Err(Errno::EACCES.into()),
     }
     done(0)
+}
+
+/// `DEVICE_OPEN`.
+pub fn open_device(call: &Call<'_>) -> Answer {
+    let machine = handle_of(call, call.arg(0), Rights::CONTROL)?;
+    if machine.object.kind() != Kind::Machine {
+        return Err(Errno::EACCES.into());
+    }
+    let device = Device::open(call.arg(1), call.arg(2))?;
+    let rights = Rights::DUPLICATE | Rights::TRANSFER | Rights::READ | Rights::WRITE;
+    add(call, Object::Device(device), rights)
 }
 
 /// Gives the first program the handles that it starts with.

@@ -70,6 +70,7 @@ const CALLS: &[(u64, Handler)] = &[
     (calls::PAGER_DROP, pager::drop_clean),
     (calls::INTERRUPT_OPEN, handle::open_interrupt),
     (calls::INTERRUPT_ACK, handle::acknowledge_interrupt),
+    (calls::DEVICE_OPEN, handle::open_device),
 ];
 
 /// Numbers from here on are not looked up.

@@ -22,13 +22,15 @@ fn every_prot() -> impl Iterator<Item = Prot> + Clone {
 }
 
 fn every_area() -> Vec<AreaFacts> {
-    let mut kinds = vec![AreaKind::Anon];
+    let mut kinds = vec![AreaKind::Anon, AreaKind::Device];
     kinds.extend(CONTENTS.map(AreaKind::Private));
     kinds.extend(CONTENTS.map(AreaKind::Shared));
     let mut areas = Vec::new();
     for prot in every_prot() {
         for &kind in &kinds {
-            areas.extend((0..8).map(|modes| AreaFacts {
+            // Registers are never watched.
+            let modes = if kind == AreaKind::Device { 1 } else { 8 };
+            areas.extend((0..modes).map(|modes| AreaFacts {
                 prot,
                 kind,
                 uffd: UffdFacts {
@@ -106,6 +108,13 @@ fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
     let readable = area.difference(Prot::WRITE);
     match (plan, facts.entry) {
         (Plan::Fill(_) | Plan::Copy | Plan::CopyObject { .. }, _) => made(area, false, Owner::Own),
+        (Plan::Device, _) => EntryFacts::Page {
+            prot: area | Prot::USER,
+            young: true,
+            dirty: true,
+            wp: false,
+            owner: Owner::Zero,
+        },
         (Plan::Zero { mark }, _) => made(readable, mark, Owner::Zero),
         (Plan::Map { private, mark, .. }, _) => {
             let prot = if private || mark { readable } else { area };
@@ -140,7 +149,9 @@ fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
             let watched = facts.area.uffd.wp;
             let wp = wp && watched;
             let shared = matches!(facts.area.kind, AreaKind::Shared(_));
-            let own = owner == Owner::Own || owner == Owner::Object && shared;
+            let own = owner == Owner::Own
+                || owner == Owner::Object && shared
+                || facts.area.kind == AreaKind::Device;
             EntryFacts::Page {
                 prot: if own && !wp { area } else { readable } | Prot::USER,
                 young,
@@ -274,7 +285,7 @@ fn what_only_a_pager_has_is_asked_for_or_refused() {
     for facts in every_fact() {
         let content = match facts.area.kind {
             AreaKind::Private(content) | AreaKind::Shared(content) => content,
-            AreaKind::Anon => continue,
+            AreaKind::Anon | AreaKind::Device => continue,
         };
         let empty = matches!(
             facts.entry,
@@ -346,11 +357,24 @@ fn a_page_that_somebody_else_has_is_never_written_in_place() {
 
 #[test]
 fn the_kernel_gets_the_same_answer_as_the_program() {
-    for facts in every_fact() {
+    let facts = every_fact().filter(|facts| facts.area.kind != AreaKind::Device);
+    for facts in facts {
         let other = FaultFacts {
             kernel: !facts.kernel,
             ..facts
         };
         assert_eq!(plan(&facts), plan(&other));
+    }
+}
+
+/// D4: no access of the kernel's, and no page ahead of its use.
+#[test]
+fn the_kernel_touches_no_registers() {
+    for facts in every_fact().filter(|facts| facts.area.kind == AreaKind::Device) {
+        let chosen = plan(&facts);
+        let refused = matches!(chosen, Plan::Refuse(Refusal::Registers | Refusal::NoRight));
+        assert!(refused || !facts.kernel, "{facts:?}: {chosen:?}");
+        let copies = matches!(chosen, Plan::Copy | Plan::Reuse | Plan::Zero { .. });
+        assert!(!copies, "{facts:?}: {chosen:?}");
     }
 }

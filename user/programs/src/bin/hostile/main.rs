@@ -1,6 +1,7 @@
 //! What nobody should do with the kernel's own calls: handles that are none, rights that are missing,
 //! messages that lie, tables that are full, limits that are passed, and far too many threads.
 
+mod devices;
 mod flood;
 mod limits;
 mod messages;
@@ -42,6 +43,9 @@ const SCENES: &[(&str, fn())] = &[
     ("many callers of who goes away", flood::callers),
     ("a receiver whose handle is closed", flood::closed_receiver),
     ("timers from all sides", flood::timers),
+    ("registers that are not to be had", devices::ranges),
+    ("registers used as memory", devices::mappings),
+    ("interrupts of others", devices::interrupts),
 ];
 
 /// The handle that a call has made.
