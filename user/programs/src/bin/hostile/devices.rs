@@ -97,7 +97,7 @@ pub fn mappings() {
     close(device);
 }
 
-/// An interrupt belongs to one driver at a time, also when that has gone with it masked.
+/// An interrupt belongs to one driver at a time, until the last handle of it has gone.
 pub fn interrupts() {
     let to = endpoint();
     let take = || control(calls::INTERRUPT_OPEN, &[slot::MACHINE, INTERRUPT, to, 1]);
