@@ -182,8 +182,8 @@ const SERVICES: &[Service] = &[
         &["writeback"],
         Exit(0),
         &[
-            "page 1 was written\npage 5 was written\npage 30 was written\ndropped 32 clean pages\n",
-            "3 of 3 pages say what they said\nasked 4 times\n",
+            "page 1 was written\npage 5 was written\npage 30 was written\ndropped 3 clean pages\n",
+            "3 of 3 pages say what they said\nasked 6 times\n",
         ],
     ),
     service(

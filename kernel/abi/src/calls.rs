@@ -169,7 +169,7 @@ calls! {
         "Moves pages of the caller's memory into the object; up to the first place where there is one already."
     66 PAGER_DIRTY("object, offset, length, bitmap") -> "dirty pages" [SUPPLY]
         "EINVAL more than 32 MiB; EFAULT"
-        "Tells which pages have been written, one bit each, and makes them clean."
+        "Tells which pages have been written, one bit each, and makes them clean. Pages that were supplied as one folio are told together, since the CPU may note a write at any of them."
     67 PAGER_DROP("object, offset, length") -> "pages dropped" [SUPPLY]
         "EINVAL"
         "Drops pages that are clean: they are asked for again when they are wanted."

@@ -200,7 +200,8 @@ impl<S: PageSource> Pager<S> {
         Ok(())
     }
 
-    /// Which pages of a range have been written since they were last asked about: one bit each.
+    /// Which pages of a range have been written since they were last asked about: one bit each. Pages of a
+    /// window of 64 KiB may be told together; a window of one page tells them apart.
     ///
     /// # Errors
     /// The range is larger than 32 MiB.

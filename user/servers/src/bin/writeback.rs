@@ -37,7 +37,11 @@ fn run() -> Outcome {
     let len = PAGES * PAGE;
     let store = Store(Arc::new(Mutex::new(vec![b'.'; len])));
     let endpoint = Endpoint::create()?;
-    let options = PagerOptions::default();
+    // Page by page: the pages of a larger window may become a folio, which is written as a whole.
+    let options = PagerOptions {
+        window: PAGE as u64,
+        ..PagerOptions::default()
+    };
     let pager = Pager::create(&endpoint, len as u64, options, store.clone())?;
     let memory = pager.object().map(0, len, Prot::READ | Prot::WRITE)?;
     let pager = Arc::new(Mutex::new(pager));

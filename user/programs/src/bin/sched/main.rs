@@ -21,6 +21,7 @@ fn main() {
     policies::nice();
     if sys::is_tessera() {
         policies::preemption();
+        policies::by_handle();
     }
     robust::owner_dies();
     robust::odd_word();

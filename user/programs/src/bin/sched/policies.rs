@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use abi::{calls, slot};
+use programs::native::control;
 use programs::sys::{self, errno, nr};
 use programs::{check, require, require_result};
 
@@ -163,6 +165,53 @@ pub fn preemption() {
         require!(after == before, "it ran {} times meanwhile", after - before);
         stop.store(true, Ordering::Release);
         require!(idle.join().is_ok(), "the idle thread");
+    });
+    require_result!(affinity::set(0, all), 0, "everywhere again");
+}
+
+/// A thread that another one makes less urgent by its handle runs no more while that one wants to, and
+/// again as its equal when it is one.
+pub fn by_handle() {
+    check::section(18, "the priority of another thread");
+    let all = affinity::get(0);
+    require_result!(affinity::set(0, 1 << all.trailing_zeros()), 0, "to one CPU");
+    let (tid, turns) = (&AtomicU64::new(0), &AtomicU64::new(0));
+    let stop = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            tid.store(sys::gettid() as u64, Ordering::Release);
+            while !stop.load(Ordering::Acquire) {
+                turns.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while tid.load(Ordering::Acquire) == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let open = [slot::PROCESS, tid.load(Ordering::Acquire)];
+        let thread = control(calls::THREAD_OPEN, &open);
+        require!(thread >= 0, "a handle of it: {thread}");
+        let set = |priority| control(calls::THREAD_PRIORITY, &[thread as u64, priority]);
+        let turns_in = |time: u64| {
+            let (before, start) = (turns.load(Ordering::Relaxed), Instant::now());
+            while start.elapsed() < Duration::from_millis(time) {}
+            turns.load(Ordering::Relaxed) - before
+        };
+        let unknown = set(4);
+        require!(
+            unknown == -errno::EINVAL as i64,
+            "no such priority: {unknown}"
+        );
+        let before = set(0);
+        require!(before == 1, "it was ordinary: {before}");
+        let while_less = turns_in(30);
+        require!(while_less == 0, "it ran {while_less} times meanwhile");
+        let before = set(1);
+        require!(before == 0, "it was less urgent: {before}");
+        let while_equal = turns_in(60);
+        require!(while_equal != 0, "an equal has its share");
+        stop.store(true, Ordering::Release);
+        let closed = control(calls::HANDLE_CLOSE, &[thread as u64]);
+        require!(closed == 0, "it is closed: {closed}");
     });
     require_result!(affinity::set(0, all), 0, "everywhere again");
 }
