@@ -186,13 +186,19 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// Something is mapped there already.
     #[inline(always)]
     pub fn install_special(&self, va: u64, pfn: Pfn, attrs: Attrs) -> Result<(), Occupied> {
+        let prot = attrs.prot.difference(Prot::WRITE);
+        let attrs = attrs.with_prot(prot).with_special(true);
+        let pte = page(self.space.machine(), pfn.start(), attrs);
+        self.put_uncounted(va, pte)
+    }
+
+    /// Puts an entry of a page that is not counted where nothing is.
+    #[inline(always)]
+    fn put_uncounted(&self, va: u64, pte: Pte) -> Result<(), Occupied> {
         let slot = self.slot(va);
         if !slot.raw().is_none() {
             return Err(Occupied);
         }
-        let prot = attrs.prot.difference(Prot::WRITE);
-        let attrs = attrs.with_prot(prot).with_special(true);
-        let pte = page(self.space.machine(), pfn.start(), attrs);
         let writer = Writer::open(self.space.machine());
         self.change(&writer).words().put_new(slot.index, pte);
         drop(writer);
@@ -207,10 +213,6 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// Something is mapped there already.
     pub fn install_device(&self, va: u64, pfn: Pfn, prot: Prot) -> Result<(), Occupied> {
-        let slot = self.slot(va);
-        if !slot.raw().is_none() {
-            return Err(Occupied);
-        }
         let mem = match planted::is(Fault::DeviceAsNormal) {
             true => MemType::Normal,
             false => MemType::Device,
@@ -224,12 +226,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             .machine()
             .format()
             .leaf(pfn.start(), attrs, Level::L3);
-        let writer = Writer::open(self.space.machine());
-        self.change(&writer).words().put_new(slot.index, pte);
-        drop(writer);
-        self.add_entries(1);
-        self.space.machine().publish(SpaceKind::User);
-        Ok(())
+        self.put_uncounted(va, pte)
     }
 
     /// Maps the frames that `next` gives, one page each, from `va` on, until it gives none, the
