@@ -4,6 +4,7 @@
 //! to others and is ignored. A word of ours that means nothing is kept for a warning, so that a
 //! typing mistake does not go unseen.
 
+use arm64::regs::TagChecks;
 use log::LevelFilter;
 use mm::layout::MAX_MAP_COUNT;
 use mm::policy::{FAULT_AROUND_DEFAULT, Sizes, UffdAround};
@@ -115,6 +116,9 @@ pub struct BootArgs<'a> {
     pub hardware_af: bool,
     /// `tessera.bbm=auto|0|2`.
     pub bbm: Bbm,
+    /// `tessera.mte_tcf_preferred=async|sync|asymm`: the mode of tag checks for a thread that asks for
+    /// both synchronous and asynchronous ones (Linux's `mte_tcf_preferred`).
+    pub mte_preferred: TagChecks,
     /// `tessera.asid_bits=N`, 4 to 16: use no more address-space identifiers than that, so that
     /// they run out; raised to what the number of CPUs needs.
     pub asid_bits: Option<u8>,
@@ -160,6 +164,7 @@ impl<'a> BootArgs<'a> {
             snapshot_exit: false,
             hardware_af: true,
             bbm: Bbm::Auto,
+            mte_preferred: TagChecks::Async,
             asid_bits: None,
             panic: Bug::None,
             protect_pgtables: true,
@@ -205,6 +210,7 @@ impl<'a> BootArgs<'a> {
             "snapshot" => self.snapshot_exit = (value == "exit").then_some(true)?,
             "af" => self.hardware_af = switch(value)?,
             "bbm" => self.bbm = bbm(value)?,
+            "mte_tcf_preferred" => self.mte_preferred = tag_checks(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = bug(value)?,
             "thp_anon" => self.thp_anon = Sizes::ANON.parse(value)?,
@@ -245,6 +251,15 @@ fn bbm(value: &str) -> Option<Bbm> {
         "auto" => Some(Bbm::Auto),
         "0" => Some(Bbm::Flush),
         "2" => Some(Bbm::Level2),
+        _ => None,
+    }
+}
+
+fn tag_checks(value: &str) -> Option<TagChecks> {
+    match value {
+        "async" => Some(TagChecks::Async),
+        "sync" => Some(TagChecks::Sync),
+        "asymm" => Some(TagChecks::Asymmetric),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 //! A word is read without lock or fault while its bucket is locked. One that is not mapped is
 //! faulted in with no lock held, and the call starts over.
 
+use arm64::UserAddr;
 use frame::slab::Ref;
 use ipc::futex::Futexes;
 pub use ipc::futex::{ANY, Key, Waiter, WakeOp, Waking};
@@ -40,17 +41,17 @@ impl Waiter for Thread {
     }
 }
 
-/// The key by which other processes find the word at `va` too, which is in memory or faulted in:
+/// The key by which other processes find the word at `at` too, which is in memory or faulted in:
 /// that of the object that a shared mapping shows there. Memory that nobody shares has the key that
 /// it has for its process alone.
 ///
 /// # Errors
 /// [`CopyStop`].
-pub fn shared_key(space: &Space, va: u64) -> Result<Key, CopyStop> {
-    user::load_u32(space, va)?;
-    Ok(match space.shared_place(va)? {
+pub fn shared_key(space: &Space, at: UserAddr) -> Result<Key, CopyStop> {
+    user::load_u32(space, at)?;
+    Ok(match space.shared_place(at.va())? {
         Some((object, offset)) => Key::shared(object, offset),
-        None => private_key(space, va),
+        None => private_key(space, at.va()),
     })
 }
 
@@ -59,13 +60,13 @@ pub fn private_key(space: &Space, va: u64) -> Key {
     Key::private(space.id(), va)
 }
 
-/// Parks `thread`, the current one, if the word at `va` is `expected`. It returns 0 when woken.
+/// Parks `thread`, the current one, if the word at `at` is `expected`. It returns 0 when woken.
 ///
 /// # Errors
 /// `EAGAIN` if the word differs, `EFAULT`.
 pub fn wait(
     thread: &Ref<Thread>,
-    (key, va): (Key, u64),
+    (key, at): (Key, UserAddr),
     expected: u32,
     bitset: u32,
     limit: Option<Limit>,
@@ -79,8 +80,9 @@ pub fn wait(
         wait::begin(thread, Place::Futex(key), bitset, limit)
     };
     loop {
-        match FUTEXES.wait(key, thread, expected, || space.load_u32(va), begin) {
-            Err(_) => space.touch(va, Access::Read)?,
+        match FUTEXES.wait(key, thread, expected, || space.load_u32(at), begin) {
+            Err(CopyStop::Miss) => space.touch(at.va(), Access::Read)?,
+            Err(stop) => return Err(stop.into()),
             Ok(None) => return Err(Errno::EAGAIN.into()),
             Ok(Some(sleep)) => {
                 wait::check(thread, sleep);
@@ -125,25 +127,25 @@ fn after(waking: Waking, more: bool, thread: &Thread) -> Step {
     }
 }
 
-/// `FUTEX_CMP_REQUEUE`: looks at the word at `va` and does the first batch under the same locks.
+/// `FUTEX_CMP_REQUEUE`: looks at the word at `at` and does the first batch under the same locks.
 ///
 /// # Errors
 /// `EAGAIN` if the word differs, `EFAULT`.
 pub fn compare_requeue(
     thread: &Thread,
     mut waking: Waking,
-    va: u64,
+    at: UserAddr,
     expected: u32,
 ) -> Result<Step, Stop> {
     let space = thread.process().space();
     loop {
         let mut woken = Queue::new();
-        let looked = waking.step_if(&FUTEXES, &mut woken, expected, || space.load_u32(va));
+        let looked = waking.step_if(&FUTEXES, &mut woken, expected, || space.load_u32(at));
         finish(woken);
         match looked {
             Ok(None) => return Err(Errno::EAGAIN.into()),
             Ok(Some(more)) => return Ok(after(waking, more, thread)),
-            Err(CopyStop::Miss) => space.touch(va, Access::Read)?,
+            Err(CopyStop::Miss) => space.touch(at.va(), Access::Read)?,
             Err(stop) => return Err(stop.into()),
         }
     }

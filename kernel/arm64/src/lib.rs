@@ -21,3 +21,6 @@ pub mod geometry;
 pub mod pte;
 pub mod regs;
 pub mod tlbi;
+mod user_addr;
+
+pub use user_addr::UserAddr;

@@ -7,7 +7,9 @@ use aarch64_cpu::registers::{
 };
 use arm64::addr::PhysAddr;
 use arm64::pte::Format;
-use arm64::regs::{Features, IdRegs, Sctlr, Tcr, USER_T0SZ, mair, ttbr, ttbr_asid, ttbr_root};
+use arm64::regs::{
+    Features, IdRegs, Sctlr, TagChecks, Tcr, USER_T0SZ, mair, ttbr, ttbr_asid, ttbr_root,
+};
 
 fn field<R: tock_registers::RegisterLongName>(
     field: tock_registers::fields::Field<u64, R>,
@@ -220,8 +222,15 @@ fn sctlr_agrees_with_the_other_crate() {
     let full = Sctlr::kernel(&Features::from_id_regs(&max()));
     // EPAN, ATA, ATA0 and ITFSB come; SPAN goes, so that PAN is set on entry.
     assert_eq!(full.raw(), plain & !SPAN | 1 << 57 | 3 << 42 | 1 << 37);
-    assert_eq!(full.with_tcf0(1).raw() ^ full.raw(), 1 << 38);
-    assert_eq!(full.with_tcf0(3).with_tcf0(0), full);
+    assert_eq!(
+        full.with_tag_checks(TagChecks::Sync).raw() ^ full.raw(),
+        1 << 38
+    );
+    assert_eq!(
+        full.with_tag_checks(TagChecks::Asymmetric)
+            .with_tag_checks(TagChecks::None),
+        full
+    );
 }
 
 #[test]

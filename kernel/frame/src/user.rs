@@ -313,6 +313,21 @@ impl UserFrame {
         unsafe { racy::clear(self.at(offset, len), len) }
     }
 
+    /// How many of `len` bytes from byte `offset` of the page on an access with the allocation tag `tag`
+    /// reaches: those in front of the first granule of 16 bytes that has another. For a page that is
+    /// mapped tagged.
+    ///
+    /// # Panics
+    /// If the range is not within the page.
+    pub fn match_tags(&self, offset: usize, len: usize, tag: u8) -> usize {
+        let at = self.at(offset, len);
+        match self.frames.page_ops().match_tags {
+            // SAFETY: the range is within a page of RAM that this reference keeps; only tags are read.
+            Some(matching) => unsafe { matching(at, len, tag) },
+            None => len,
+        }
+    }
+
     /// Loads the aligned word at byte `offset` (acquire).
     ///
     /// # Panics

@@ -49,6 +49,9 @@ pub struct PageOps {
     /// are 8-byte aligned and do not overlap; either page may be written by EL0 meanwhile, so
     /// nothing may be assumed about reading a byte twice.
     pub copy_page: Option<unsafe fn(*mut u8, *const u8)>,
+    /// How many bytes from this address on, within a page and of so many, have the allocation tag: all
+    /// of those in the granules before the first that has another.
+    pub match_tags: Option<unsafe fn(*const u8, usize, u8) -> usize>,
 }
 
 impl PageOps {
@@ -57,6 +60,7 @@ impl PageOps {
         zero_page,
         zero_pages,
         copy_page: None,
+        match_tags: None,
     };
 }
 

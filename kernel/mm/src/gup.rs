@@ -5,6 +5,7 @@
 //! mapped, not the mapping: nothing outlives the step that took it (D3), so a page that the program
 //! writes meanwhile, or copies to write it, is the same program's a moment earlier.
 
+use arm64::UserAddr;
 use arm64::addr::{PAGE_SIZE, Pfn};
 use frame::Bytes;
 use pgtable::{Decline, Machine, Walked};
@@ -148,12 +149,14 @@ impl<M: Machine> Space<M> {
     /// [`CopyStop`]; nothing was copied.
     pub fn copy_across(
         &self,
-        va: u64,
+        at: impl Into<UserAddr>,
         to: &Self,
-        to_va: u64,
+        to_at: impl Into<UserAddr>,
         len: u64,
         remote: Access,
     ) -> Result<u64, CopyStop> {
+        let (at, to_at) = (at.into(), to_at.into());
+        let (va, to_va) = (at.va(), to_at.va());
         let reads_foreign = remote == Access::Read;
         let mut len = len.min(step_len(va, to_va));
         if !reads_foreign && !planted::is(Fault::GupUnasked) {
@@ -161,6 +164,7 @@ impl<M: Machine> Space<M> {
         }
         let mut pages = Pins::new();
         self.gup(va, len, Access::Read, reads_foreign, &mut pages)?;
+        len = self.reach_of(at, len, &pages)?;
         let mut moved = 0;
         while moved < len {
             let into = va % PAGE_SIZE + moved;
@@ -170,7 +174,7 @@ impl<M: Machine> Space<M> {
             let start = (into % PAGE_SIZE) as usize;
             let len = in_page(into, len - moved) as usize;
             let bytes = Bytes { page, start, len };
-            moved += match to.copy_bytes_out(to_va.wrapping_add(moved), bytes, moved == 0) {
+            moved += match to.copy_bytes_out(to_at.further(moved), bytes, moved == 0) {
                 Ok(count) => count as u64,
                 Err(_) if moved > 0 => break,
                 Err(stop) => return Err(stop),

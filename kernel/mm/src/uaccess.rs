@@ -1,6 +1,7 @@
 //! Kernel access to user memory: by a walk and the direct map, never through the user's address
 //! (D4, law 17).
 
+use arm64::UserAddr;
 use arm64::addr::{PAGE_SIZE, VaRange, VirtAddr};
 use arrayvec::ArrayVec;
 use frame::{Bytes, UserFrame};
@@ -21,7 +22,7 @@ pub const PINS: usize = 16;
 /// Why a copy stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopyStop {
-    /// The program has no such memory: EFAULT.
+    /// The program has no such memory, or its pointer not the tag: EFAULT.
     Fault,
     /// A change owns the map: park, then go on.
     Busy,
@@ -31,74 +32,121 @@ pub enum CopyStop {
     Miss,
 }
 
+/// `count` of `wanted` bytes: none are copied only where none were to be, or the first has another tag.
+#[inline(always)]
+fn some_of(count: usize, wanted: usize) -> Result<usize, CopyStop> {
+    match count {
+        0 if wanted != 0 => Err(CopyStop::Fault),
+        _ => Ok(count),
+    }
+}
+
 /// Bytes from `va` to the end of its page, at most `len`.
 pub(crate) fn in_page(va: u64, len: u64) -> u64 {
     len.min(PAGE_SIZE - va % PAGE_SIZE)
 }
 
 impl<M: Machine> Space<M> {
-    /// Copies from user memory at `va` into the front of `bytes`: at most to the end of the page.
-    /// Returns how many bytes, at least one unless `bytes` is empty.
+    /// Copies from user memory at `at` into the front of `bytes`: at most to the end of the page, or to
+    /// a tag that differs. Returns how many bytes, at least one unless `bytes` is empty.
     ///
     /// # Errors
     /// [`CopyStop`]; nothing was copied.
-    pub fn copy_in(&self, va: u64, bytes: &mut [u8]) -> Result<usize, CopyStop> {
-        let count = in_page(va, bytes.len() as u64) as usize;
+    pub fn copy_in(&self, at: impl Into<UserAddr>, bytes: &mut [u8]) -> Result<usize, CopyStop> {
+        let at = at.into();
+        let count = in_page(at.va(), bytes.len() as u64) as usize;
         let bytes = &mut bytes[..count];
-        self.with_page(va, Access::Read, || {
+        let copied = self.with_page(at.va(), Access::Read, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            self.table().read_user(va, bytes, &section).map(|()| count)
-        })
+            self.table().read_user(at, bytes, &section)
+        });
+        some_of(copied?, count)
     }
 
-    /// Copies the front of `bytes` to user memory at `va`: at most to the end of the page.
-    /// Returns how many bytes, at least one unless `bytes` is empty.
+    /// Copies the front of `bytes` to user memory at `at`: at most to the end of the page, or to a tag
+    /// that differs. Returns how many bytes, at least one unless `bytes` is empty.
     ///
     /// # Errors
     /// [`CopyStop`]; nothing was copied.
-    pub fn copy_out(&self, va: u64, bytes: &[u8]) -> Result<usize, CopyStop> {
-        let bytes = &bytes[..in_page(va, bytes.len() as u64) as usize];
-        self.with_page(va, Access::Write, || {
+    pub fn copy_out(&self, at: impl Into<UserAddr>, bytes: &[u8]) -> Result<usize, CopyStop> {
+        let at = at.into();
+        let bytes = &bytes[..in_page(at.va(), bytes.len() as u64) as usize];
+        let copied = self.with_page(at.va(), Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            match self.lock_present(va, &section) {
-                Some(Visit::Table(leaf)) => leaf.write_user(va, bytes),
-                Some(Visit::Block(block)) => block.write_user(va, bytes),
+            match self.lock_present(at.va(), &section) {
+                Some(Visit::Table(leaf)) => leaf.write_user(at, bytes),
+                Some(Visit::Block(block)) => block.write_user(at, bytes),
                 Some(Visit::Absent(_)) | None => Err(NotAllowed),
             }
-            .map(|()| bytes.len())
-        })
+        });
+        some_of(copied?, bytes.len())
     }
 
-    /// Copies a part of a page to user memory at `va`: at most to the end of the page there. Returns
-    /// how many bytes, at least one unless the part is empty.
+    /// Copies a part of a page to user memory at `at`: at most to the end of the page there, or to a
+    /// tag that differs. Returns how many bytes, at least one unless the part is empty.
     ///
     /// # Errors
     /// [`CopyStop`]; nothing was copied. [`CopyStop::Miss`]: a fault is needed, and `may_fault` is
     /// not said.
     pub fn copy_bytes_out(
         &self,
-        va: u64,
+        at: impl Into<UserAddr>,
         bytes: Bytes<'_>,
         may_fault: bool,
     ) -> Result<usize, CopyStop> {
-        let len = in_page(va, bytes.len as u64) as usize;
+        let at = at.into();
+        let len = in_page(at.va(), bytes.len as u64) as usize;
         let bytes = Bytes { len, ..bytes };
         let attempt = || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            match self.lock_present(va, &section) {
-                Some(Visit::Table(leaf)) => leaf.copy_user(va, bytes),
-                Some(Visit::Block(block)) => block.copy_user(va, bytes),
+            match self.lock_present(at.va(), &section) {
+                Some(Visit::Table(leaf)) => leaf.copy_user(at, bytes),
+                Some(Visit::Block(block)) => block.copy_user(at, bytes),
                 Some(Visit::Absent(_)) | None => Err(NotAllowed),
             }
         };
-        match may_fault {
-            true => self.with_page(va, Access::Write, attempt)?,
+        let copied = match may_fault {
+            true => self.with_page(at.va(), Access::Write, attempt)?,
             false => attempt().map_err(|NotAllowed| CopyStop::Miss)?,
+        };
+        some_of(copied, len)
+    }
+
+    /// How many of `len` bytes at `at`, whose pages from the first on are `pages`, the program's own
+    /// reads would get: those up to a tag that differs. They are of one area at most.
+    ///
+    /// # Errors
+    /// [`CopyStop::Fault`]: none.
+    pub fn reach_of(&self, at: UserAddr, len: u64, pages: &[UserFrame]) -> Result<u64, CopyStop> {
+        let Some(tag) = at.read_tag() else {
+            return Ok(len);
+        };
+        let area = match self.area_at(at.va()) {
+            Ok(area) => area,
+            Err(MmError::Busy) => return Err(CopyStop::Busy),
+            Err(_) => return Err(CopyStop::Fault),
+        };
+        let len = len.min(area.end - at.va());
+        if !area.flags.contains(VmaFlags::MTE) {
+            return Ok(len);
         }
-        Ok(len)
+        let mut reached = 0;
+        for page in pages {
+            let (start, left) = ((at.va() + reached) % PAGE_SIZE, len - reached);
+            let count = in_page(start, left);
+            let matched = page.match_tags(start as usize, count as usize, tag) as u64;
+            reached += matched;
+            if matched < count || reached == len {
+                break;
+            }
+        }
+        match reached {
+            0 if len != 0 => Err(CopyStop::Fault),
+            _ => Ok(reached),
+        }
     }
 
     /// Whether the rights that were asked for the area at `va` are enough for this access: others
@@ -139,13 +187,14 @@ impl<M: Machine> Space<M> {
     /// Loads an aligned word without faulting it in.
     ///
     /// # Errors
-    /// [`CopyStop::Miss`]: [`Self::touch`] it and start over.
-    pub fn load_u32(&self, va: u64) -> Result<u32, CopyStop> {
+    /// [`CopyStop::Miss`]: [`Self::touch`] it and start over. [`CopyStop::Fault`]: a tag differs.
+    pub fn load_u32(&self, at: impl Into<UserAddr>) -> Result<u32, CopyStop> {
         let stay = ();
         let section = self.machine().read_side(&stay);
-        self.table()
-            .load_user_u32(va, &section)
-            .map_err(|NotAllowed| CopyStop::Miss)
+        match self.table().load_user_u32(at.into(), &section) {
+            Ok(word) => word.ok_or(CopyStop::Fault),
+            Err(NotAllowed) => Err(CopyStop::Miss),
+        }
     }
 
     /// Where other spaces find the byte at `va` too: number of the object that a shared mapping shows
@@ -174,16 +223,18 @@ impl<M: Machine> Space<M> {
     ///
     /// # Errors
     /// [`CopyStop`]; nothing was changed.
-    pub fn cas_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, CopyStop> {
-        self.with_page(va, Access::Write, || {
+    pub fn cas_u32(&self, at: impl Into<UserAddr>, old: u32, new: u32) -> Result<u32, CopyStop> {
+        let at = at.into();
+        let found = self.with_page(at.va(), Access::Write, || {
             let stay = ();
             let section = self.machine().read_side(&stay);
-            match self.lock_present(va, &section) {
-                Some(Visit::Table(leaf)) => leaf.cas_user_u32(va, old, new),
-                Some(Visit::Block(block)) => block.cas_user_u32(va, old, new),
+            match self.lock_present(at.va(), &section) {
+                Some(Visit::Table(leaf)) => leaf.cas_user_u32(at, old, new),
+                Some(Visit::Block(block)) => block.cas_user_u32(at, old, new),
                 Some(Visit::Absent(_)) | None => Err(NotAllowed),
             }
-        })
+        });
+        found?.ok_or(CopyStop::Fault)
     }
 
     /// Makes the page at `va` accessible as `access` asks, as the program's own access would.

@@ -4,6 +4,7 @@
 use core::marker::PhantomData;
 use core::ops::Deref;
 
+use arm64::UserAddr;
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
 use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
@@ -18,6 +19,7 @@ use crate::leaf::{Accessed, BlockLevel, Moved, NotAllowed};
 use crate::lock::Guard;
 use crate::machine::{Conversion, Machine, Pause};
 use crate::part::Part;
+use crate::pin::reach;
 use crate::rights::Rights;
 use crate::slot::{LockedSlot, ReadSide, TableRef, ptep_get};
 use crate::space::{Kind, PageTable, SpaceKind, User};
@@ -146,46 +148,65 @@ impl<M: Machine> Block<'_, User, M> {
     ///
     /// # Errors
     /// The entry does not allow it: the fault path decides.
-    pub fn write_user(&self, va: u64, bytes: &[u8]) -> Result<(), NotAllowed> {
-        self.with_writable(va, |frame| frame.write((va & 0xfff) as usize, bytes))
+    pub fn write_user(&self, at: UserAddr, bytes: &[u8]) -> Result<usize, NotAllowed> {
+        self.with_writable(at, bytes.len(), |frame, offset, reach| {
+            frame.write(offset, &bytes[..reach]);
+            reach
+        })
     }
 
     /// As [`crate::Leaf::write_user`], from a part of a page.
     ///
     /// # Errors
     /// As [`Self::write_user`].
-    pub fn copy_user(&self, va: u64, bytes: Bytes<'_>) -> Result<(), NotAllowed> {
-        self.with_writable(va, |frame| frame.copy_from((va & 0xfff) as usize, bytes))
+    pub fn copy_user(&self, at: UserAddr, bytes: Bytes<'_>) -> Result<usize, NotAllowed> {
+        self.with_writable(at, bytes.len, |frame, offset, len| {
+            frame.copy_from(offset, Bytes { len, ..bytes });
+            len
+        })
     }
 
     /// Compare-and-exchange of a 32-bit word, as [`crate::Leaf::cas_user_u32`] does.
     ///
     /// # Errors
     /// As [`Self::write_user`].
-    pub fn cas_user_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, NotAllowed> {
-        self.with_writable(va, |frame| {
-            frame
-                .cas_u32((va & 0xfff) as usize, old, new)
-                .unwrap_or_else(|found| found)
+    pub fn cas_user_u32(
+        &self,
+        at: UserAddr,
+        old: u32,
+        new: u32,
+    ) -> Result<Option<u32>, NotAllowed> {
+        self.with_writable(at, 4, |frame, offset, reach| {
+            (reach == 4).then(|| {
+                frame
+                    .cas_u32(offset, old, new)
+                    .unwrap_or_else(|found| found)
+            })
         })
     }
 
+    /// As [`crate::Leaf::write_user`]'s way to the page.
     fn with_writable<R>(
         &self,
-        va: u64,
-        access: impl FnOnce(&UserFrame) -> R,
+        at: UserAddr,
+        len: usize,
+        access: impl FnOnce(&UserFrame, usize, usize) -> R,
     ) -> Result<R, NotAllowed> {
+        let va = at.va();
         if self.mark_accessed(true) == Accessed::NotAllowed {
             return Err(NotAllowed);
         }
         let machine = self.space.machine();
-        let first = machine.format().pa(self.slot().raw(), self.level()).pfn();
+        let raw = self.slot().raw();
+        let first = machine.format().pa(raw, self.level()).pfn();
         let page = (va & (self.level().size() - 1)) >> 12;
         let frame = machine
             .frames()
             .try_pin_user(first.add(page))
             .ok_or(NotAllowed)?;
-        Ok(access(&frame))
+        let offset = (va & 0xfff) as usize;
+        let reach = reach(&frame, raw.mem_type(), at.write_tag(), offset, len);
+        Ok(access(&frame, offset, reach))
     }
 
     /// Takes the entry out as it is, for [`PageTable::put_moved_block`].

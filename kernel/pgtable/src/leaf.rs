@@ -1,5 +1,6 @@
 //! A locked leaf table, or a part of it: the changes of pages.
 
+use arm64::UserAddr;
 use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
@@ -15,6 +16,7 @@ use crate::contpte::{Change, each_of_block, ends_block, page};
 use crate::gather::{Flush, Gather};
 use crate::machine::Machine;
 use crate::part::Part;
+use crate::pin::reach;
 use crate::rights::Rights;
 use crate::slot::{LockedSlot, ptep_get};
 use crate::space::{Kind, SpaceKind, User};
@@ -371,46 +373,68 @@ impl<M: Machine> Leaf<'_, User, M> {
     }
 
     /// Writes user memory of one page under the table lock, which is what makes it safe against
-    /// write-protection and unmapping (law 17). `bytes` must not cross the page.
+    /// write-protection and unmapping (law 17). `bytes` must not cross the page. How many bytes: fewer
+    /// where a tag that is compared differs.
     ///
     /// # Errors
     /// The entry does not allow it: the fault path decides.
-    pub fn write_user(&self, va: u64, bytes: &[u8]) -> Result<(), NotAllowed> {
-        self.with_writable(va, |frame| frame.write((va & 0xfff) as usize, bytes))
+    pub fn write_user(&self, at: UserAddr, bytes: &[u8]) -> Result<usize, NotAllowed> {
+        self.with_writable(at, bytes.len(), |frame, offset, reach| {
+            frame.write(offset, &bytes[..reach]);
+            reach
+        })
     }
 
     /// As [`Self::write_user`], from a part of a page.
     ///
     /// # Errors
     /// As [`Self::write_user`].
-    pub fn copy_user(&self, va: u64, bytes: Bytes<'_>) -> Result<(), NotAllowed> {
-        self.with_writable(va, |frame| frame.copy_from((va & 0xfff) as usize, bytes))
-    }
-
-    /// Compare-and-exchange of a 32-bit word of user memory; the value found comes back.
-    ///
-    /// # Errors
-    /// As [`Self::write_user`].
-    pub fn cas_user_u32(&self, va: u64, old: u32, new: u32) -> Result<u32, NotAllowed> {
-        self.with_writable(va, |frame| {
-            frame
-                .cas_u32((va & 0xfff) as usize, old, new)
-                .unwrap_or_else(|found| found)
+    pub fn copy_user(&self, at: UserAddr, bytes: Bytes<'_>) -> Result<usize, NotAllowed> {
+        self.with_writable(at, bytes.len, |frame, offset, len| {
+            frame.copy_from(offset, Bytes { len, ..bytes });
+            len
         })
     }
 
+    /// Compare-and-exchange of a 32-bit word of user memory; the value found comes back. None: a tag
+    /// differs.
+    ///
+    /// # Errors
+    /// As [`Self::write_user`].
+    pub fn cas_user_u32(
+        &self,
+        at: UserAddr,
+        old: u32,
+        new: u32,
+    ) -> Result<Option<u32>, NotAllowed> {
+        self.with_writable(at, 4, |frame, offset, reach| {
+            (reach == 4).then(|| {
+                frame
+                    .cas_u32(offset, old, new)
+                    .unwrap_or_else(|found| found)
+            })
+        })
+    }
+
+    /// Accesses `len` bytes at `at`, which may be written: `access` has the page, the offset in it, and
+    /// how many bytes the tag lets pass.
     fn with_writable<R>(
         &self,
-        va: u64,
-        access: impl FnOnce(&UserFrame) -> R,
+        at: UserAddr,
+        len: usize,
+        access: impl FnOnce(&UserFrame, usize, usize) -> R,
     ) -> Result<R, NotAllowed> {
+        let va = at.va();
         if self.mark_accessed(va, true) == Accessed::NotAllowed {
             return Err(NotAllowed);
         }
         let machine = self.space.machine();
-        let pfn = machine.format().pa(self.slot(va).raw(), Level::L3).pfn();
+        let raw = self.slot(va).raw();
+        let pfn = machine.format().pa(raw, Level::L3).pfn();
         let frame = machine.frames().try_pin_user(pfn).ok_or(NotAllowed)?;
-        Ok(access(&frame))
+        let offset = (va & 0xfff) as usize;
+        let reach = reach(&frame, raw.mem_type(), at.write_tag(), offset, len);
+        Ok(access(&frame, offset, reach))
     }
 
     /// The indices of the part: the first, and the one behind.

@@ -280,22 +280,28 @@ fn user_memory_is_written_only_through_writable_entries_which_turn_dirty() {
     let section = machine.read_side(&stay);
     let leaf = space.lock_existing(PAGE, &section).unwrap();
     assert!(!leaf.get(PAGE).dirty());
-    leaf.write_user(PAGE + 8, b"tessera").unwrap();
+    leaf.write_user((PAGE + 8).into(), b"tessera").unwrap();
     assert!(leaf.get(PAGE).dirty());
     drop(leaf);
     assert!(protect(&space, PAGE, 2 * PAGE, Prot::READ));
     let leaf = space.lock_existing(PAGE, &section).unwrap();
-    assert!(leaf.write_user(PAGE + 8, b"denied!").is_err());
+    assert!(leaf.write_user((PAGE + 8).into(), b"denied!").is_err());
     assert!(
         leaf.get(PAGE).dirty(),
         "taking write permission away loses no dirty state"
     );
     drop(leaf);
     let mut bytes = [0; 7];
-    space.read_user(PAGE + 8, &mut bytes, &section).unwrap();
+    space
+        .read_user((PAGE + 8).into(), &mut bytes, &section)
+        .unwrap();
     assert_eq!(&bytes, b"tessera");
     protect(&space, PAGE, 2 * PAGE, Prot::empty());
-    assert!(space.read_user(PAGE + 8, &mut bytes, &section).is_err());
+    assert!(
+        space
+            .read_user((PAGE + 8).into(), &mut bytes, &section)
+            .is_err()
+    );
     assert!(matches!(walk(&space, PAGE), Walked::Miss { value, .. } if !value.is_none()));
     end(space, &Graveyard::new());
 }

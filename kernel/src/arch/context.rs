@@ -4,6 +4,8 @@ use core::mem::offset_of;
 
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::mte::TagControl;
+
 /// Registers of an EL0 thread.
 ///
 /// The exception vectors store the general registers here on every entry from EL0 and load them
@@ -31,7 +33,8 @@ pub struct Context {
     pub tpidr: AtomicU64,
     /// CPU number + 1 while the context is loaded, else 0.
     pub(super) loaded: AtomicU32,
-    _pad: AtomicU32,
+    /// What the thread asked for about tagged addresses and tag checks.
+    pub(super) tags: TagControl,
     v: [AtomicU64; 64],
     fpcr: AtomicU64,
     fpsr: AtomicU64,
@@ -69,7 +72,7 @@ impl Context {
             pstate: AtomicU64::new(0),
             tpidr: AtomicU64::new(0),
             loaded: AtomicU32::new(0),
-            _pad: AtomicU32::new(0),
+            tags: TagControl::new(),
             v: [const { AtomicU64::new(0) }; 64],
             fpcr: AtomicU64::new(0),
             fpsr: AtomicU64::new(0),
@@ -84,6 +87,7 @@ impl Context {
         [&self.pstate, &self.tpidr, &self.fpcr, &self.fpsr]
             .into_iter()
             .for_each(zero);
+        self.tags.reset();
         self.sp.store(sp, Ordering::Relaxed);
         self.pc.store(entry, Ordering::Relaxed);
     }
@@ -105,6 +109,13 @@ impl Context {
         copy((&self.tpidr, &other.tpidr));
         copy((&self.fpcr, &other.fpcr));
         copy((&self.fpsr, &other.fpsr));
+        self.tags.inherit(&other.tags);
+    }
+
+    /// What the thread asked for about tagged addresses and tag checks.
+    #[inline]
+    pub fn tags(&self) -> &TagControl {
+        &self.tags
     }
 
     /// `x{n}`, n from 0 to 30.
@@ -117,6 +128,12 @@ impl Context {
     #[inline]
     pub fn set(&self, n: usize, value: u64) {
         self.x[n].store(value, Ordering::Relaxed);
+    }
+
+    /// Has the thread make again the call that it has come by.
+    pub fn rewind(&self) {
+        let pc = self.pc.load(Ordering::Relaxed);
+        self.pc.store(pc.wrapping_sub(4), Ordering::Relaxed);
     }
 
     /// `x0` to `x30`, `sp`, `pc`, PSTATE.

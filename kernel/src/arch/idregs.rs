@@ -30,5 +30,10 @@ pub fn read() -> IdRegs {
             options(nomem, nostack, preserves_flags),
         );
     }
+    let tags = match super::cpu::features() {
+        features if features.has_tags() => u64::from(features.mte),
+        _ => 0,
+    };
+    regs.pfr1 = regs.pfr1 & !(0xf << 8) | tags << 8;
     regs
 }

@@ -19,7 +19,7 @@ pub mod idregs;
 pub mod initrd;
 pub mod memory_ops;
 pub mod mmu;
-mod mte;
+pub mod mte;
 pub mod percpu;
 pub mod power;
 pub mod probe;

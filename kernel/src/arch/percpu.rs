@@ -51,6 +51,8 @@ pub struct PerCpu {
     pub root_word: AtomicU64,
     /// T0SZ in this CPU's TCR_EL1.
     pub t0sz: AtomicU8,
+    /// What GCR_EL1 and SCTLR_EL1.TCF0 are set to: the control word of the thread that was loaded last.
+    pub tags: AtomicU32,
     /// How far the CPU has come: [`ABSENT`], [`ONLINE`] or [`LEFT_OUT`].
     pub state: AtomicU32,
 }
@@ -81,6 +83,7 @@ impl PerCpu {
             mpidr: AtomicU64::new(0),
             root_word: AtomicU64::new(0),
             t0sz: AtomicU8::new(USER_T0SZ),
+            tags: AtomicU32::new(0),
             state: AtomicU32::new(ABSENT),
         }
     }

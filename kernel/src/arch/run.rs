@@ -8,8 +8,8 @@ use sync::atomic::Ordering;
 
 use super::activate::{self, RootActivation};
 use super::context::Context;
-use super::fp;
 use super::vectors;
+use super::{fp, mte};
 use crate::percpu;
 
 /// Makes `ctx` the context that this CPU returns to EL0 with, in the address space `root`.
@@ -72,12 +72,30 @@ pub fn enter_el0() -> ! {
     unsafe { asm!("b {exit}", exit = sym vectors::el0_exit, options(noreturn)) }
 }
 
+/// Sets what the loaded context asks for about tags, at once.
+pub fn set_current_tags(control: u32) {
+    if let Some(ctx) = current() {
+        ctx.tags.set(control);
+        mte::load(ctx);
+    }
+}
+
+/// Whether an asynchronous tag check fault of `ctx` has not been told yet. It is told now.
+pub fn take_tag_fault(ctx: &Context) -> bool {
+    if current().is_some_and(|loaded| ptr::eq(loaded, ctx)) {
+        mte::save(ctx);
+    }
+    ctx.tags.take_fault()
+}
+
 fn save_lazy(ctx: &Context) {
     ctx.tpidr.store(TPIDR_EL0.get(), Ordering::Relaxed);
     fp::save(ctx);
+    mte::save(ctx);
 }
 
 fn load_lazy(ctx: &Context) {
     TPIDR_EL0.set(ctx.tpidr.load(Ordering::Relaxed));
     fp::load(ctx);
+    mte::load(ctx);
 }

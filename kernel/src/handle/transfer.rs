@@ -2,6 +2,7 @@
 //! record, and short where Linux ends short (D3). A memory object is reached by the object; only
 //! the program's buffer is user memory (D4).
 
+use arm64::UserAddr;
 use arm64::addr::PAGE_SIZE;
 use frame::Bytes;
 use frame::slab::Ref;
@@ -110,9 +111,9 @@ impl Transfer {
         Self::new(What::Print, memory, MAX_COUNT)
     }
 
-    /// Stores `len` random bytes at `va`.
-    pub fn random(va: u64, len: u64) -> Self {
-        Self::new(What::Random, Segments::buffer(va, len), len)
+    /// Stores `len` random bytes at `at`.
+    pub fn random(at: UserAddr, len: u64) -> Self {
+        Self::new(What::Random, Segments::buffer(at, len), len)
     }
 
     /// Reads from `file` to `memory`, which has `len` bytes: at byte `at`, else at the offset.
@@ -175,19 +176,19 @@ impl Transfer {
         if self.done >= self.most {
             return Ok(false);
         }
-        let (va, len) = match self.memory.next(space)? {
-            Next::Piece(va, len) => (va, len.min(self.most - self.done)),
+        let (to, len) = match self.memory.next(thread)? {
+            Next::Piece(at, len) => (at, len.min(self.most - self.done)),
             Next::Later => return Ok(true),
             Next::End => return Ok(false),
         };
         let count = match &self.what {
-            What::Print => print(space, va, len)?,
-            What::Random => random(space, va, len)?,
-            What::Load(stretch) => match stretch.load(self.done, space, va, len)? {
+            What::Print => print(space, to, len)?,
+            What::Random => random(space, to, len)?,
+            What::Load(stretch) => match stretch.load(self.done, space, to, len)? {
                 0 => return Ok(false),
                 count => count,
             },
-            What::Store(stretch) => stretch.store(self.done, self.most, space, va, len)?,
+            What::Store(stretch) => stretch.store(self.done, self.most, space, to, len)?,
         };
         self.memory.advance(count);
         self.done += count;
@@ -195,22 +196,22 @@ impl Transfer {
     }
 }
 
-/// Prints from the front of `len` bytes at `va`; how many.
+/// Prints from the front of `len` bytes at `at`; how many.
 #[inline(never)]
-fn print(space: &Space, va: u64, len: u64) -> Result<u64, CopyStop> {
+fn print(space: &Space, at: UserAddr, len: u64) -> Result<u64, CopyStop> {
     let mut chunk = Chunk::new();
-    let count = space.copy_in(va, chunk.front(len.min(PRINTED)))? as u64;
+    let count = space.copy_in(at, chunk.front(len.min(PRINTED)))? as u64;
     uart::write(chunk.front(count));
     Ok(count)
 }
 
-/// Writes random bytes to the front of `len` bytes at `va`; how many.
+/// Writes random bytes to the front of `len` bytes at `at`; how many.
 #[inline(never)]
-fn random(space: &Space, va: u64, len: u64) -> Result<u64, CopyStop> {
+fn random(space: &Space, at: UserAddr, len: u64) -> Result<u64, CopyStop> {
     let mut chunk = Chunk::new();
     let bytes = chunk.front(len.min(RANDOM));
     random::fill(bytes);
-    Ok(space.copy_out(va, bytes)? as u64)
+    Ok(space.copy_out(at, bytes)? as u64)
 }
 
 impl Stretch {
@@ -239,16 +240,16 @@ impl Stretch {
         }
     }
 
-    /// Copies what follows the first `done` bytes to the front of `len` bytes at `va`, as much as one
+    /// Copies what follows the first `done` bytes to the front of `len` bytes at `to`, as much as one
     /// step may; how many bytes, none at the end.
-    fn load(&self, done: u64, space: &Space, va: u64, len: u64) -> Result<u64, Halt> {
+    fn load(&self, done: u64, space: &Space, to: UserAddr, len: u64) -> Result<u64, Halt> {
         let object = self.file.object();
         let left = self.claimed.map_or(u64::MAX, |claim| claim.len - done);
         let from = self.start.saturating_add(done);
-        let most = len.min(left).min(step_len(from, va));
+        let most = len.min(left).min(step_len(from, to.va()));
         let mut moved = 0;
         while moved < most {
-            let (at, va) = (from.saturating_add(moved), va.wrapping_add(moved));
+            let (at, to) = (from.saturating_add(moved), to.further(moved));
             let len = object.readable(at, (most - moved) as usize);
             if len == 0 {
                 break;
@@ -266,7 +267,7 @@ impl Stretch {
             let page = resident.as_ref().unwrap_or(memory::context().zeros());
             let start = (at % PAGE_SIZE) as usize;
             let bytes = Bytes { page, start, len };
-            moved += match space.copy_bytes_out(va, bytes, moved == 0) {
+            moved += match space.copy_bytes_out(to, bytes, moved == 0) {
                 Ok(count) => count as u64,
                 Err(_) if moved > 0 => break,
                 Err(stop) => return Err(stop.into()),
@@ -275,13 +276,22 @@ impl Stretch {
         Ok(moved)
     }
 
-    /// Copies the front of `len` bytes at `va` to where the first `done` bytes end, of `most` that
+    /// Copies the front of `len` bytes at `from` to where the first `done` bytes end, of `most` that
     /// there are in all, as much as one step may; how many bytes.
-    fn store(&self, done: u64, most: u64, space: &Space, va: u64, len: u64) -> Result<u64, Halt> {
-        let to = self.start.checked_add(done).ok_or(ObjectError::TooLarge)?;
+    fn store(
+        &self,
+        done: u64,
+        most: u64,
+        space: &Space,
+        from: UserAddr,
+        len: u64,
+    ) -> Result<u64, Halt> {
+        let (to, va) = (self.start.checked_add(done), from.va());
+        let to = to.ok_or(ObjectError::TooLarge)?;
         let len = len.min(step_len(to, va));
         let mut pages = Pins::new();
         space.gup(va, len, Access::Read, false, &mut pages)?;
+        let len = space.reach_of(from, len, &pages)?;
         let mut moved = 0;
         while moved < len {
             let into = va % PAGE_SIZE + moved;
@@ -316,8 +326,8 @@ impl Stretch {
     }
 }
 
-/// Reads what was typed, up to `len` bytes, to `va`; parks while nothing was. A line end ends it.
-pub fn read(thread: &Ref<Thread>, va: u64, len: u64) -> Step {
+/// Reads what was typed, up to `len` bytes, to `to`; parks while nothing was. A line end ends it.
+pub fn read(thread: &Ref<Thread>, to: UserAddr, len: u64) -> Step {
     if len == 0 {
         return Step::Done(Ok(0));
     }
@@ -331,7 +341,7 @@ pub fn read(thread: &Ref<Thread>, va: u64, len: u64) -> Step {
             Step::Gone
         }
         count => thread.more(Resume::Complete(Completion::new(
-            va,
+            to,
             &bytes[..count],
             count as u64,
         ))),

@@ -191,7 +191,7 @@ fn map_segment(space: &Space, segment: &Segment, object: &Ref<MemObject>) -> Res
     }
     match segment.partial_zero().filter(|_| segment.write) {
         Some((start, end)) => {
-            user::write(space, start, &[0; 4096][..(end - start) as usize]).map_err(|_| ())
+            user::write(space, start.into(), &[0; 4096][..(end - start) as usize]).map_err(|_| ())
         }
         None => Ok(()),
     }
@@ -250,6 +250,6 @@ fn make_stack(
         refusal: None,
     };
     change(space, Verb::Map(request)).map_err(|()| no_memory)?;
-    user::write(space, image.sp, &image.bytes).map_err(|_| no_memory)?;
+    user::write(space, image.sp.into(), &image.bytes).map_err(|_| no_memory)?;
     Ok(image.sp)
 }

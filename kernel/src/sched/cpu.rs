@@ -84,6 +84,8 @@ impl Cpu {
     const WORK: u32 = 1;
     /// The thread that came has left the CPU.
     const LEFT: u32 = 1 << 1;
+    /// Tag check faults of the thread that is loaded may be reported late. Stays until another is.
+    const TAGS: u32 = 1 << 2;
 
     const fn new() -> Self {
         Self {
@@ -127,11 +129,26 @@ impl Cpu {
 
     /// Whether nothing has happened but that a thread has left the CPU.
     pub(super) fn only_left(&self) -> bool {
-        self.attention.load(Ordering::Relaxed) == Self::LEFT
+        self.attention.load(Ordering::Relaxed) & !Self::TAGS == Self::LEFT
     }
 
     pub(super) fn attended(&self) {
-        self.attention.store(0, Ordering::Relaxed);
+        let tags = self.attention.load(Ordering::Relaxed) & Self::TAGS;
+        self.attention.store(tags, Ordering::Relaxed);
+    }
+
+    /// Whether tag check faults of the thread that is loaded may be reported late: each way out looks
+    /// then, and each call on its way in.
+    #[inline(always)]
+    pub fn watches_tags(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & Self::TAGS != 0
+    }
+
+    /// Says so.
+    pub fn watch_tags(&self, watch: bool) {
+        let others = self.attention.load(Ordering::Relaxed) & !Self::TAGS;
+        let tags = if watch { Self::TAGS } else { 0 };
+        self.attention.store(others | tags, Ordering::Relaxed);
     }
 
     /// How many time-outs there is room for.

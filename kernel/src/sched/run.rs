@@ -12,6 +12,7 @@ use super::{idle, wait};
 use crate::arch::gic::IrqSet;
 use crate::arch::{Context, WayBack};
 use crate::machine::interrupt;
+use crate::process::end::signal;
 use crate::thread::{Step, Thread, resume};
 use crate::{arch, handle, ipc, memory, trace, work};
 
@@ -140,6 +141,9 @@ fn leave_attentively(cpu: &'static Cpu) {
                 }
             },
         };
+        if cpu.watches_tags() && tell_tag_fault(&thread) {
+            continue;
+        }
         if !go_on(&thread) {
             preemption_point(cpu, &thread);
             continue;
@@ -155,6 +159,36 @@ fn leave_attentively(cpu: &'static Cpu) {
     arm_timer(cpu);
     arch::mmu::grace().quiescent(cpu_index());
     cpu.stay.end();
+}
+
+/// Tells an asynchronous tag check fault of `thread`, the current one, if there is one: it goes no
+/// further then.
+#[cold]
+pub fn tell_tag_fault(thread: &Ref<Thread>) -> bool {
+    let fault = !thread.process().is_dying() && arch::run::take_tag_fault(thread.context());
+    if fault {
+        tag_fault(thread);
+    }
+    fault
+}
+
+/// Which access it was is not known.
+fn tag_fault(thread: &Ref<Thread>) {
+    let access = ipc::kernel::Access::None;
+    ipc::kernel::exception(thread, signal::SEGV, "SEGV_MTEAERR", 0, access);
+}
+
+/// As [`tell_tag_fault`], on the way in: the call that the thread makes may sleep. Whoever answers for
+/// the fault has the thread make the call again.
+#[cold]
+#[inline(never)]
+pub fn tell_tag_fault_first(thread: &Ref<Thread>, context: &Context) -> bool {
+    let fault = arch::run::take_tag_fault(context);
+    if fault {
+        context.rewind();
+        tag_fault(thread);
+    }
+    fault
 }
 
 /// Does what the thread has to do in the kernel before it returns to EL0. False: it is not ready,

@@ -1,6 +1,7 @@
 //! Reading, writing and seeking through descriptors.
 
 use abi::Rights;
+use arm64::UserAddr;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::object::{MAX_SIZE, MemObject};
@@ -61,16 +62,16 @@ type Memory = (Segments, u64);
 
 /// The buffer in the arguments 1 and 2.
 fn buffer(call: &Call<'_>) -> Result<Memory, Errno> {
-    let (va, len) = (call.arg(1), call.arg(2));
-    check_buffer(call, va, len)?;
-    Ok((Segments::buffer(va, len), len))
+    let (at, len) = (call.user(1), call.arg(2));
+    check_buffer(call, at, len)?;
+    Ok((Segments::buffer(at, len), len))
 }
 
 /// The vector in the arguments 1 and 2.
 fn vector(call: &Call<'_>) -> Result<Memory, Stop> {
-    let (va, count) = (call.arg(1), call.arg(2));
-    let len = check_vector(call, va, count)?;
-    Ok((Segments::vector(va, count), len))
+    let (at, count) = (call.user(1), call.arg(2));
+    let len = check_vector(call, at, count)?;
+    Ok((Segments::vector(at, count), len))
 }
 
 /// The place in argument 3. The calls on vectors have one more argument, which has no bits to give
@@ -87,32 +88,33 @@ fn place(call: &Call<'_>) -> Result<u64, Errno> {
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
-pub fn check_buffer(call: &Call<'_>, va: u64, len: u64) -> Result<(), Errno> {
+pub fn check_buffer(call: &Call<'_>, at: UserAddr, len: u64) -> Result<(), Errno> {
     if (len as i64) < 0 {
         return Err(Errno::EINVAL);
     }
-    match va.checked_add(len) {
+    match at.va().checked_add(len) {
         Some(end) if end <= call.thread.process().space().task_size() => Ok(()),
         _ => Err(Errno::EFAULT),
     }
 }
 
-/// The bytes in `count` elements at `va`, of which none may be longer than the signed sizes that
+/// The bytes in `count` elements at `at`, of which none may be longer than the signed sizes that
 /// calls deal in, or reach beyond the addresses of programs.
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`, and those of reading the elements.
-pub fn check_vector(call: &Call<'_>, va: u64, count: u64) -> Result<u64, Stop> {
-    sum_vector(call, va, count, |va, len| check_buffer(call, va, len))
+pub fn check_vector(call: &Call<'_>, at: UserAddr, count: u64) -> Result<u64, Stop> {
+    let check = |base, len| check_buffer(call, call.thread.user_addr(base), len);
+    sum_vector(call, at, count, check)
 }
 
-/// The bytes in `count` elements at `va`, each of which `check` has to let pass.
+/// The bytes in `count` elements at `at`, each of which `check` has to let pass.
 ///
 /// # Errors
 /// `EINVAL`, those of `check`, and those of reading the elements.
 pub fn sum_vector(
     call: &Call<'_>,
-    va: u64,
+    at: UserAddr,
     count: u64,
     check: impl Fn(u64, u64) -> Result<(), Errno>,
 ) -> Result<u64, Stop> {
@@ -121,11 +123,11 @@ pub fn sum_vector(
     }
     let space = call.thread.process().space();
     let mut bytes = [0; VECTOR_CHUNK * ELEMENT as usize];
-    let (mut at, mut total) = (0, 0u64);
-    while at < count {
-        let chunk = (count - at).min(VECTOR_CHUNK as u64);
+    let (mut next, mut total) = (0, 0u64);
+    while next < count {
+        let chunk = (count - next).min(VECTOR_CHUNK as u64);
         let bytes = &mut bytes[..(chunk * ELEMENT) as usize];
-        user::read(space, va.wrapping_add(at * ELEMENT), bytes)?;
+        user::read(space, at.further(next * ELEMENT), bytes)?;
         for element in bytes.chunks_exact(ELEMENT as usize) {
             let (base, len) = element.split_at(8);
             let word = |bytes: &[u8]| {
@@ -135,7 +137,7 @@ pub fn sum_vector(
             check(word(base), word(len))?;
             total = total.saturating_add(word(len));
         }
-        at += chunk;
+        next += chunk;
     }
     Ok(total)
 }
@@ -144,7 +146,7 @@ fn read(call: &Call<'_>) -> Answer {
     let handle = readable(call)?;
     let (memory, len) = buffer(call)?;
     match handle.object {
-        Object::Console { .. } => Ok(transfer::read(call.thread, call.arg(1), len)),
+        Object::Console { .. } => Ok(transfer::read(call.thread, call.user(1), len)),
         Object::Memory(file) => load(call, file, (memory, len), None),
         _ => Err(Errno::EINVAL.into()),
     }
@@ -155,8 +157,8 @@ fn readv(call: &Call<'_>) -> Answer {
     let (mut memory, len) = vector(call)?;
     match handle.object {
         // What was typed goes to the first piece: a line is seldom longer.
-        Object::Console { .. } => match memory.next(call.thread.process().space())? {
-            Next::Piece(va, len) => Ok(transfer::read(call.thread, va, len)),
+        Object::Console { .. } => match memory.next(call.thread)? {
+            Next::Piece(at, len) => Ok(transfer::read(call.thread, at, len)),
             _ => done(0),
         },
         Object::Memory(file) => load(call, file, (memory, len), None),
@@ -294,20 +296,17 @@ impl Seek {
 
 fn fstat(call: &Call<'_>) -> Answer {
     let handle = handle(call)?;
-    stat_to(call, &handle, call.arg(1))
+    stat_to(call, &handle, call.user(1))
 }
 
 /// Stores the `struct stat` of what `handle` is.
-pub fn stat_to(call: &Call<'_>, handle: &Handle, va: u64) -> Answer {
+pub fn stat_to(call: &Call<'_>, handle: &Handle, at: UserAddr) -> Answer {
     let words = match &handle.object {
         Object::Memory(file) => memory_stat(file),
         _ => console_stat(),
     };
     let bytes: [u8; 128] = user::bytes_of(words);
-    match va {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &bytes, 0),
-    }
+    user::complete_at(call, at, &bytes, 0)
 }
 
 /// A character device, owned by root.

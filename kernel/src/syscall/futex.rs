@@ -1,5 +1,6 @@
 //! `futex` and the robust list.
 
+use arm64::UserAddr;
 use linux_raw_sys::general as linux;
 use sync::atomic::Ordering;
 
@@ -21,7 +22,7 @@ pub const CALLS: &[(u32, Handler)] = &[
 const ROBUST_HEAD: u64 = 24;
 
 fn futex_call(call: &Call<'_>) -> Answer {
-    let (va, operation, value) = (call.arg(0), call.uint(1), call.uint(2));
+    let (at, operation, value) = (call.user(0), call.uint(1), call.uint(2));
     let command = operation & !(linux::FUTEX_PRIVATE_FLAG | linux::FUTEX_CLOCK_REALTIME);
     let realtime = operation & linux::FUTEX_CLOCK_REALTIME != 0;
     let waits = matches!(command, linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET);
@@ -29,7 +30,7 @@ fn futex_call(call: &Call<'_>) -> Answer {
         return Err(Errno::ENOSYS.into());
     }
     let shared = operation & linux::FUTEX_PRIVATE_FLAG == 0;
-    let key = || key_of(call, va, shared);
+    let key = || key_of(call, at, shared);
     match command {
         linux::FUTEX_WAIT | linux::FUTEX_WAIT_BITSET => {
             let bitset = if command == linux::FUTEX_WAIT {
@@ -41,7 +42,7 @@ fn futex_call(call: &Call<'_>) -> Answer {
                 return Err(Errno::EINVAL.into());
             }
             let limit = limit(call, command == linux::FUTEX_WAIT_BITSET, realtime)?;
-            futex::wait(call.thread, (key()?, va), value, bitset, limit)
+            futex::wait(call.thread, (key()?, at), value, bitset, limit)
         }
         linux::FUTEX_WAKE => wake(call, key()?, value, ANY),
         linux::FUTEX_WAKE_BITSET if call.uint(5) == 0 => Err(Errno::EINVAL.into()),
@@ -54,10 +55,11 @@ fn futex_call(call: &Call<'_>) -> Answer {
     }
 }
 
-/// The key of the futex at `va`. A shared one has to be in memory, because what is mapped there may
+/// The key of the futex at `at`. A shared one has to be in memory, because what is mapped there may
 /// be the key.
-fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
+fn key_of(call: &Call<'_>, at: UserAddr, shared: bool) -> Result<Key, Stop> {
     let space = call.thread.process().space();
+    let va = at.va();
     if !va.is_multiple_of(4) {
         return Err(Errno::EINVAL.into());
     }
@@ -65,18 +67,18 @@ fn key_of(call: &Call<'_>, va: u64, shared: bool) -> Result<Key, Stop> {
         return Err(Errno::EFAULT.into());
     }
     Ok(match shared {
-        true => futex::shared_key(space, va)?,
+        true => futex::shared_key(space, at)?,
         false => futex::private_key(space, va),
     })
 }
 
 /// The time-out in argument 3: relative for `FUTEX_WAIT`, a moment for `FUTEX_WAIT_BITSET`.
 fn limit(call: &Call<'_>, absolute: bool, realtime: bool) -> Result<Option<Limit>, Stop> {
-    let va = call.arg(3);
-    if va == 0 {
+    let at = call.user(3);
+    if at.is_null() {
         return Ok(None);
     }
-    let nanos = user::read_timespec(call.thread.process().space(), va)?;
+    let nanos = user::read_timespec(call.thread.process().space(), at)?;
     let deadline = match absolute {
         false => time::after(nanos),
         true => time::moment(nanos, realtime),
@@ -102,14 +104,14 @@ fn wake(call: &Call<'_>, key: Key, most: u32, bitset: u32) -> Answer {
 }
 
 fn requeue(call: &Call<'_>, key: Key, shared: bool, compare: bool) -> Answer {
-    let (most, moves, to) = (call.int(2), call.int(3), call.arg(4));
+    let (most, moves, to) = (call.int(2), call.int(3), call.user(4));
     if most < 0 || moves < 0 {
         return Err(Errno::EINVAL.into());
     }
     let to = key_of(call, to, shared)?;
     let waking = Waking::requeue(key, most as u32, to, moves as u32);
     match compare {
-        true => futex::compare_requeue(call.thread, waking, call.arg(0), call.uint(5)),
+        true => futex::compare_requeue(call.thread, waking, call.user(0), call.uint(5)),
         false => Ok(futex::step(waking, call.thread)),
     }
 }
@@ -120,13 +122,13 @@ const ATTEMPTS: u32 = 16;
 /// Changes the word of argument 4, wakes waiters of the first futex, and those of the second if what
 /// was found there says so.
 fn wake_op(call: &Call<'_>, key: Key, shared: bool) -> Answer {
-    let va = call.arg(4);
-    let other = key_of(call, va, shared)?;
+    let at = call.user(4);
+    let other = key_of(call, at, shared)?;
     let operation = WakeOp::decode(call.uint(5)).ok_or(Errno::ENOSYS)?;
     let space = call.thread.process().space();
-    let mut seen = user::load_u32(space, va)?;
+    let mut seen = user::load_u32(space, at)?;
     for _ in 0..ATTEMPTS {
-        let found = space.cas_u32(va, seen, operation.apply(seen))?;
+        let found = space.cas_u32(at, seen, operation.apply(seen))?;
         if found == seen {
             let (most, more) = (at_least_one(call.uint(2)), at_least_one(call.uint(3)));
             // Linux, too, changes the word before it finds that it does not know the question.
@@ -162,9 +164,9 @@ fn get_robust_list(call: &Call<'_>) -> Answer {
     let space = call.thread.process().space();
     // Linux stores the length first; two addresses cannot wait in one completion, and writing a
     // constant twice is harmless if the second has to be waited for.
-    user::write(space, call.arg(2), &ROBUST_HEAD.to_le_bytes())?;
+    user::write(space, call.user(2), &ROBUST_HEAD.to_le_bytes())?;
     if call.arg(1) == 0 {
         return Err(Errno::EFAULT.into());
     }
-    user::complete(call, call.arg(1), &head.to_le_bytes(), 0)
+    user::complete(call, call.user(1), &head.to_le_bytes(), 0)
 }

@@ -1,6 +1,7 @@
 //! Memory objects by descriptor: `memfd_create`, `ftruncate`, `fallocate`, seals, and the map list as
 //! a file.
 
+use arm64::UserAddr;
 use core::fmt;
 
 use frame::slab::Ref;
@@ -41,7 +42,7 @@ fn memfd_create(call: &Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     let mut name = [0; NAME_MAX + 1];
-    let length = read_name(call, call.arg(0), &mut name)?;
+    let length = read_name(call, call.user(0), &mut name)?;
     let name = Name::memfd(&name[..length]);
     let object = memory::context().objects().create_named(0, name);
     let mut object = object.map_err(|_| Errno::ENOMEM)?;
@@ -60,11 +61,11 @@ fn memfd_create(call: &Call<'_>) -> Answer {
 }
 
 /// Reads a name, which may have any bytes; its length.
-fn read_name(call: &Call<'_>, va: u64, name: &mut [u8]) -> Result<usize, Stop> {
+fn read_name(call: &Call<'_>, at: UserAddr, name: &mut [u8]) -> Result<usize, Stop> {
     let mut seen = 0;
     while seen < name.len() {
         let space = call.thread.process().space();
-        let count = space.copy_in(va.wrapping_add(seen as u64), &mut name[seen..])?;
+        let count = space.copy_in(at.further(seen as u64), &mut name[seen..])?;
         let piece = name[seen..seen + count].iter();
         if let Some(end) = piece.copied().position(|byte| byte == 0) {
             return Ok(seen + end);

@@ -1,6 +1,7 @@
 //! The memory calls: mmap, munmap, mprotect, mremap, brk, madvise, mincore, and what goes with them.
 
 use abi::Rights;
+use arm64::UserAddr;
 use arm64::attrs::Prot;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
@@ -465,7 +466,7 @@ fn populate(call: &Call<'_>, access: Access) -> Answer {
 }
 
 fn remove(call: &Call<'_>) -> Answer {
-    let (addr, len) = (call.arg(0), call.arg(1));
+    let (addr, len) = (untagged(call.arg(0)), call.arg(1));
     let rounded = len.checked_next_multiple_of(PAGE).ok_or(Errno::EINVAL)?;
     let end = addr.checked_add(rounded).ok_or(Errno::EINVAL)?;
     if !addr.is_multiple_of(PAGE) {
@@ -475,7 +476,7 @@ fn remove(call: &Call<'_>) -> Answer {
 }
 
 fn mincore(call: &Call<'_>) -> Answer {
-    let (addr, len, vec) = (untagged(call.arg(0)), call.arg(1), call.arg(2));
+    let (addr, len, vec) = (untagged(call.arg(0)), call.arg(1), call.user(2));
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
@@ -493,7 +494,7 @@ fn mincore(call: &Call<'_>) -> Answer {
 pub struct Mincore {
     addr: u64,
     pages: u64,
-    vec: u64,
+    vec: UserAddr,
 }
 
 impl Mincore {
@@ -513,7 +514,7 @@ impl Mincore {
         match space.copy_out(self.vec, &bytes[..count]) {
             Ok(count) => {
                 self.addr += count as u64 * PAGE;
-                self.vec += count as u64;
+                self.vec = self.vec.further(count as u64);
                 self.pages -= count as u64;
                 thread.more(Resume::Mincore(self))
             }

@@ -19,6 +19,7 @@ pub mod user;
 pub mod vm_copy;
 
 use abi::Binding;
+use arm64::UserAddr;
 use frame::slab::Ref;
 use linux_raw_sys::general::__NR_getppid;
 
@@ -49,6 +50,12 @@ impl Call<'_> {
     #[inline]
     pub fn arg(&self, n: usize) -> u64 {
         self.thread.context().get(n)
+    }
+
+    /// Argument `n` as a pointer to memory of the caller's.
+    #[inline]
+    pub fn user(&self, n: usize) -> UserAddr {
+        self.thread.user_addr(self.arg(n))
     }
 
     /// Argument `n` as an `int`.
@@ -191,6 +198,10 @@ pub fn unserved(thread: &Ref<Thread>) -> Step {
 #[inline(never)]
 fn call<'a>(cpu: &'static Cpu, context: &'a Context, handler: Handler) -> WayBack<'a> {
     let thread = sched::current_of(cpu);
+    if cpu.watches_tags() && sched::tell_tag_fault_first(&thread, context) {
+        drop(thread);
+        return sched::leave_kernel(cpu, context);
+    }
     let watch = Watch::begin();
     if Process::any_is_bound(Binding::Calls) && is_served(cpu, &thread) {
         drop(thread);

@@ -12,7 +12,7 @@ use sync::atomic::Ordering;
 
 use super::file::{self, check_buffer};
 use super::{Answer, Call, Handler, done, memfd, time, user};
-use crate::arch::time as clock;
+use crate::arch::{mte, run, time as clock};
 use crate::errno::Errno;
 use crate::handle::transfer::Transfer;
 use crate::handle::{Handle, SLOTS};
@@ -63,14 +63,14 @@ fn zero(_call: &Call<'_>) -> Answer {
 
 /// Calls with a path as their second argument: there is no such file.
 fn path_at_1(call: &Call<'_>) -> Answer {
-    user::check_path(call.thread.process().space(), call.arg(1))?;
+    user::check_path(call.thread.process().space(), call.user(1))?;
     Err(Errno::ENOENT.into())
 }
 
 /// The one file that there is: programs look at their own maps.
 fn openat(call: &Call<'_>) -> Answer {
     let mut path = [0; 32];
-    let path = user::read_path(call.thread.process().space(), call.arg(1), &mut path)?;
+    let path = user::read_path(call.thread.process().space(), call.user(1), &mut path)?;
     match path {
         Some(path) if memfd::is_maps(path, call.thread.process().pid()) => {
             memfd::open_maps(call, call.uint(2))
@@ -80,14 +80,14 @@ fn openat(call: &Call<'_>) -> Answer {
 }
 
 fn ppoll(call: &Call<'_>) -> Answer {
-    let (va, count, timeout) = (call.arg(0), call.uint(1), call.arg(2));
+    let (at, count) = (call.user(0), call.uint(1));
     if count as usize > SLOTS {
         return Err(Errno::EINVAL.into());
     }
     let space = call.thread.process().space();
-    let deadline = match timeout {
+    let deadline = match call.arg(2) {
         0 => None,
-        at => Some(match user::read_timespec(space, at)? {
+        _ => Some(match user::read_timespec(space, call.user(2))? {
             // Over before the first look ends, rather than a tick later.
             0 => 0,
             nanos => time::after(nanos),
@@ -98,9 +98,9 @@ fn ppoll(call: &Call<'_>) -> Answer {
         if call.arg(4) != 8 {
             return Err(Errno::EINVAL.into());
         }
-        let _mask = user::read_words::<1>(space, call.arg(3))?;
+        let _mask = user::read_words::<1>(space, call.user(3))?;
     }
-    Ok(Poll::new(va, u64::from(count), deadline).step(call.thread))
+    Ok(Poll::new(at, u64::from(count), deadline).step(call.thread))
 }
 
 fn close(call: &Call<'_>) -> Answer {
@@ -172,10 +172,10 @@ fn ioctl(call: &Call<'_>) -> Answer {
 
 fn newfstatat(call: &Call<'_>) -> Answer {
     let space = call.thread.process().space();
-    let empty = user::check_path(space, call.arg(1))?;
+    let empty = user::check_path(space, call.user(1))?;
     if empty && call.uint(3) & linux::AT_EMPTY_PATH != 0 {
         let handle = handle(call)?;
-        return file::stat_to(call, &handle, call.arg(2));
+        return file::stat_to(call, &handle, call.user(2));
     }
     Err(Errno::ENOENT.into())
 }
@@ -183,9 +183,9 @@ fn newfstatat(call: &Call<'_>) -> Answer {
 fn sigaltstack(call: &Call<'_>) -> Answer {
     /// Flags that a program may give: `SS_DISABLE`, `SS_ONSTACK` (ignored), `SS_AUTODISARM`.
     const KNOWN: u32 = linux::SS_DISABLE | linux::SS_ONSTACK | linux::SS_AUTODISARM;
-    let (new, old) = (call.arg(0), call.arg(1));
+    let (new, old) = (call.user(0), call.user(1));
     let current = call.thread.signal_stack();
-    if new != 0 {
+    if !new.is_null() {
         let [sp, flags, size] = user::read_words::<3>(call.thread.process().space(), new)?;
         let flags = flags as u32;
         if flags & !KNOWN != 0 {
@@ -211,13 +211,13 @@ fn sigaltstack(call: &Call<'_>) -> Answer {
 }
 
 fn rt_sigaction(call: &Call<'_>) -> Answer {
-    let (signal, new, old) = (call.arg(0) as u32 as usize, call.arg(1), call.arg(2));
+    let (signal, new, old) = (call.arg(0) as u32 as usize, call.user(1), call.user(2));
     if call.arg(3) != 8 || signal == 0 || signal > SIGNALS {
         return Err(Errno::EINVAL.into());
     }
     let dispositions = call.thread.process().dispositions();
     let before = dispositions.get(signal);
-    if new != 0 {
+    if !new.is_null() {
         let action = user::read_words::<4>(call.thread.process().space(), new)?;
         if matches!(signal as u32, linux::SIGKILL | linux::SIGSTOP) {
             return Err(Errno::EINVAL.into());
@@ -229,12 +229,12 @@ fn rt_sigaction(call: &Call<'_>) -> Answer {
 }
 
 fn rt_sigprocmask(call: &Call<'_>) -> Answer {
-    let (how, new, old) = (call.uint(0), call.arg(1), call.arg(2));
+    let (how, new, old) = (call.uint(0), call.user(1), call.user(2));
     if call.arg(3) != 8 {
         return Err(Errno::EINVAL.into());
     }
     let before = call.thread.blocked.load(Ordering::Relaxed);
-    if new != 0 {
+    if !new.is_null() {
         let [mask] = user::read_words::<1>(call.thread.process().space(), new)?;
         let blocked = match how {
             linux::SIG_BLOCK => before | mask,
@@ -254,7 +254,7 @@ fn rt_sigpending(call: &Call<'_>) -> Answer {
     let own = call.thread.pending.load(Ordering::Relaxed);
     let pending = own | call.thread.process().pending.load(Ordering::Relaxed);
     let bytes = pending.to_le_bytes();
-    user::complete(call, call.arg(0), &bytes[..call.arg(1) as usize], 0)
+    user::complete(call, call.user(0), &bytes[..call.arg(1) as usize], 0)
 }
 
 fn uname(call: &Call<'_>) -> Answer {
@@ -273,7 +273,7 @@ fn uname(call: &Call<'_>) -> Answer {
     for (place, text) in bytes.chunks_exact_mut(FIELD).zip(fields) {
         place[..text.len()].copy_from_slice(text.as_bytes());
     }
-    user::write(call.thread.process().space(), call.arg(0), &bytes)?;
+    user::write(call.thread.process().space(), call.user(0), &bytes)?;
     done(0)
 }
 
@@ -294,19 +294,16 @@ fn limit_of(resource: u32) -> Option<[u64; 2]> {
 fn getrlimit(call: &Call<'_>) -> Answer {
     let limit = limit_of(call.uint(0)).ok_or(Errno::EINVAL)?;
     let bytes: [u8; 16] = user::bytes_of(limit);
-    match call.arg(1) {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &bytes, 0),
-    }
+    user::complete_at(call, call.user(1), &bytes, 0)
 }
 
 fn prlimit64(call: &Call<'_>) -> Answer {
-    let (pid, new, old) = (call.uint(0), call.arg(2), call.arg(3));
+    let (pid, new, old) = (call.uint(0), call.user(2), call.user(3));
     if pid != 0 && pid != call.thread.process().pid() {
         return Err(Errno::ESRCH.into());
     }
     let limit = limit_of(call.uint(1)).ok_or(Errno::EINVAL)?;
-    if new != 0 {
+    if !new.is_null() {
         // The limits are what the kernel has; only asking for the same is granted.
         let wanted = user::read_words::<2>(call.thread.process().space(), new)?;
         if wanted[0] > wanted[1] {
@@ -336,7 +333,7 @@ fn getrusage(call: &Call<'_>) -> Answer {
         words[8] = counters.minor_faults();
     }
     let bytes: [u8; 144] = user::bytes_of(words);
-    user::write(call.thread.process().space(), call.arg(1), &bytes)?;
+    user::write(call.thread.process().space(), call.user(1), &bytes)?;
     done(0)
 }
 
@@ -344,6 +341,8 @@ fn prctl_call(call: &Call<'_>) -> Answer {
     match call.uint(0) {
         prctl::PR_SET_THP_DISABLE => set_thp_disable(call),
         prctl::PR_GET_THP_DISABLE => get_thp_disable(call),
+        prctl::PR_SET_TAGGED_ADDR_CTRL => set_tagged_addr_ctrl(call),
+        prctl::PR_GET_TAGGED_ADDR_CTRL => get_tagged_addr_ctrl(call),
         prctl::PR_GET_DUMPABLE | prctl::PR_GET_NO_NEW_PRIVS | prctl::PR_GET_KEEPCAPS => done(0),
         _ => Err(Errno::EINVAL.into()),
     }
@@ -366,15 +365,34 @@ fn get_thp_disable(call: &Call<'_>) -> Answer {
     done(call.thread.process().space().small_pages_only().into())
 }
 
+/// What the calling thread wants of tags: whether calls take tagged pointers, how tag check faults are
+/// reported, which tags IRG makes.
+fn set_tagged_addr_ctrl(call: &Call<'_>) -> Answer {
+    let control = call.arg(1);
+    let unknown = control & !u64::from(mte::known_control());
+    if unknown != 0 || (2..5).any(|n| call.arg(n) != 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    run::set_current_tags(control as u32);
+    done(0)
+}
+
+fn get_tagged_addr_ctrl(call: &Call<'_>) -> Answer {
+    if (1..5).any(|n| call.arg(n) != 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    done(call.thread.context().tags().get().into())
+}
+
 fn getrandom(call: &Call<'_>) -> Answer {
     const KNOWN: u32 = linux::GRND_NONBLOCK | linux::GRND_RANDOM | linux::GRND_INSECURE;
-    let (va, len, flags) = (call.arg(0), call.arg(1), call.uint(2));
+    let (at, len, flags) = (call.user(0), call.arg(1), call.uint(2));
     let contradictory = linux::GRND_RANDOM | linux::GRND_INSECURE;
     if flags & !KNOWN != 0 || flags & contradictory == contradictory {
         return Err(Errno::EINVAL.into());
     }
-    check_buffer(call, va, len.min(i64::MAX as u64))?;
-    Ok(Transfer::random(va, len).step(call.thread))
+    check_buffer(call, at, len.min(i64::MAX as u64))?;
+    Ok(Transfer::random(at, len).step(call.thread))
 }
 
 /// Only the question what is supported: nothing is.

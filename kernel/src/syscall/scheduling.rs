@@ -4,6 +4,7 @@
 //! are refused. `SCHED_IDLE` is a priority of the kernel's own below the ordinary one; `SCHED_OTHER`
 //! and `SCHED_BATCH` are the ordinary one. Nice values are kept and told, and weigh nothing.
 
+use arm64::UserAddr;
 use frame::slab::Ref;
 use ipc::ready::{Priority, Runnable};
 use linux_raw_sys::general as linux;
@@ -54,10 +55,10 @@ fn target_from_0(call: &Call<'_>) -> Result<Ref<Thread>, Errno> {
 
 /// A set may be shorter or longer than ours; what is missing are zeros.
 fn sched_setaffinity(call: &Call<'_>) -> Answer {
-    let (size, va) = (u64::from(call.uint(1)).min(CPU_SET), call.arg(2));
+    let (size, at) = (u64::from(call.uint(1)).min(CPU_SET), call.user(2));
     let mut bytes = [0; CPU_SET as usize];
     let space = call.thread.process().space();
-    user::read(space, va, &mut bytes[..size as usize])?;
+    user::read(space, at, &mut bytes[..size as usize])?;
     let thread = target(call, call.uint(0))?;
     let cpus = u64::from_le_bytes(bytes) & sched::online_mask();
     if cpus == 0 {
@@ -74,20 +75,17 @@ fn sched_getaffinity(call: &Call<'_>) -> Answer {
     }
     let thread = target(call, call.uint(0))?;
     let cpus = thread.cpus() & sched::online_mask();
-    match call.arg(2) {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &cpus.to_le_bytes(), CPU_SET),
-    }
+    user::complete_at(call, call.user(2), &cpus.to_le_bytes(), CPU_SET)
 }
 
 /// The third argument has had no meaning since 2.6.24.
 fn getcpu(call: &Call<'_>) -> Answer {
     let space = call.thread.process().space();
     if call.arg(0) != 0 {
-        user::write(space, call.arg(0), &(cpu_index() as u32).to_le_bytes())?;
+        user::write(space, call.user(0), &(cpu_index() as u32).to_le_bytes())?;
     }
     // One node.
-    user::complete(call, call.arg(1), &[0; 4], 0)
+    user::complete(call, call.user(1), &[0; 4], 0)
 }
 
 fn sched_getscheduler(call: &Call<'_>) -> Answer {
@@ -106,21 +104,21 @@ fn sched_getparam(call: &Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     target_from_0(call)?;
-    user::complete(call, call.arg(1), &[0; 4], 0)
+    user::complete(call, call.user(1), &[0; 4], 0)
 }
 
-/// The thread, and the priority that the structure at `va` asks for.
-fn target_and_param(call: &Call<'_>, va: u64) -> Result<(Ref<Thread>, u32), Stop> {
-    if va == 0 || call.int(0) < 0 {
+/// The thread, and the priority that the structure at `at` asks for.
+fn target_and_param(call: &Call<'_>, at: UserAddr) -> Result<(Ref<Thread>, u32), Stop> {
+    if at.is_null() || call.int(0) < 0 {
         return Err(Errno::EINVAL.into());
     }
     let mut bytes = [0; 4];
-    user::read(call.thread.process().space(), va, &mut bytes)?;
+    user::read(call.thread.process().space(), at, &mut bytes)?;
     Ok((target(call, call.uint(0))?, u32::from_le_bytes(bytes)))
 }
 
 fn sched_setparam(call: &Call<'_>) -> Answer {
-    let (_, param) = target_and_param(call, call.arg(1))?;
+    let (_, param) = target_and_param(call, call.user(1))?;
     match param {
         0 => done(0),
         _ => Err(Errno::EINVAL.into()),
@@ -132,7 +130,7 @@ fn sched_setscheduler(call: &Call<'_>) -> Answer {
     if (policy as i32) < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let (thread, param) = target_and_param(call, call.arg(2))?;
+    let (thread, param) = target_and_param(call, call.user(2))?;
     let resets = policy & linux::SCHED_RESET_ON_FORK != 0;
     let policy = policy & !linux::SCHED_RESET_ON_FORK;
     let priority = match (policy, param) {
@@ -174,10 +172,7 @@ fn priority_min(call: &Call<'_>) -> Answer {
 fn sched_rr_get_interval(call: &Call<'_>) -> Answer {
     target_from_0(call)?;
     let bytes: [u8; 16] = user::bytes_of([0, sched::SLICE_NS]);
-    match call.arg(1) {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &bytes, 0),
-    }
+    user::complete_at(call, call.user(1), &bytes, 0)
 }
 
 /// Calls `see` for each thread that `which` and `who` name, as long as it returns true. There is one

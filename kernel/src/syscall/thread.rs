@@ -1,5 +1,6 @@
 //! Threads: making, ending and naming them.
 
+use arm64::UserAddr;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::CopyStop;
@@ -52,7 +53,7 @@ const OPTIONAL: u32 = linux::CLONE_SYSVSEM
 #[derive(Debug)]
 pub struct Start {
     child: Ref<Thread>,
-    store_at: u64,
+    store_at: UserAddr,
 }
 
 impl Start {
@@ -60,7 +61,7 @@ impl Start {
     /// hinder it, as on Linux.
     pub fn step(self, maker: &Ref<Thread>) -> Step {
         let tid = self.child.tid();
-        if self.store_at != 0 && !maker.process().is_dying() {
+        if !self.store_at.is_null() && !maker.process().is_dying() {
             let space = self.child.process().space();
             if space.copy_out(self.store_at, &tid.to_le_bytes()) == Err(CopyStop::Busy) {
                 return maker.busy(Resume::Start(self));
@@ -106,9 +107,9 @@ fn clone(call: &Call<'_>) -> Answer {
     );
     call.thread.process().add_thread(&child)?;
     let store_at = if flags & linux::CLONE_PARENT_SETTID != 0 {
-        parent_tid
+        call.thread.user_addr(parent_tid)
     } else {
-        0
+        UserAddr::unchecked(0)
     };
     Ok(Start { child, store_at }.step(call.thread))
 }

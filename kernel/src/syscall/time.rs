@@ -78,10 +78,7 @@ fn timespec(nanos: u64) -> [u8; 16] {
 
 fn clock_gettime(call: &Call<'_>) -> Answer {
     let nanos = read_clock(call, call.uint(0))?;
-    match call.arg(1) {
-        0 => Err(Errno::EFAULT.into()),
-        va => user::complete(call, va, &timespec(nanos), 0),
-    }
+    user::complete_at(call, call.user(1), &timespec(nanos), 0)
 }
 
 fn clock_getres(call: &Call<'_>) -> Answer {
@@ -91,7 +88,7 @@ fn clock_getres(call: &Call<'_>) -> Answer {
         linux::CLOCK_REALTIME_COARSE | linux::CLOCK_MONOTONIC_COARSE => COARSE,
         _ => 1,
     };
-    user::complete(call, call.arg(1), &timespec(resolution), 0)
+    user::complete(call, call.user(1), &timespec(resolution), 0)
 }
 
 fn gettimeofday(call: &Call<'_>) -> Answer {
@@ -99,15 +96,15 @@ fn gettimeofday(call: &Call<'_>) -> Answer {
         // The zone has been meaningless since Unix left the kernel's clock in UTC: all zero.
         return zone_and_time(call);
     }
-    user::complete(call, call.arg(0), &timeval(realtime()), 0)
+    user::complete(call, call.user(0), &timeval(realtime()), 0)
 }
 
 fn zone_and_time(call: &Call<'_>) -> Answer {
     if call.arg(0) != 0 {
         let space = call.thread.process().space();
-        user::write(space, call.arg(0), &timeval(realtime()))?;
+        user::write(space, call.user(0), &timeval(realtime()))?;
     }
-    user::complete(call, call.arg(1), &[0; 8], 0)
+    user::complete(call, call.user(1), &[0; 8], 0)
 }
 
 fn realtime() -> u64 {
@@ -124,11 +121,11 @@ fn times(call: &Call<'_>) -> Answer {
     let hundredths = |ticks: u64| clock::ticks_to_ns(ticks) / (NANOS / 100);
     let user_time = hundredths(process_time(call, now));
     let bytes: [u8; 32] = user::bytes_of([user_time, 0, 0, 0]);
-    user::complete(call, call.arg(0), &bytes, hundredths(now))
+    user::complete(call, call.user(0), &bytes, hundredths(now))
 }
 
 fn nanosleep(call: &Call<'_>) -> Answer {
-    let nanos = user::read_timespec(call.thread.process().space(), call.arg(0))?;
+    let nanos = user::read_timespec(call.thread.process().space(), call.user(0))?;
     sleep(call, after(nanos))
 }
 
@@ -142,7 +139,7 @@ fn clock_nanosleep(call: &Call<'_>) -> Answer {
     if !sleepable.contains(&id) {
         return Err(Errno::EINVAL.into());
     }
-    let nanos = user::read_timespec(call.thread.process().space(), call.arg(2))?;
+    let nanos = user::read_timespec(call.thread.process().space(), call.user(2))?;
     match flags & linux::TIMER_ABSTIME {
         0 => sleep(call, after(nanos)),
         _ => sleep(call, moment(nanos, id == linux::CLOCK_REALTIME)),

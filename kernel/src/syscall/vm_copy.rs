@@ -1,12 +1,12 @@
 //! `process_vm_readv` and `process_vm_writev`: copies between two address spaces, page to page.
 
 use abi::Rights;
+use arm64::UserAddr;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::{Access, CopyStop};
 
 use super::file::{check_vector, sum_vector};
-use super::memory::untagged;
 use super::{Answer, Call, Handler, done};
 use crate::errno::Errno;
 use crate::handle::segments::{Next, Segments};
@@ -31,7 +31,7 @@ fn writev(call: &Call<'_>) -> Answer {
 /// `access` is what is done to the other side's memory.
 fn begin(call: &Call<'_>, access: Access) -> Answer {
     let (pid, flags) = (call.uint(0), call.arg(5));
-    let (local, other) = ((call.arg(1), call.arg(2)), (call.arg(3), call.arg(4)));
+    let (local, other) = ((call.user(1), call.arg(2)), (call.user(3), call.arg(4)));
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -49,7 +49,7 @@ fn begin(call: &Call<'_>, access: Access) -> Answer {
     let copy = VmCopy {
         process: remote(call, pid, access)?,
         local: Segments::vector(local.0, local.1),
-        remote: Segments::vector(other.0, other.1),
+        remote: Segments::vector(other.0, other.1).foreign(),
         access,
         done: 0,
     };
@@ -95,14 +95,14 @@ impl VmCopy {
     pub const fn of(
         process: Ref<Process>,
         there: u64,
-        here: u64,
+        here: UserAddr,
         len: u64,
         access: Access,
     ) -> Self {
         Self {
             process,
             local: Segments::buffer(here, len),
-            remote: Segments::buffer(there, len),
+            remote: Segments::buffer(UserAddr::ignoring_tag(there), len),
             access,
             done: 0,
         }
@@ -122,7 +122,7 @@ impl VmCopy {
     /// Copies a piece. False: one side is used up.
     fn piece(&mut self, thread: &Thread) -> Result<bool, CopyStop> {
         let space = thread.process().space();
-        let (local, remote) = match (self.local.next(space)?, self.remote.next(space)?) {
+        let (local, remote) = match (self.local.next(thread)?, self.remote.next(thread)?) {
             (Next::Piece(local, left), Next::Piece(remote, room)) => {
                 ((local, left), (remote, room))
             }
@@ -130,8 +130,7 @@ impl VmCopy {
             _ => return Ok(true),
         };
         let len = local.1.min(remote.1);
-        // The other side's addresses may be tagged, and its memory is not accessed as by itself.
-        let (other, theirs) = (self.process.space(), untagged(remote.0));
+        let (other, theirs) = (self.process.space(), remote.0);
         let count = match self.access {
             Access::Write => space.copy_across(local.0, other, theirs, len, Access::Write)?,
             access => other.copy_across(theirs, space, local.0, len, access)?,

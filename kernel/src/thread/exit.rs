@@ -75,7 +75,7 @@ fn begin(thread: &Ref<Thread>) -> Result<Leaving, CopyStop> {
         return Ok(Leaving::ClearTid);
     }
     let space = thread.process().space();
-    let [entry, offset, pending] = user::read_words::<3>(space, head)?;
+    let [entry, offset, pending] = user::read_words::<3>(space, thread.user_addr(head))?;
     Ok(Leaving::Robust(Robust {
         entry,
         offset,
@@ -100,7 +100,7 @@ fn walk(thread: &Ref<Thread>, mut robust: Robust) -> Result<Leaving, CopyStop> {
             }
             return Ok(Leaving::ClearTid);
         }
-        let [next] = user::read_words::<1>(space, entry)?;
+        let [next] = user::read_words::<1>(space, thread.user_addr(entry))?;
         if entry != robust.pending & !1 {
             owner_died(thread, entry.wrapping_add(robust.offset), false)?;
         }
@@ -118,10 +118,10 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
     if !va.is_multiple_of(4) {
         return Err(CopyStop::Fault);
     }
-    let space = thread.process().space();
-    let key = futex::shared_key(space, va)?;
+    let (space, at) = (thread.process().space(), thread.user_addr(va));
+    let key = futex::shared_key(space, at)?;
     loop {
-        let word = user::load_u32(space, va)?;
+        let word = user::load_u32(space, at)?;
         if pending && word == 0 {
             // It was being released: a waiter may have missed the wake.
             futex::wake_one(key, futex::ANY);
@@ -131,7 +131,7 @@ fn owner_died(thread: &Ref<Thread>, va: u64, pending: bool) -> Result<(), CopySt
             return Ok(());
         }
         let dead = word & WAITERS | OWNER_DIED;
-        if space.cas_u32(va, word, dead)? == word {
+        if space.cas_u32(at, word, dead)? == word {
             if word & WAITERS != 0 {
                 futex::wake_one(key, futex::ANY);
             }
@@ -145,13 +145,13 @@ fn clear_tid(thread: &Ref<Thread>) -> Result<(), CopyStop> {
     if va == 0 {
         return Ok(());
     }
-    let space = thread.process().space();
+    let (space, at) = (thread.process().space(), thread.user_addr(va));
     // At an odd address nobody can wait.
     let key = match va.is_multiple_of(4) {
-        true => Some(futex::shared_key(space, va)?),
+        true => Some(futex::shared_key(space, at)?),
         false => None,
     };
-    space.copy_out(va, &[0; 4])?;
+    space.copy_out(at, &[0; 4])?;
     // One attempt is enough: clearing again after a park would be a second wake.
     thread.clear_child_tid.store(0, Ordering::Relaxed);
     if let Some(key) = key {

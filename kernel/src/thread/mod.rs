@@ -9,6 +9,7 @@ pub mod resume;
 pub mod stop;
 
 use abi::message::Reason;
+use arm64::UserAddr;
 use frame::slab::{Cache, Ref};
 use ipc::park::ParkWord;
 use sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -140,6 +141,24 @@ impl Thread {
     #[inline]
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Where the thread means by `pointer`, which may carry a tag if the thread has asked for that; the
+    /// tag is compared as the thread's own accesses are.
+    #[inline]
+    pub fn user_addr(&self, pointer: u64) -> UserAddr {
+        match self.context.tags().get() {
+            0 => UserAddr::unchecked(pointer),
+            _ => self.tagged_addr(pointer),
+        }
+    }
+
+    fn tagged_addr(&self, pointer: u64) -> UserAddr {
+        let (tags, checks) = (self.context.tags(), self.context.tags().checks());
+        match tags.takes_tags() || UserAddr::unchecked(pointer) != UserAddr::NOWHERE {
+            true => UserAddr::checked(pointer, checks.check_reads(), checks.check_writes()),
+            false => UserAddr::NOWHERE,
+        }
     }
 
     /// Its number; that of the first thread is the process's.

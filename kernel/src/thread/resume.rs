@@ -4,6 +4,7 @@
 //! that meets a map owned by another change parks the thread and is repeated from the same
 //! progress; nothing else survives between two steps, no lock, no reference to a page, no walk.
 
+use arm64::UserAddr;
 use arm64::addr::PAGE_SIZE;
 use frame::slab::Ref;
 use mm::SegvCode::MapErr;
@@ -82,7 +83,7 @@ impl From<CopyStop> for Stop {
 /// Result bytes on their way to the program (the third phase of a call, D3).
 #[derive(Clone, Copy, Debug)]
 pub struct Completion {
-    va: u64,
+    to: UserAddr,
     bytes: [u8; Self::MAX],
     at: u8,
     len: u8,
@@ -93,12 +94,12 @@ impl Completion {
     /// Most bytes that wait in a thread's record.
     pub const MAX: usize = 128;
 
-    /// `bytes`, at most [`Self::MAX`], to be written to `va`; then the call returns `result`.
-    pub fn new(va: u64, bytes: &[u8], result: u64) -> Self {
+    /// `bytes`, at most [`Self::MAX`], to be written to `to`; then the call returns `result`.
+    pub fn new(to: UserAddr, bytes: &[u8], result: u64) -> Self {
         let mut buffer = [0; Self::MAX];
         buffer[..bytes.len()].copy_from_slice(bytes);
         Self {
-            va,
+            to,
             bytes: buffer,
             at: 0,
             len: bytes.len() as u8,
@@ -112,7 +113,7 @@ impl Completion {
             match thread
                 .process()
                 .space()
-                .copy_out(self.va + u64::from(self.at), rest)
+                .copy_out(self.to.further(self.at.into()), rest)
             {
                 Ok(done) => self.at += done as u8,
                 Err(CopyStop::Busy) => return thread.busy(Resume::Complete(self)),
@@ -233,7 +234,7 @@ pub fn step(thread: &Ref<Thread>, pending: Resume) -> Step {
         Resume::SetTid(va) => match thread
             .process()
             .space()
-            .copy_out(va, &thread.tid().to_le_bytes())
+            .copy_out(thread.user_addr(va), &thread.tid().to_le_bytes())
         {
             Err(CopyStop::Busy) => thread.busy(Resume::SetTid(va)),
             _ => Step::Keep,

@@ -2,7 +2,7 @@
 //! (`Documentation/arch/arm64/cpu-feature-registers.rst`), and the same as `AT_HWCAP` bits.
 //!
 //! Only features are shown that work at EL0 here. Fields that need the kernel's help which it does
-//! not give (SVE, SME, MTE, BTI, pointer authentication) read as zero.
+//! not give (SVE, SME, BTI, pointer authentication) read as zero.
 
 use arm64::esr::SystemInstruction;
 
@@ -15,7 +15,7 @@ pub struct IdRegs {
     pub revidr: u64,
     /// ID_AA64PFR0_EL1.
     pub pfr0: u64,
-    /// ID_AA64PFR1_EL1.
+    /// ID_AA64PFR1_EL1, its MTE field as far as tags work on this machine.
     pub pfr1: u64,
     /// ID_AA64ISAR0_EL1.
     pub isar0: u64,
@@ -46,8 +46,8 @@ const ISAR1: u64 = fields(&[0, 12, 16, 20, 32, 36, 44, 48, 52]);
 const ISAR2: u64 = fields(&[0, 4, 48]);
 /// FP, AdvSIMD, DIT.
 const PFR0: u64 = fields(&[16, 20, 48]);
-/// SSBS.
-const PFR1: u64 = fields(&[4]);
+/// SSBS, MTE.
+const PFR1: u64 = fields(&[4, 8]);
 /// AT (unaligned single-copy atomicity).
 const MMFR2: u64 = fields(&[32]);
 /// EL0 and EL1 in AArch64 state only.
@@ -112,13 +112,15 @@ pub fn hwcaps(regs: IdRegs) -> (u64, u64) {
         (26, at_least(regs.isar1, 20, 2)),
         (27, at_least(regs.isar0, 52, 1)),
     ];
-    let second: [(u32, bool); 6] = [
+    let second: [(u32, bool); 8] = [
         (0, at_least(regs.isar1, 0, 2)),
         (7, at_least(regs.isar0, 52, 2)),
         (8, at_least(regs.isar1, 32, 1)),
         (13, at_least(regs.isar1, 52, 1)),
         (14, at_least(regs.isar1, 44, 1)),
         (16, at_least(regs.isar0, 60, 1)),
+        (18, at_least(regs.pfr1, 8, 2)),
+        (22, at_least(regs.pfr1, 8, 3)),
     ];
     (bits(&first), bits(&second))
 }
@@ -173,6 +175,17 @@ mod tests {
             ..A72
         };
         assert_eq!(hwcaps(without_fp).0 & 3, 0);
+        // MTE, and MTE3 with asymmetric checks.
+        let tags = |mte: u64| {
+            hwcaps(IdRegs {
+                pfr1: mte << 8,
+                ..A72
+            })
+        };
+        assert_eq!(
+            [0, 1, 2, 3].map(|mte| tags(mte).1),
+            [0, 0, 1 << 18, 1 << 18 | 1 << 22]
+        );
     }
 
     #[test]
@@ -191,7 +204,7 @@ mod tests {
         assert_eq!(pfr0 >> 32 & 0xf, 0, "SVE");
         assert_eq!(pfr0 & 0xff, 0x11);
         let pfr1 = visible(&read(4, 1), all).unwrap();
-        assert_eq!(pfr1 & 0xf0f, 0, "BTI and MTE");
+        assert_eq!(pfr1 & 0xf, 0, "BTI");
         assert_eq!(visible(&read(6, 2), all).unwrap() >> 16 & 0xf, 0, "MOPS");
         assert_eq!(
             visible(&read(6, 1), all).unwrap() >> 4 & 0xff,

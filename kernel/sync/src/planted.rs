@@ -21,6 +21,8 @@ macro_rules! faults {
 }
 
 faults! {
+    /// The kernel copies past an allocation tag that is not the pointer's.
+    CopyUnchecked,
     /// Registers of a device are mapped as normal memory.
     DeviceAsNormal,
     /// `Gather::flush` hands out its token without an invalidation.

@@ -135,6 +135,39 @@ impl Tcr {
     }
 }
 
+/// How tag check faults are reported. [ARM "SCTLR_EL1.TCF0"]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[repr(u8)]
+pub enum TagChecks {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// At the instruction.
+    Sync = 1,
+    /// In TFSRE0_EL1, some time later.
+    Async = 2,
+    /// Reads at the instruction, writes later (FEAT_MTE3).
+    Asymmetric = 3,
+}
+
+impl TagChecks {
+    /// Whether some are reported later than at the instruction.
+    pub const fn may_be_late(self) -> bool {
+        matches!(self, Self::Async | Self::Asymmetric)
+    }
+
+    /// Whether the kernel checks what it reads for a program: where the program's own reads would fault
+    /// at the instruction.
+    pub const fn check_reads(self) -> bool {
+        matches!(self, Self::Sync | Self::Asymmetric)
+    }
+
+    /// The same, for writes.
+    pub const fn check_writes(self) -> bool {
+        matches!(self, Self::Sync)
+    }
+}
+
 /// A value of SCTLR_EL1. [ARM "SCTLR_EL1, System Control Register (EL1)"]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Sctlr(u64);
@@ -196,9 +229,13 @@ impl Sctlr {
         self.0
     }
 
-    /// The same with EL0's tag check faults reported so: 0 not at all, 1 synchronously, 2
-    /// asynchronously, 3 reads synchronously and writes asynchronously (FEAT_MTE3).
-    pub const fn with_tcf0(self, tcf0: u8) -> Self {
-        Self(self.0 & !(3 << Self::TCF0_SHIFT) | (tcf0 as u64 & 3) << Self::TCF0_SHIFT)
+    /// The value as read from the register.
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The same with EL0's tag check faults reported so (TCF0).
+    pub const fn with_tag_checks(self, checks: TagChecks) -> Self {
+        Self(self.0 & !(3 << Self::TCF0_SHIFT) | (checks as u64) << Self::TCF0_SHIFT)
     }
 }

@@ -60,6 +60,9 @@ bitflags! {
         /// Must not become executable: a mapping through a handle without that right.
         const NEVER_EXEC = 1 << 16;
 
+        /// `PROT_MTE`: its pages carry allocation tags. Never taken away (TAG-12).
+        const MTE = 1 << 20;
+
         /// All modes of a userfaultfd.
         const UFFD = Self::UFFD_MISSING.bits() | Self::UFFD_WP.bits() | Self::UFFD_MINOR.bits();
     }

@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::fmt;
 
 use abi::{Kind, Rights};
+use arm64::UserAddr;
 use frame::slab::Ref;
 use mm::CopyStop;
 
@@ -63,7 +64,7 @@ fn online() -> Result<u64, OnlineError> {
 /// `INFO`.
 pub fn info(call: &Call<'_>) -> Answer {
     sched::this().stay.rename(What::EXEMPT);
-    let (kind, va, len) = (call.arg(0), call.arg(1), call.arg(2));
+    let (kind, to, len) = (call.arg(0), call.user(1), call.arg(2));
     if matches!(kind, 2 | 4) {
         machine(call, 3)?;
     }
@@ -83,7 +84,7 @@ pub fn info(call: &Call<'_>) -> Answer {
     let len = usize::try_from(len).unwrap_or(usize::MAX).min(text.0.len());
     Ok(Text {
         text: text.0,
-        va,
+        to,
         at: 0,
         len,
     }
@@ -108,7 +109,7 @@ impl fmt::Write for Growing {
 #[derive(Debug)]
 pub struct Text {
     text: String,
-    va: u64,
+    to: UserAddr,
     at: usize,
     len: usize,
 }
@@ -123,7 +124,7 @@ impl Text {
         match thread
             .process()
             .space()
-            .copy_out(self.va + self.at as u64, rest)
+            .copy_out(self.to.further(self.at as u64), rest)
         {
             Ok(count) => {
                 self.at += count;

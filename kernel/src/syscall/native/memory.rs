@@ -57,7 +57,7 @@ pub fn brk(call: &Call<'_>) -> Answer {
 
 fn copy(call: &Call<'_>, rights: Rights, access: Access) -> Answer {
     let process = process_of(call, rights)?;
-    let (there, here, len) = (call.arg(1), call.arg(2), call.arg(3));
+    let (there, here, len) = (call.arg(1), call.user(2), call.arg(3));
     check_buffer(call, here, len)?;
     match len {
         0 => done(0),

@@ -1,6 +1,7 @@
 //! Calls of pagers.
 
 use abi::Rights;
+use arm64::UserAddr;
 use arm64::addr::PAGE_SIZE;
 use frame::slab::Ref;
 use mm::object::{Collect, DropClean, MAX_SIZE, MemObject};
@@ -105,7 +106,7 @@ pub fn dirty(call: &Call<'_>) -> Answer {
         object,
         first,
         left: pages,
-        va: call.arg(3),
+        to: call.user(3),
         found: 0,
         piece: None,
     };
@@ -121,7 +122,7 @@ pub struct Dirty {
     /// Pages from there on.
     left: u64,
     /// Where the piece's bits go.
-    va: u64,
+    to: UserAddr,
     found: u64,
     piece: Option<(Collect, [u64; PIECE_WORDS])>,
 }
@@ -144,7 +145,7 @@ impl Dirty {
         }
         let bytes: [u8; PIECE_WORDS * 8] = user::bytes_of(words);
         let len = pages.div_ceil(64) as usize * 8;
-        let written = user::write(thread.process().space(), self.va, &bytes[..len]);
+        let written = user::write(thread.process().space(), self.to, &bytes[..len]);
         match written {
             Ok(()) => {
                 self.found += words
@@ -153,7 +154,7 @@ impl Dirty {
                     .sum::<u64>();
                 self.first += pages;
                 self.left -= pages;
-                self.va += len as u64;
+                self.to = self.to.further(len as u64);
                 thread.more(Resume::Dirty(self))
             }
             Err(CopyStop::Busy) => {

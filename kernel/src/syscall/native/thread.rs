@@ -143,7 +143,7 @@ pub fn read(call: &Call<'_>) -> Answer {
     let count = call.arg(3).min(count as u64) as usize;
     let bytes = to_bytes(&words);
     // Written again where the map was in another's hands meanwhile.
-    user::write(call.thread.process().space(), call.arg(2), &bytes[..count])?;
+    user::write(call.thread.process().space(), call.user(2), &bytes[..count])?;
     done(count as u64)
 }
 
@@ -156,7 +156,7 @@ pub fn write(call: &Call<'_>) -> Answer {
     let count = call.arg(3).min(count as u64) as usize;
     let mut bytes = to_bytes(&words);
     let space = call.thread.process().space();
-    user::read(space, call.arg(2), &mut bytes[..count])?;
+    user::read(space, call.user(2), &mut bytes[..count])?;
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         let mut le = [0; 8];
         le.copy_from_slice(chunk);

@@ -1,5 +1,6 @@
 //! `ppoll` over descriptors of the console.
 
+use arm64::UserAddr;
 use frame::slab::Ref;
 use linux_raw_sys::general as linux;
 use mm::CopyStop;
@@ -23,7 +24,7 @@ const INVALID: u16 = linux::POLLNVAL as u16;
 /// after a wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Poll {
-    va: u64,
+    at: UserAddr,
     count: u64,
     /// When to give up, in ticks; `None` never.
     deadline: Option<u64>,
@@ -34,10 +35,10 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// Looks at `count` entries at `va`.
-    pub fn new(va: u64, count: u64, deadline: Option<u64>) -> Self {
+    /// Looks at `count` entries at `at`.
+    pub fn new(at: UserAddr, count: u64, deadline: Option<u64>) -> Self {
         Self {
-            va,
+            at,
             count,
             deadline,
             index: 0,
@@ -61,10 +62,10 @@ impl Poll {
     fn look(&mut self, thread: &Thread) -> Result<(), CopyStop> {
         let space = thread.process().space();
         for _ in 0..BATCH.min(self.count - self.index) {
-            let entry = self.va.wrapping_add(self.index * ENTRY);
+            let entry = self.at.further(self.index * ENTRY);
             let [word] = user::read_words::<1>(space, entry)?;
             let events = seen(thread, word as i32, (word >> 32) as u16);
-            user::write(space, entry.wrapping_add(6), &events.to_le_bytes())?;
+            user::write(space, entry.further(6), &events.to_le_bytes())?;
             self.found += u64::from(events != 0);
             self.index += 1;
         }
