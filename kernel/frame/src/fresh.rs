@@ -5,6 +5,7 @@ use crate::meta::Class;
 use crate::stats::OutOfMemory;
 use crate::user::{Bytes, UserFrame};
 use arm64::addr::{PAGE_SIZE, Pfn};
+use arm64::attrs::MemType;
 
 impl Frames {
     /// Allocates 2^`order` contiguous frames for user memory, cleared if `zeroed`.
@@ -33,15 +34,42 @@ impl Frames {
 
 /// Frames of one block whose reference, or absence of any, can become those of table entries.
 pub trait Folio {
+    /// How a program's mapping of it behaves: tagged only with the proof that it may.
+    const MEM: MemType;
+
     /// The references become those of the `count` entries that the caller writes, for the first frame
     /// and those behind it in the block.
     ///
     /// # Panics
     /// If the block has not so many.
     fn into_entries(self, count: u32) -> Pfn;
+
+    /// The reference becomes that of one entry, for the frame that it is about.
+    fn into_entry(self) -> Pfn;
+
+    /// The frame that it is about, or the first.
+    fn first(&self) -> Pfn;
+
+    /// log2 of the frames of its block.
+    fn block_order(&self) -> u8;
 }
 
 impl Folio for UserFrame {
+    const MEM: MemType = MemType::Normal;
+
+    #[inline(always)]
+    fn into_entry(self) -> Pfn {
+        Self::into_entry(self)
+    }
+
+    fn first(&self) -> Pfn {
+        self.pfn()
+    }
+
+    fn block_order(&self) -> u8 {
+        self.order()
+    }
+
     #[inline(always)]
     fn into_entries(self, count: u32) -> Pfn {
         Self::into_entries(self, count)
@@ -49,6 +77,21 @@ impl Folio for UserFrame {
 }
 
 impl Folio for FreshFrame {
+    const MEM: MemType = MemType::Normal;
+
+    #[inline(always)]
+    fn into_entry(self) -> Pfn {
+        Self::into_entries(self, 1)
+    }
+
+    fn first(&self) -> Pfn {
+        self.pfn()
+    }
+
+    fn block_order(&self) -> u8 {
+        self.order()
+    }
+
     #[inline(always)]
     fn into_entries(self, count: u32) -> Pfn {
         Self::into_entries(self, count)
@@ -102,7 +145,7 @@ impl FreshFrame {
     /// If the block has no such frame.
     #[inline]
     pub fn zero_page(&mut self, page: usize) {
-        let to = self.page(page);
+        let to = self.page_address(page);
         // SAFETY: a whole page of ours, as in `bytes_mut`.
         unsafe { (self.frames.page_ops().zero_page)(to) }
     }
@@ -121,7 +164,7 @@ impl FreshFrame {
             first + pages <= 1 << self.order,
             "the block has no such frame"
         );
-        let to = self.page(first);
+        let to = self.page_address(first);
         // SAFETY: whole pages of ours, as in `bytes_mut`; the last is the block's, as was checked.
         unsafe { (self.frames.page_ops().zero_pages)(to, pages) }
     }
@@ -132,7 +175,7 @@ impl FreshFrame {
     /// If the block has no such frame.
     #[inline]
     pub fn copy_page(&mut self, page: usize, from: &UserFrame) {
-        let to = self.page(page);
+        let to = self.page_address(page);
         // SAFETY: a whole page of ours, borrowed exclusively with `self`.
         from.read(0, unsafe {
             core::slice::from_raw_parts_mut(to, PAGE_SIZE as usize)
@@ -146,7 +189,7 @@ impl FreshFrame {
     #[inline]
     pub fn copy_from(&mut self, offset: usize, bytes: Bytes<'_>) {
         // SAFETY: a page of ours, as in `bytes_mut`.
-        unsafe { bytes.copy_to(self.page(0), offset) }
+        unsafe { bytes.copy_to(self.page_address(0), offset) }
     }
 
     /// Makes it a user frame, with one reference. All that was written before is visible to
@@ -185,7 +228,7 @@ impl FreshFrame {
     }
 
     #[inline(always)]
-    fn page(&mut self, page: usize) -> *mut u8 {
+    pub(crate) fn page_address(&mut self, page: usize) -> *mut u8 {
         assert!(
             page < 1 << self.order,
             "page {page} of a block of order {}",

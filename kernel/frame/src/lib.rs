@@ -45,6 +45,7 @@ mod runs;
 mod slots;
 mod stats;
 mod table;
+mod tagged;
 mod user;
 mod window;
 
@@ -60,6 +61,7 @@ pub use pins::FramePins;
 pub use slots::PageSlots;
 pub use stats::{FrameStats, OutOfMemory};
 pub use table::TableFrame;
+pub use tagged::{Initialising, PageTags, TAG_BYTES, TagBacked, TagInit, TagOps};
 pub use user::{Bytes, UserFrame};
 pub use window::{PageOps, Window};
 

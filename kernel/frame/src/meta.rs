@@ -11,7 +11,7 @@
 //! | 6 | 1 | level of a table plus 2 (level −1 is 1 … level 3 is 5); 0 otherwise |
 //! | 7 | 1 | state of a table: see [`TableState`] |
 //! | 8 | 4 | id of the space that owns a table: 0 none, 1 `init_mm`; of the first frame of a block of user frames: number of the memory object they are pages of, 0 none |
-//! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none; of a frame of class user: 128 if an entry for it was dirty when it was taken away, until somebody asks |
+//! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none; of a frame of class user: 128 if an entry for it was dirty when it was taken away, until somebody asks; 64 if its allocation tags may be shown, 32 while they are being made |
 //! | 13 | 1 | a free frame: 1 heads a block in the buddy lists, 2 is in a per-CPU list |
 //! | 14 | 2 | frames between the head of an allocated block and this one |
 //! | 16 | 4 | lock word of a table: 0 free, else CPU + 1 |
@@ -28,7 +28,10 @@
 //! report), and a shared reference to it is all that anyone ever has.
 
 use arm64::geometry::Level;
-use sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use sync::atomic::{
+    AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use sync::{LockWord, RefCount, const_fn, rank};
 
 /// What a frame is.
@@ -158,8 +161,10 @@ pub(crate) const NONE: u64 = u64::MAX;
 /// Values of byte 13.
 pub(crate) const IN_BUDDY: u32 = 1 << 8;
 pub(crate) const IN_CPU_LIST: u32 = 2 << 8;
-/// Bit of byte 12 of a user frame.
+/// Bits of byte 12 of a user frame.
 const WRITTEN: u32 = 0x80;
+const TAGGED: u32 = 0x40;
+const INITIALISING: u32 = 0x20;
 
 /// The record of a frame: 64 bytes, laid out as the head of `meta.rs` says.
 #[repr(C, align(64))]
@@ -322,6 +327,28 @@ impl FrameMeta {
     #[inline]
     pub(crate) fn take_written(&self) -> bool {
         self.is_written() && self.place.fetch_and(!WRITTEN, Relaxed) & WRITTEN != 0
+    }
+
+    /// Whether the tags of the user frame may be shown: they were written before.
+    #[inline(always)]
+    pub(crate) fn is_tagged(&self) -> bool {
+        self.place.load(Acquire) & TAGGED != 0
+    }
+
+    /// Says so.
+    #[inline(always)]
+    pub(crate) fn set_tagged(&self) {
+        self.place.fetch_or(TAGGED, Release);
+    }
+
+    /// Takes the right to write the tags of the user frame for the first time: one holder gets it.
+    pub(crate) fn begin_tags(&self) -> bool {
+        self.place.fetch_or(INITIALISING, Acquire) & (INITIALISING | TAGGED) == 0
+    }
+
+    /// Gives that right back.
+    pub(crate) fn end_tags(&self) {
+        self.place.fetch_and(!INITIALISING, Release);
     }
 
     /// Makes this the record of frame `offset` of an allocated block.

@@ -321,9 +321,9 @@ impl UserFrame {
     /// If the range is not within the page.
     pub fn match_tags(&self, offset: usize, len: usize, tag: u8) -> usize {
         let at = self.at(offset, len);
-        match self.frames.page_ops().match_tags {
+        match self.frames.tag_ops() {
             // SAFETY: the range is within a page of RAM that this reference keeps; only tags are read.
-            Some(matching) => unsafe { matching(at, len, tag) },
+            Some(ops) => unsafe { (ops.matching)(at, len, tag) },
             None => len,
         }
     }
@@ -350,7 +350,7 @@ impl UserFrame {
 
     /// Where the kernel sees the page.
     #[inline(always)]
-    fn address(&self) -> *mut u8 {
+    pub(crate) fn address(&self) -> *mut u8 {
         self.frames.window().virt(self.pfn.start()).as_ptr()
     }
 

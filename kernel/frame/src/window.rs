@@ -3,6 +3,8 @@
 use arm64::addr::{PAGE_SIZE, PhysAddr};
 use core::ptr::NonNull;
 
+use crate::tagged::TagOps;
+
 /// A piece of the virtual space that shows physical memory at a constant distance.
 ///
 /// The kernel's is the direct map; on the host it is an arena. It is one concrete type, so that the
@@ -49,9 +51,8 @@ pub struct PageOps {
     /// are 8-byte aligned and do not overlap; either page may be written by EL0 meanwhile, so
     /// nothing may be assumed about reading a byte twice.
     pub copy_page: Option<unsafe fn(*mut u8, *const u8)>,
-    /// How many bytes from this address on, within a page and of so many, have the allocation tag: all
-    /// of those in the granules before the first that has another.
-    pub match_tags: Option<unsafe fn(*const u8, usize, u8) -> usize>,
+    /// How allocation tags are reached, where there are any.
+    pub tags: Option<TagOps>,
 }
 
 impl PageOps {
@@ -60,7 +61,7 @@ impl PageOps {
         zero_page,
         zero_pages,
         copy_page: None,
-        match_tags: None,
+        tags: None,
     };
 }
 

@@ -15,7 +15,7 @@ use crate::trace::Kind;
 use crate::verbs::advise::Advice;
 use crate::verbs::collapse::Collapse;
 use crate::verbs::map::MapRequest;
-use crate::verbs::protect::{Grows, Protecting};
+use crate::verbs::protect::{Grows, Protecting, Wish};
 use crate::verbs::remap::{Move, RemapFlags};
 use crate::verbs::{advise, brk, collapse, discard, map, protect, remap, unmap};
 
@@ -39,6 +39,17 @@ pub enum Verb {
         len: u64,
         /// The new rights.
         prot: Prot,
+    },
+    /// `mprotect` with `PROT_MTE`: the memory carries allocation tags from then on.
+    Tag {
+        /// First byte.
+        addr: u64,
+        /// Bytes.
+        len: u64,
+        /// The new rights.
+        prot: Prot,
+        /// Which bit for areas that grow came along.
+        grows: Option<Grows>,
     },
     /// `mprotect` with one of the bits for areas that grow.
     ProtectGrowing {
@@ -397,7 +408,15 @@ impl<M: Machine> Space<M> {
                 unmap::begin(map, change, addr, len)
             }),
             Verb::Protect { addr, len, prot } => self.begin_with(change, 2, |map, change| {
-                protect::begin(map, change, (addr, len), prot, None)
+                protect::begin(map, change, (addr, len), Wish::rights(prot), None)
+            }),
+            Verb::Tag {
+                addr,
+                len,
+                prot,
+                grows,
+            } => self.begin_with(change, 2, |map, change| {
+                protect::begin(map, change, (addr, len), Wish::tags(prot), grows)
             }),
             Verb::ProtectGrowing {
                 addr,
@@ -405,7 +424,7 @@ impl<M: Machine> Space<M> {
                 prot,
                 grows,
             } => self.begin_with(change, 2, |map, change| {
-                protect::begin(map, change, (addr, len), prot, Some(grows))
+                protect::begin(map, change, (addr, len), Wish::rights(prot), Some(grows))
             }),
             Verb::Brk { new } => self.begin_with(change, 3, |map, change| {
                 brk::begin(map, change, new, limit, reach)

@@ -182,10 +182,12 @@ impl<M: Machine> MmContext<M> {
 /// # Panics
 /// If there is none: nothing can run on such a machine.
 fn zero_page<M: Machine>(machine: &M) -> UserFrame {
-    match machine.frames().alloc_fresh(0, true) {
-        Ok(frame) => {
+    match machine.frames().alloc_fresh(0, false) {
+        Ok(mut frame) => {
+            // It is mapped tagged too, where tags are wanted (TAG-28).
+            frame.zero_tagged_pages(0, 1);
             machine.sync_instructions(frame.pfn().start());
-            frame.into_user()
+            frame.into_tagged().into_user().into_inner()
         }
         Err(_) => panic!("no memory for the page of zeros"),
     }

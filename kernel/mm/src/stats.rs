@@ -63,6 +63,8 @@ counters! {
     faults_access,
     /// Faults that gave an entry the rights of its area.
     faults_reprotect,
+    /// Faults that gave a mapped page its tags.
+    faults_tag,
     /// Faults that found nothing to do.
     faults_spurious,
     /// Faults refused: no area, or no right.
@@ -87,6 +89,8 @@ counters! {
     faults_around,
     /// Neighbours that faults mapped.
     pages_around,
+    /// Pages that got tags after they were mapped, or were an object's.
+    pages_tagged,
     /// Growths of a stack area.
     stack_growths,
     /// Pages unmapped.

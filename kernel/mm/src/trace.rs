@@ -173,6 +173,8 @@ kinds! {
     FaultAccess = "fault_access" in Fault,
     /// A fault that gave an entry the rights of its area.
     FaultReprotect = "fault_reprotect" in Fault,
+    /// A fault that gave a mapped page its tags.
+    FaultTag = "fault_tag" in Fault,
     /// A fault that found nothing to do.
     FaultSpurious = "fault_spurious" in Fault,
     /// A fault refused: no area, or no right.

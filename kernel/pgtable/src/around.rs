@@ -3,15 +3,16 @@
 use core::ops::Range;
 
 use arm64::addr::{Pfn, PhysAddr};
-use arm64::attrs::Attrs;
+use arm64::attrs::{Attrs, MemType};
 use arm64::geometry::Level;
 use arm64::pte::{Format, Pte};
-use frame::FramePins;
+use frame::{FramePins, Frames};
 
 use crate::contpte::{Change, page};
 use crate::leaf::{Leaf, PAGE};
 use crate::machine::{Conversion, Machine};
 use crate::space::{SpaceKind, User};
+use crate::tags::settle;
 
 /// What a batch around a fault did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -32,10 +33,16 @@ struct Born {
 }
 
 impl Born {
+    /// Whether pages that lie together are a block for certain: each of them is mapped as it is wanted.
+    fn may_fold(&self) -> bool {
+        self.neighbour.is_valid()
+    }
+
     /// The entry `index`, which maps `frame`.
     #[inline(always)]
-    fn entry(&self, format: Format, index: usize, frame: Pfn) -> Pte {
+    fn entry(&self, format: Format, frames: &Frames, index: usize, frame: Pfn) -> Pte {
         let pte = format.with_pa(self.neighbour, frame.start(), Level::L3);
+        let pte = settle(frames, pte, frame);
         if index != self.touched {
             return pte;
         }
@@ -75,7 +82,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         let first = self.table.index(from);
         let end = first + ((to - from) / PAGE) as usize;
         let born = Born {
-            neighbour: page(machine, PhysAddr::new(0), plain),
+            neighbour: page(machine, PhysAddr::new(0), plain, MemType::Normal),
             touched: first.wrapping_add((touched.wrapping_sub(from) / PAGE) as usize),
             attrs,
         };
@@ -122,17 +129,21 @@ impl<M: Machine> Change<'_, '_, M> {
         if pins.held() == 0 {
             return false;
         }
-        let (cells, format) = (self.words(), self.writer.machine().format());
-        if self.is_block(pins) {
+        let (cells, machine) = (self.words(), self.writer.machine());
+        let (format, frames) = (machine.format(), machine.frames());
+        if born.may_fold() && self.is_block(pins) {
             pins.hand_over(|place, frame| {
-                let pte = born.entry(format, first + place, frame);
+                let pte = born.entry(format, frames, first + place, frame);
                 cells.put_new(first + place, pte.with_contiguous(true));
             });
             self.converted(Conversion::Fold, first);
             return true;
         }
         pins.hand_over(|place, frame| {
-            cells.put_new(first + place, born.entry(format, first + place, frame));
+            cells.put_new(
+                first + place,
+                born.entry(format, frames, first + place, frame),
+            );
         });
         let last = self.group_end(first, self.table.entries()) - 1;
         self.try_fold(last, va + (last - first) as u64 * PAGE)

@@ -6,13 +6,14 @@ use core::ops::Deref;
 
 use arm64::UserAddr;
 use arm64::addr::{PhysAddr, VaRange, VirtAddr};
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
 use arm64::pte::Pte;
-use frame::{Bytes, UserFrame};
+use frame::{Bytes, Folio, UserFrame};
 use sync::planted::{self, Fault};
 
 use crate::TableError;
+use crate::contpte::leaf;
 use crate::cursor::{LockError, Visit};
 use crate::gather::Gather;
 use crate::leaf::{Accessed, BlockLevel, Moved, NotAllowed};
@@ -106,7 +107,10 @@ impl<M: Machine> Block<'_, User, M> {
 
     /// Gives the block, which the part covers, other rights; a special one does not become writable.
     pub fn protect(&self, prot: Prot, gather: &mut Gather) {
-        let rights = Rights::new(prot);
+        self.protect_by(Rights::new(prot), gather);
+    }
+
+    pub(crate) fn protect_by(&self, rights: Rights, gather: &mut Gather) {
         if self.change(|pte| rights.apply(pte)) {
             gather.changed(self.from, self.to, self.level());
         }
@@ -226,17 +230,17 @@ impl<M: Machine> PageTable<User, M> {
     /// As [`Self::lock_leaf`], with the frame; [`TableError::Occupied`] also over a table, even an
     /// empty one; [`TableError::BadRange`] for an address or frame that is not aligned, a folio of
     /// another size, and a userfaultfd mark, which blocks do not carry.
-    pub fn map_block(
+    pub fn map_block<F: Folio>(
         &self,
         va: u64,
         level: Level,
-        frame: UserFrame,
+        frame: F,
         attrs: Attrs,
         section: &ReadSide<'_>,
         still: impl Fn() -> bool,
-    ) -> Result<(), (LockError, UserFrame)> {
-        let (pa, pages) = (frame.pfn().start(), level.size() >> 12);
-        if 1 << frame.order() < pages {
+    ) -> Result<(), (LockError, F)> {
+        let (pa, pages) = (frame.first().start(), level.size() >> 12);
+        if 1 << frame.block_order() < pages {
             return Err((TableError::BadRange.into(), frame));
         }
         let room = self.room_for_block(va, level, (pa, attrs), section, &still);
@@ -246,7 +250,7 @@ impl<M: Machine> PageTable<User, M> {
         };
         // Before the entry: what it gives up later it has to own.
         let _now_the_entrys = frame.into_entries(pages as u32);
-        self.put_block(va, (&table, &guard), pa, attrs);
+        self.put_block(va, (&table, &guard), pa, attrs, F::MEM);
         Ok(())
     }
 
@@ -265,7 +269,7 @@ impl<M: Machine> PageTable<User, M> {
     ) -> Result<(), LockError> {
         let attrs = attrs.with_special(true);
         let (table, guard) = self.room_for_block(va, level, (pa, attrs), section, &still)?;
-        self.put_block(va, (&table, &guard), pa, attrs);
+        self.put_block(va, (&table, &guard), pa, attrs, attrs.mem);
         Ok(())
     }
 
@@ -295,9 +299,10 @@ impl<M: Machine> PageTable<User, M> {
         (table, guard): (&TableRef<'_>, &Guard<'_>),
         pa: PhysAddr,
         attrs: Attrs,
+        is: MemType,
     ) {
         let (machine, slot) = (self.machine(), guard.slot(table, table.index(va)));
-        let block = machine.format().leaf(pa, attrs, table.level());
+        let block = leaf(machine, pa, attrs, is, table.level());
         slot.put(&Writer::open(machine), block);
         table.add_entries(1);
         machine.publish(SpaceKind::User);

@@ -12,7 +12,7 @@
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
 use sync::atomic::fence;
@@ -382,6 +382,10 @@ impl<M: Machine> Change<'_, '_, M> {
     /// Stores a whole block, folded.
     #[inline(always)]
     fn set_block(&self, index: usize, first: Pte) {
+        if !first.is_valid() {
+            // What lacks tag storage is in no block (XC-03).
+            return self.set_run(index, self.block(), first);
+        }
         self.set_run(index, self.block(), first.with_contiguous(true));
         self.converted(Conversion::Fold, index);
     }
@@ -511,12 +515,34 @@ pub(crate) fn each_of_block(block: usize, mut act: impl FnMut(usize)) {
 
 /// The word for a page of `attrs`; never contiguous by itself, and not writable with a mark (law 10).
 #[inline(always)]
-pub(crate) fn page<M: Machine>(machine: &M, pa: arm64::addr::PhysAddr, attrs: Attrs) -> Pte {
+pub(crate) fn page<M: Machine>(
+    machine: &M,
+    pa: arm64::addr::PhysAddr,
+    attrs: Attrs,
+    is: MemType,
+) -> Pte {
     let attrs = match attrs.uffd_wp {
         true => attrs.with_prot(attrs.prot.difference(Prot::WRITE)),
         false => attrs,
     };
-    machine
-        .format()
-        .leaf(pa, attrs.with_contiguous(false), Level::L3)
+    leaf(machine, pa, attrs.with_contiguous(false), is, Level::L3)
+}
+
+/// The entry for memory that is wanted as `attrs` say. Where that is tagged and `is` does not say that
+/// it may be, there is no access until it may (law 13, `PAGE_FAULT_ON_ACCESS`); memory that may be is
+/// not shown so where nobody wants it.
+pub(crate) fn leaf<M: Machine>(
+    machine: &M,
+    pa: arm64::addr::PhysAddr,
+    attrs: Attrs,
+    is: MemType,
+    level: Level,
+) -> Pte {
+    let lacks = attrs.mem == MemType::Tagged
+        && is != MemType::Tagged
+        && !planted::is(Fault::TagWithoutStorage);
+    match lacks {
+        false => machine.format().leaf(pa, attrs, level),
+        true => machine.format().leaf_without_tag_storage(pa, attrs, level),
+    }
 }

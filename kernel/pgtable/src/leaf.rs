@@ -20,6 +20,7 @@ use crate::pin::reach;
 use crate::rights::Rights;
 use crate::slot::{LockedSlot, ptep_get};
 use crate::space::{Kind, SpaceKind, User};
+use crate::tags::settle;
 use crate::value::Value;
 use crate::writer::Writer;
 
@@ -164,12 +165,17 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// The frame comes back if something is mapped there already.
     #[inline(always)]
-    pub fn install(&self, va: u64, frame: UserFrame, attrs: Attrs) -> Result<(), UserFrame> {
+    pub fn install<F: Folio>(&self, va: u64, frame: F, attrs: Attrs) -> Result<(), F> {
         let slot = self.slot(va);
         if !slot.raw().is_none() {
             return Err(frame);
         }
-        let pte = page(self.space.machine(), frame.into_entry().start(), attrs);
+        let pte = page(
+            self.space.machine(),
+            frame.into_entry().start(),
+            attrs,
+            F::MEM,
+        );
         let writer = Writer::open(self.space.machine());
         self.change(&writer).words().put_new(slot.index, pte);
         if ends_block(&self.table, slot.index, pte) {
@@ -190,7 +196,8 @@ impl<M: Machine> Leaf<'_, User, M> {
     pub fn install_special(&self, va: u64, pfn: Pfn, attrs: Attrs) -> Result<(), Occupied> {
         let prot = attrs.prot.difference(Prot::WRITE);
         let attrs = attrs.with_prot(prot).with_special(true);
-        let pte = page(self.space.machine(), pfn.start(), attrs);
+        // Its tags are zeros, like its contents, and its storage is reserved from the start (TAG-28).
+        let pte = page(self.space.machine(), pfn.start(), attrs, MemType::Tagged);
         self.put_uncounted(va, pte)
     }
 
@@ -241,7 +248,13 @@ impl<M: Machine> Leaf<'_, User, M> {
         mut next: impl FnMut() -> Option<UserFrame>,
     ) -> usize {
         let (format, first) = (self.space.machine().format(), self.table.index(va));
-        let template = page(self.space.machine(), PhysAddr::new(0), attrs);
+        let frames = self.space.machine().frames();
+        let template = page(
+            self.space.machine(),
+            PhysAddr::new(0),
+            attrs,
+            MemType::Normal,
+        );
         let mut i = first;
         self.write(|change| {
             let cells = change.words();
@@ -250,8 +263,9 @@ impl<M: Machine> Leaf<'_, User, M> {
                     break;
                 }
                 let Some(frame) = next() else { break };
-                let pa = frame.into_entry().start();
-                cells.put_new(i, format.with_pa(template, pa, Level::L3));
+                let pfn = frame.into_entry();
+                let pte = format.with_pa(template, pfn.start(), Level::L3);
+                cells.put_new(i, settle(frames, pte, pfn));
                 change.try_fold(i, va + (i - first) as u64 * PAGE);
                 i += 1;
             }
@@ -271,7 +285,12 @@ impl<M: Machine> Leaf<'_, User, M> {
         mut next: impl FnMut() -> Option<UserFrame>,
     ) -> usize {
         let (format, first) = (self.space.machine().format(), self.table.index(va));
-        let template = page(self.space.machine(), PhysAddr::new(0), attrs);
+        let template = page(
+            self.space.machine(),
+            PhysAddr::new(0),
+            attrs,
+            MemType::Normal,
+        );
         let mut i = first;
         self.write(|change| {
             while i + count <= self.table.entries()
@@ -312,7 +331,7 @@ impl<M: Machine> Leaf<'_, User, M> {
             false => count as u32,
         };
         let pfn = frame.into_entries(references);
-        let first = page(self.space.machine(), pfn.start(), attrs);
+        let first = page(self.space.machine(), pfn.start(), attrs, F::MEM);
         let touched = touched.map(|at| ((at - va) / PAGE) as usize);
         let writer = Writer::open(self.space.machine());
         self.change(&writer)
@@ -459,7 +478,10 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// first (law 5), and pages that became alike are folded. What is special or carries the
     /// userfaultfd mark does not become writable (law 10).
     pub fn protect(&self, prot: Prot, gather: &mut Gather) {
-        let rights = Rights::new(prot);
+        self.protect_by(Rights::new(prot), gather);
+    }
+
+    pub(crate) fn protect_by(&self, rights: Rights, gather: &mut Gather) {
         match rights.are_restricted() {
             true => self.change_each(gather, |pte| rights.apply(pte)),
             false => self.change_each(gather, |pte| rights.apply_to_any(pte)),

@@ -38,6 +38,7 @@ pub mod slot;
 pub mod space;
 pub mod stats;
 pub mod table;
+mod tags;
 mod value;
 pub mod walk;
 mod writer;

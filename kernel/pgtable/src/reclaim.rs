@@ -12,6 +12,7 @@ use crate::cursor::{Cursor, Visit};
 use crate::gather::Gather;
 use crate::lock::Guard;
 use crate::machine::Machine;
+use crate::rights::Rights;
 use crate::slot::{ReadSide, TableRef};
 use crate::space::{PageTable, User};
 use crate::table::detach;
@@ -92,13 +93,38 @@ impl<M: Machine> PageTable<User, M> {
         gather: &mut Gather,
         section: &ReadSide<'_>,
     ) -> u64 {
+        self.protect_by(range, Rights::new(prot), gather, section)
+    }
+
+    /// As [`Self::protect`], for memory that is to carry tags: entries of it that do not become
+    /// `PAGE_FAULT_ON_ACCESS`, whatever their frames have (TAG-01); the shared page of zeros is
+    /// mapped tagged at once.
+    pub fn protect_tagged(
+        &self,
+        range: VaRange,
+        prot: Prot,
+        gather: &mut Gather,
+        section: &ReadSide<'_>,
+    ) -> u64 {
+        let rights = Rights::new(prot).tagged(self.machine().format());
+        self.protect_by(range, rights, gather, section)
+    }
+
+    #[inline(always)]
+    fn protect_by(
+        &self,
+        range: VaRange,
+        rights: Rights,
+        gather: &mut Gather,
+        section: &ReadSide<'_>,
+    ) -> u64 {
         let mut cursor = self.cursor(range, section);
         for _ in 0..PROTECT_BLOCKS {
             match cursor.visit() {
-                Some(Visit::Block(block)) if block.is_whole() => block.protect(prot, gather),
+                Some(Visit::Block(block)) if block.is_whole() => block.protect_by(rights, gather),
                 Some(Visit::Absent(_)) => {}
                 other => {
-                    self.protect_last(other, &mut cursor, prot, gather, section);
+                    self.protect_last(other, &mut cursor, rights, gather, section);
                     break;
                 }
             }
@@ -112,12 +138,12 @@ impl<M: Machine> PageTable<User, M> {
         &'g self,
         visit: Option<Visit<'g, User, M>>,
         cursor: &mut Cursor<'g, User, M>,
-        prot: Prot,
+        rights: Rights,
         gather: &mut Gather,
         section: &ReadSide<'_>,
     ) {
         match visit {
-            Some(Visit::Table(leaf)) => leaf.protect(prot, gather),
+            Some(Visit::Table(leaf)) => leaf.protect_by(rights, gather),
             Some(Visit::Block(block)) => {
                 let va = block.from();
                 drop(block);

@@ -3,7 +3,7 @@
 use arm64::attrs::Attrs;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
-use frame::UserFrame;
+use frame::Folio;
 use sync::planted::{self, Fault};
 
 use crate::contpte::{Change, page};
@@ -25,14 +25,14 @@ impl<M: Machine> Leaf<'_, User, M> {
     ///
     /// # Errors
     /// The frame comes back if the entry is another one by now, or `gather` is full.
-    pub fn replace(
+    pub fn replace<F: Folio>(
         &self,
         va: u64,
         was: Value,
-        frame: UserFrame,
+        frame: F,
         attrs: Attrs,
         gather: &mut Gather,
-    ) -> Result<(), UserFrame> {
+    ) -> Result<(), F> {
         if !gather.has_frame_room() {
             return Err(frame);
         }
@@ -53,13 +53,13 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// The frame comes back if the entry is another one by now, or `was` is no such entry.
     #[inline(always)]
-    pub fn replace_special(
+    pub fn replace_special<F: Folio>(
         &self,
         va: u64,
         was: Value,
-        frame: UserFrame,
+        frame: F,
         attrs: Attrs,
-    ) -> Result<(), UserFrame> {
+    ) -> Result<(), F> {
         if !was.special() {
             return Err(frame);
         }
@@ -67,13 +67,13 @@ impl<M: Machine> Leaf<'_, User, M> {
     }
 
     #[inline(always)]
-    fn replace_entry(
+    fn replace_entry<F: Folio>(
         &self,
         va: u64,
         was: Value,
-        frame: UserFrame,
+        frame: F,
         attrs: Attrs,
-    ) -> Result<Pte, UserFrame> {
+    ) -> Result<Pte, F> {
         let (slot, machine) = (self.slot(va), self.space.machine());
         let still = ptep_get(&slot, &self.guard).is_still(was);
         if !(still || planted::is(Fault::ReplaceUnchecked)) {
@@ -81,7 +81,7 @@ impl<M: Machine> Leaf<'_, User, M> {
         }
         let kept = was.uffd_wp() && !planted::is(Fault::DropMarkOnMap);
         let attrs = attrs.with_uffd_wp(attrs.uffd_wp || kept);
-        let new = page(machine, frame.into_entry().start(), attrs);
+        let new = page(machine, frame.into_entry().start(), attrs, F::MEM);
         let writer = Writer::open(machine);
         let change = self.change(&writer);
         let old = change.repaint(slot.index, va, new);

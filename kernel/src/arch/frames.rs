@@ -39,9 +39,9 @@ pub fn install(info: &BootInfo) {
         zero_page: memory_ops::zero_page,
         zero_pages: memory_ops::zero_pages,
         copy_page: Some(memory_ops::copy_page),
-        match_tags: super::cpu::features()
+        tags: super::cpu::features()
             .has_tags()
-            .then_some(super::mte::match_tags as unsafe fn(*const u8, usize, u8) -> usize),
+            .then_some(super::tag_memory::OPS),
     };
     // SAFETY: boot mapped all RAM of the banks at DIRECT_MAP and its metadata at VMEMMAP, both
     // writable and used by nobody else; only frames inside of added banks are ever touched.

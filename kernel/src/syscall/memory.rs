@@ -12,6 +12,7 @@ use mm::{
 };
 
 use super::{Answer, Call, Handler};
+use crate::arch::cpu;
 use crate::errno::Errno;
 use crate::handle::Object;
 use crate::handle::remove::Remove;
@@ -186,11 +187,13 @@ pub fn map(call: &Call<'_>, arguments: &MapArguments, of: Option<Ref<Process>>) 
         Ok(filling) => (filling, None),
         Err(refusal) => ((Backing::ANON, MapFlags::empty()), Some(refusal)),
     };
+    let mut flags_of_map = map_flags(flags) | never;
+    flags_of_map.set(MapFlags::MTE, arguments.prot & offered_tags() != 0);
     let request = MapRequest {
         addr,
         len,
         prot,
-        flags: map_flags(flags) | never,
+        flags: flags_of_map,
         backing,
         refusal,
     };
@@ -371,29 +374,45 @@ pub fn protection(addr: u64, len: u64, bits: u32) -> Result<Verb, Errno> {
     if bits & growing == growing {
         return Err(Errno::EINVAL);
     }
-    // PROT_BTI and PROT_MTE are refused like any other bit whose feature is not offered: after what
-    // is wrong with the range, before what is wrong with its areas. PROT_SEM means nothing.
+    // PROT_BTI is refused like any other bit whose feature is not offered, and so is PROT_MTE where there
+    // are no tags: after what is wrong with the range, before what is wrong with its areas. PROT_SEM
+    // means nothing.
     let rights = linux::PROT_READ | linux::PROT_WRITE | linux::PROT_EXEC;
-    let known = rights | linux::PROT_SEM | growing;
+    let known = rights | linux::PROT_SEM | growing | offered_tags();
     let whole = len.checked_next_multiple_of(PAGE);
     let possible = whole.and_then(|len| addr.checked_add(len)).is_some();
     if bits & !known != 0 && (!addr.is_multiple_of(PAGE) || len != 0 && possible) {
         return Err(Errno::EINVAL);
     }
     let prot = prot_of(bits);
-    Ok(match bits & growing {
-        0 => Verb::Protect { addr, len, prot },
-        bit => {
-            let down = bit == linux::PROT_GROWSDOWN;
-            let grows = if down { Grows::Down } else { Grows::Up };
-            Verb::ProtectGrowing {
-                addr,
-                len,
-                prot,
-                grows,
-            }
-        }
+    let grows = match bits & growing {
+        0 => None,
+        linux::PROT_GROWSDOWN => Some(Grows::Down),
+        _ => Some(Grows::Up),
+    };
+    Ok(match grows {
+        _ if bits & linux::PROT_MTE != 0 => Verb::Tag {
+            addr,
+            len,
+            prot,
+            grows,
+        },
+        None => Verb::Protect { addr, len, prot },
+        Some(grows) => Verb::ProtectGrowing {
+            addr,
+            len,
+            prot,
+            grows,
+        },
     })
+}
+
+/// `PROT_MTE` where memory can carry tags. `mmap` ignores it elsewhere, as on Linux.
+fn offered_tags() -> u32 {
+    match cpu::features().has_tags() {
+        true => linux::PROT_MTE,
+        false => 0,
+    }
 }
 
 fn mremap(call: &Call<'_>) -> Answer {

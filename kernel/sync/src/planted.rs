@@ -23,6 +23,8 @@ macro_rules! faults {
 faults! {
     /// The kernel copies past an allocation tag that is not the pointer's.
     CopyUnchecked,
+    /// Memory that is to carry tags is mapped tagged, whether it has them or not.
+    TagWithoutStorage,
     /// Registers of a device are mapped as normal memory.
     DeviceAsNormal,
     /// `Gather::flush` hands out its token without an invalidation.

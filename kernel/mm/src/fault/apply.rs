@@ -17,7 +17,7 @@ fn page_of(va: u64) -> Option<VaRange> {
 
 impl<M: Machine> Space<M> {
     /// Locks what translates `va`, after which the area is known to be current.
-    fn visit_planned<'g>(
+    pub(super) fn visit_planned<'g>(
         &'g self,
         va: u64,
         found: &Found,

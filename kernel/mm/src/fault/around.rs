@@ -2,7 +2,7 @@
 //! in an aligned window, where nothing is mapped yet (UF-01, UF-02).
 
 use arm64::addr::PAGE_SIZE;
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use frame::{FramePins, UserFrame};
 use pgtable::{Leaf, Machine, User};
 use sync::planted::{self, Fault};
@@ -48,10 +48,14 @@ impl<M: Machine> Space<M> {
             true => area.prot.difference(Prot::WRITE),
             false => area.prot,
         };
-        let attrs = Attrs::user(prot)
+        let attrs = area
+            .attrs(prot)
             .with_young(true)
             .with_dirty(writes(input.access))
             .with_uffd_wp(how.mark && !planted::is(Fault::DropMarkOnMap));
+        if area.tags {
+            self.back_object_page(page);
+        }
         let Some(leaf) = self.lock_planned(input.va, found, &sight.look) else {
             return Err(Undone::Retired);
         };
@@ -146,14 +150,21 @@ impl<M: Machine> Space<M> {
             self.machine().sync_instructions(page.pfn().start());
         }
         let mut gather = pgtable::Gather::new();
-        let put = match sight.look.value.is_none() {
-            true => leaf.install(va, page, attrs),
-            false => leaf.replace(va, sight.look.value, page, attrs, &mut gather),
+        let (is_new, was) = (sight.look.value.is_none(), sight.look.value);
+        let page = match attrs.mem {
+            MemType::Tagged => page.tag_backed(),
+            _ => Err(page),
+        };
+        let put = match (is_new, page) {
+            (true, Ok(page)) => leaf.install(va, page, attrs).is_ok(),
+            (true, Err(page)) => leaf.install(va, page, attrs).is_ok(),
+            (false, Ok(page)) => leaf.replace(va, was, page, attrs, &mut gather).is_ok(),
+            (false, Err(page)) => leaf.replace(va, was, page, attrs, &mut gather).is_ok(),
         };
         self.release(&mut gather);
         match put {
-            Ok(()) => Applied::Mapped(PAGE_SIZE),
-            Err(_ours) => Applied::Already,
+            true => Applied::Mapped(PAGE_SIZE),
+            false => Applied::Already,
         }
     }
 }

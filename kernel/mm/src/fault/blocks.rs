@@ -5,10 +5,9 @@
 //! be remembered of the thread: what is begun is kept with the space, by address.
 
 use arm64::addr::PAGE_SIZE;
-use arm64::attrs::Attrs;
 use arm64::geometry::Level;
 use arrayvec::ArrayVec;
-use frame::FreshFrame;
+use frame::{Folio, FreshFrame};
 use pgtable::{LockError, Machine, ReadSide, TableError};
 use sync::planted::{self, Fault};
 
@@ -35,6 +34,8 @@ struct Pending {
     start: u64,
     folio: FreshFrame,
     cleared: usize,
+    /// Its tags are cleared too.
+    tags: bool,
 }
 
 impl Pendings {
@@ -54,15 +55,18 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
         let start = input.va & !(FOLIO_2M - 1);
-        let begun = self.pending().lock().take(start);
-        let mut pending = match begun {
+        let (begun, tags) = (self.pending().lock().take(start), found.area.tags);
+        // An area that is to carry tags by now wants them cleared from the start.
+        let mut pending = match begun.filter(|pending| pending.tags == tags) {
             Some(pending) => pending,
-            None => self.begin_block(start)?,
+            None => self.begin_block(start, tags)?,
         };
         let end = (pending.cleared + PER_FAULT).min(PAGES);
-        pending
-            .folio
-            .zero_pages(pending.cleared, end - pending.cleared);
+        let (first, pages) = (pending.cleared, end - pending.cleared);
+        match tags {
+            false => pending.folio.zero_pages(first, pages),
+            true => pending.folio.zero_tagged_pages(first, pages),
+        }
         pending.cleared = end;
         if end < PAGES {
             // Dropped where as many others are on their way: then this fault takes less.
@@ -72,7 +76,7 @@ impl<M: Machine> Space<M> {
         self.map_ready(input.va, pending, found, section)
     }
 
-    fn begin_block(&self, start: u64) -> Result<Pending, Undone> {
+    fn begin_block(&self, start: u64, tags: bool) -> Result<Pending, Undone> {
         let folio = self
             .machine()
             .frames()
@@ -82,6 +86,7 @@ impl<M: Machine> Space<M> {
             start,
             folio,
             cleared: 0,
+            tags,
         })
     }
 
@@ -92,15 +97,26 @@ impl<M: Machine> Space<M> {
         found: &Found,
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
-        let attrs = Attrs::user(found.area.prot)
-            .with_young(true)
-            .with_dirty(true);
+        let (start, folio) = (pending.start, pending.folio);
+        match pending.tags {
+            false => self.map_whole(start, va, folio.into_user(), found, section),
+            true => self.map_whole(start, va, folio.into_tagged().into_user(), found, section),
+        }
+    }
+
+    fn map_whole<F: Folio>(
+        &self,
+        start: u64,
+        va: u64,
+        folio: F,
+        found: &Found,
+        section: &ReadSide<'_>,
+    ) -> Result<Applied, Undone> {
+        let attrs = found.area.attrs(found.area.prot);
+        let attrs = attrs.with_young(true).with_dirty(true);
         let still = || self.is_current(found, va) || planted::is(Fault::BlockUnchecked);
-        let frame = pending.folio.into_user();
-        let mapped = self
-            .table()
-            .map_block(pending.start, Level::L2, frame, attrs, section, still);
-        match mapped {
+        let table = self.table();
+        match table.map_block(start, Level::L2, folio, attrs, section, still) {
             Ok(()) => Ok(Applied::Mapped(FOLIO_2M)),
             // Somebody has mapped a page there: it is for another look.
             Err((LockError::Retired | LockError::Table(TableError::Occupied), _ours)) => {

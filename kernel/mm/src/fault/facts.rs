@@ -99,6 +99,8 @@ pub enum EntryFacts {
     },
     /// Present to software, without rights.
     ProtNone,
+    /// Present to software, to be tagged, and without tags as yet (`PAGE_FAULT_ON_ACCESS`).
+    NoTags,
     /// Anything this kernel does not make at a user address.
     Foreign,
 }

@@ -1,7 +1,7 @@
 //! Gathering the facts: the area under the map's lock, then the tables and the object without one.
 
 use arm64::addr::{PAGE_SIZE, Pfn};
-use arm64::attrs::Prot;
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::pte::{Entry, Invalid};
 use frame::UserFrame;
 use frame::slab::Ref;
@@ -18,7 +18,7 @@ use crate::object::MemObject;
 use crate::policy::{FOLIO_2M, FOLIO_64K};
 use crate::space::{Map, Space};
 use crate::trace::Kind;
-use crate::vma::{Backing, Vma, VmaFlags};
+use crate::vma::{Backing, Vma, VmaFlags, shows_tags};
 
 /// Pages of the smaller folio.
 const FOLIO_PAGES: usize = (FOLIO_64K / PAGE_SIZE) as usize;
@@ -36,6 +36,8 @@ pub(super) struct Area {
     pub end: u64,
     pub prot: Prot,
     pub flags: VmaFlags,
+    /// Whether its mappings show tags.
+    pub tags: bool,
     /// The object, and the page of it at the address.
     pub object: Option<(Ref<MemObject>, u64)>,
     /// The page of registers at the address.
@@ -61,6 +63,7 @@ impl Area {
             end,
             prot: area.prot,
             flags: area.flags,
+            tags: area.flags.contains(VmaFlags::MTE) && shows_tags(area.prot, area.flags),
             object,
             device,
         }
@@ -79,6 +82,15 @@ impl Area {
             prot: self.prot,
             kind,
             uffd,
+        }
+    }
+
+    /// How a page of the area is mapped that has these rights: with its tags, if the area shows any.
+    #[inline(always)]
+    pub fn attrs(&self, prot: Prot) -> Attrs {
+        match self.tags {
+            false => Attrs::user(prot),
+            true => Attrs::user(prot).with_mem(MemType::Tagged),
         }
     }
 
@@ -424,6 +436,13 @@ impl<M: Machine> Space<M> {
             } => {
                 sight.marked = value.uffd_wp();
                 EntryFacts::ProtNone
+            }
+            Entry::PresentInvalid {
+                reason: Invalid::NoTagStorage,
+                ..
+            } => {
+                sight.marked = value.uffd_wp();
+                EntryFacts::NoTags
             }
             Entry::Marker(bits) => {
                 sight.marked = bits.uffd_wp;

@@ -13,6 +13,7 @@ mod look;
 pub mod plan;
 mod prepare;
 mod reform;
+mod tagged;
 
 use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Level;
@@ -494,6 +495,7 @@ impl<M: Machine> Space<M> {
                 self.map_object(input, found, sight, supply, how)?
             }
             Plan::Device => self.map_device(input, found, &sight.look)?,
+            Plan::Tag => self.apply_tag(input.va, found, sight, section)?,
             Plan::Copy => self.copy_mapped(input, found, sight, section)?,
             Plan::CopyObject { .. } => self.copy_object(input, found, sight)?,
         };
@@ -527,6 +529,7 @@ impl<M: Machine> Space<M> {
             Plan::Reuse => (&counters.faults_reuse, Kind::FaultReuse),
             Plan::SetAccess { .. } => (&counters.faults_access, Kind::FaultAccess),
             Plan::Reprotect => (&counters.faults_reprotect, Kind::FaultReprotect),
+            Plan::Tag => (&counters.faults_tag, Kind::FaultTag),
             Plan::Spurious | Plan::Ask(_) | Plan::Refuse(_) => {
                 (&counters.faults_spurious, Kind::FaultSpurious)
             }

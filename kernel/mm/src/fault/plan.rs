@@ -40,6 +40,8 @@ pub enum Plan {
     },
     /// Map the page of registers.
     Device,
+    /// Give the page that is mapped tags, and then access to it.
+    Tag,
     /// Map a copy of the page that is mapped.
     Copy,
     /// Map a copy of the object's page.
@@ -116,6 +118,8 @@ pub fn plan(facts: &FaultFacts) -> Plan {
         // A mark that nobody watches any more is dropped on the way (UF-25).
         EntryFacts::Marker { wp: true } => absent(facts, kind, uffd, uffd.wp),
         EntryFacts::ProtNone => Plan::Reprotect,
+        // What else there is to do is found when the page can be looked at.
+        EntryFacts::NoTags => Plan::Tag,
         EntryFacts::Foreign => Plan::Refuse(Refusal::Foreign),
         EntryFacts::Page {
             prot: has,

@@ -3,13 +3,14 @@
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use arrayvec::ArrayVec;
-use frame::{FreshFrame, UserFrame};
+use frame::{Folio, FreshFrame, UserFrame};
 use pgtable::{Gather, Leaf, Look, Machine, ReadSide, User};
 use sync::planted::{self, Fault};
 
 use super::facts::{Access, Size};
 use super::look::{Area, Found, Sight};
 use super::plan::{Plan, plan};
+use super::tagged::{self, Prepared};
 use super::{Applied, FaultInput, Undone};
 use crate::object::SupplyError;
 use crate::policy::FOLIO_64K;
@@ -29,6 +30,9 @@ impl<M: Machine> Space<M> {
         found: &Found,
         look: &Look<'g>,
     ) -> Result<Applied, Undone> {
+        if found.area.tags {
+            return self.fill_tagged_page(input, found, look);
+        }
         let prot = found.area.prot;
         let Ok(frame) = self.fresh_frame(true) else {
             return Err(Undone::NoMemory);
@@ -56,7 +60,7 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'g>,
     ) -> Result<usize, Undone> {
         let look = self.table().look(input.va, section);
-        if !found.is_anon() || !look.value.is_none() || !look.has_table() {
+        if !found.is_anon() || found.area.tags || !look.value.is_none() || !look.has_table() {
             return Ok(0);
         }
         match plan(&self.facts_of_empty(input, found, &look)) {
@@ -119,12 +123,28 @@ impl<M: Machine> Space<M> {
         look: &Look<'g>,
         section: &ReadSide<'g>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area.prot;
+        if found.area.tags {
+            return self.fill_tagged_folio(input, found, look, section);
+        }
         let frames = self.machine().frames();
         let folio = frames
             .alloc_fresh(FOLIO_ORDER, true)
             .map_err(|_| Undone::NoFolio)?;
-        let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        self.map_folio(input, found, look, folio, section)
+    }
+
+    /// Maps a folio over the whole block around the address, where nothing is.
+    #[inline(always)]
+    pub(super) fn map_folio<'g, F: Folio>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        look: &Look<'g>,
+        folio: F,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let attrs = found.area.attrs(found.area.prot);
+        let attrs = attrs.with_young(true).with_dirty(true);
         let Some(leaf) = self.lock_planned(input.va, found, look) else {
             return Err(Undone::Retired);
         };
@@ -153,8 +173,8 @@ impl<M: Machine> Space<M> {
         found: &Found,
         look: &Look<'g>,
     ) -> Result<Applied, Undone> {
-        let prot = found.area.prot.difference(Prot::WRITE);
-        let attrs = Attrs::user(prot).with_young(true);
+        let attrs = found.area.attrs(found.area.prot.difference(Prot::WRITE));
+        let attrs = attrs.with_young(true);
         let Some(leaf) = self.lock_planned(input.va, found, look) else {
             return Err(Undone::Retired);
         };
@@ -192,10 +212,10 @@ impl<M: Machine> Space<M> {
         sight: &Sight<'g>,
         mark: bool,
     ) -> Result<Applied, Undone> {
-        let prot = found.area.prot.difference(Prot::WRITE);
-        let attrs = Attrs::user(prot).with_young(true).with_uffd_wp(mark);
-        let frame = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
-        self.install(input.va, frame.into_user(), attrs, found, sight)
+        let attrs = found.area.attrs(found.area.prot.difference(Prot::WRITE));
+        let attrs = attrs.with_young(true).with_uffd_wp(mark);
+        let page = self.zeroed(found)?;
+        self.install(input.va, page, attrs, found, sight)
     }
 
     /// Maps a copy of the page that is mapped: the zero page, or one that somebody else has too.
@@ -221,21 +241,36 @@ impl<M: Machine> Space<M> {
         look: &Look<'g>,
     ) -> Result<Applied, Undone> {
         let prot = found.area.prot;
-        let Ok(frame) = self.fresh_frame(true) else {
-            return Err(Undone::NoMemory);
-        };
-        self.make_executable(prot, &frame);
-        let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        let page = self.zeroed(found)?;
+        let attrs = found.area.attrs(prot).with_young(true).with_dirty(true);
         let Some(leaf) = self.lock_planned(input.va, found, look) else {
             return Err(Undone::Retired);
         };
-        let frame = frame.into_user();
-        Ok(
-            match leaf.replace_special(input.va, look.value, frame, attrs) {
-                Ok(()) => Applied::Mapped(PAGE_SIZE),
-                Err(_ours) => Applied::Already,
-            },
-        )
+        let put = match page {
+            Prepared::Plain(page) => leaf
+                .replace_special(input.va, look.value, page, attrs)
+                .is_ok(),
+            Prepared::Tagged(page) => leaf
+                .replace_special(input.va, look.value, page, attrs)
+                .is_ok(),
+        };
+        Ok(match put {
+            true => Applied::Mapped(PAGE_SIZE),
+            false => Applied::Already,
+        })
+    }
+
+    /// A page of zeros of the program's own.
+    #[inline(always)]
+    fn zeroed(&self, found: &Found) -> Result<Prepared, Undone> {
+        if found.area.tags {
+            return self.fresh_tagged(found.area.prot);
+        }
+        let Ok(frame) = self.fresh_frame(true) else {
+            return Err(Undone::NoMemory);
+        };
+        self.make_executable(found.area.prot, &frame);
+        Ok(Prepared::Plain(frame.into_user()))
     }
 
     #[inline(never)]
@@ -254,9 +289,8 @@ impl<M: Machine> Space<M> {
         }
         let page = sight.page.as_ref().ok_or(Undone::Retired)?;
         let copy = self.copy_of(&found.area, page)?;
-        let attrs = Attrs::user(found.area.prot)
-            .with_young(true)
-            .with_dirty(true);
+        let attrs = found.area.attrs(found.area.prot);
+        let attrs = attrs.with_young(true).with_dirty(true);
         self.install(input.va, copy, attrs, found, sight)
     }
 
@@ -277,7 +311,7 @@ impl<M: Machine> Space<M> {
         };
         let area = &found.area;
         let copy = self.copy_of(area, page)?;
-        let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
+        let attrs = area.attrs(area.prot).with_young(true).with_dirty(true);
         let Some(leaf) = self.lock_planned(input.va, found, &sight.look) else {
             return Err(Undone::Retired);
         };
@@ -290,18 +324,21 @@ impl<M: Machine> Space<M> {
     }
 
     /// A copy of `page`.
-    fn copy_of(&self, area: &Area, page: &UserFrame) -> Result<UserFrame, Undone> {
+    fn copy_of(&self, area: &Area, page: &UserFrame) -> Result<Prepared, Undone> {
+        if area.tags {
+            return self.copy_tagged(page, area.prot);
+        }
         let Ok(mut frame) = self.fresh_frame(false) else {
             return Err(Undone::NoMemory);
         };
         frame.copy_page(0, page);
         self.make_executable(area.prot, &frame);
-        Ok(frame.into_user())
+        Ok(Prepared::Plain(frame.into_user()))
     }
 
     /// What was written into `frame` is what is executed, where that is allowed.
     #[inline(always)]
-    fn make_executable(&self, prot: Prot, frame: &FreshFrame) {
+    pub(super) fn make_executable(&self, prot: Prot, frame: &FreshFrame) {
         if prot.contains(Prot::EXEC) {
             self.machine().sync_instructions(frame.pfn().start());
         }
@@ -312,7 +349,7 @@ impl<M: Machine> Space<M> {
     fn install<'g>(
         &'g self,
         va: u64,
-        frame: UserFrame,
+        page: Prepared,
         attrs: Attrs,
         found: &Found,
         sight: &Sight<'g>,
@@ -320,7 +357,7 @@ impl<M: Machine> Space<M> {
         let Some(leaf) = self.lock_planned(va, found, &sight.look) else {
             return Err(Undone::Retired);
         };
-        Ok(self.put(&leaf, va, frame, attrs, sight))
+        Ok(self.put(&leaf, va, page, attrs, sight))
     }
 
     /// Puts `frame` under the lock where the entry is that was seen, if it is still (D5, check 3).
@@ -329,30 +366,31 @@ impl<M: Machine> Space<M> {
         &self,
         leaf: &Leaf<'_, User, M>,
         va: u64,
-        frame: UserFrame,
+        page: Prepared,
         attrs: Attrs,
         sight: &Sight<'_>,
     ) -> Applied {
-        let put = match sight.look.value.is_none() {
-            true => leaf.install(va, frame, attrs),
-            false => self.replace(leaf, va, frame, attrs, sight),
+        let put = match (sight.look.value.is_none(), page) {
+            (true, page) => tagged::install(leaf, va, page, attrs),
+            (false, Prepared::Plain(page)) => self.replace(leaf, va, page, attrs, sight).is_ok(),
+            (false, Prepared::Tagged(page)) => self.replace(leaf, va, page, attrs, sight).is_ok(),
         };
         match put {
-            Ok(()) => Applied::Mapped(PAGE_SIZE),
-            Err(_ours) => Applied::Already,
+            true => Applied::Mapped(PAGE_SIZE),
+            false => Applied::Already,
         }
     }
 
     /// Apart from the hot path for the size of the gather.
     #[inline(never)]
-    fn replace(
+    fn replace<F: Folio>(
         &self,
         leaf: &Leaf<'_, User, M>,
         va: u64,
-        frame: UserFrame,
+        frame: F,
         attrs: Attrs,
         sight: &Sight<'_>,
-    ) -> Result<(), UserFrame> {
+    ) -> Result<(), F> {
         let mut gather = Gather::new();
         let replaced = leaf.replace(va, sight.look.value, frame, attrs, &mut gather);
         self.release(&mut gather);
@@ -407,7 +445,7 @@ impl<M: Machine> Space<M> {
         }
     }
 
-    fn is_block(&self, sight: &Sight<'_>) -> bool {
+    pub(super) fn is_block(&self, sight: &Sight<'_>) -> bool {
         sight.look.level() != arm64::geometry::Level::L3
     }
 }

@@ -6,7 +6,7 @@
 //! no fault and no verb sees the block half done, and costs a bounded part of a stay.
 
 use arm64::addr::PAGE_SIZE;
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
 use arm64::pte::Entry;
 use arrayvec::ArrayVec;
@@ -40,6 +40,7 @@ impl Missed {
 struct Pages {
     frames: ArrayVec<UserFrame, FOLIO_PAGES>,
     prot: Prot,
+    mem: MemType,
 }
 
 impl<M: Machine> Space<M> {
@@ -111,8 +112,8 @@ impl<M: Machine> Space<M> {
             }
             frames.push(frame);
         }
-        let prot = first?.prot;
-        Some(Pages { frames, prot })
+        let Attrs { prot, mem, .. } = first?;
+        Some(Pages { frames, prot, mem })
     }
 
     /// Takes the pages out, copies them, and maps the folio in their place.
@@ -128,7 +129,10 @@ impl<M: Machine> Space<M> {
         leaf.zap(Zap::anonymous(ZapReason::Migrate), gather);
         let flushed = gather.flush(self.table());
         for (page, from) in pages.frames.iter().enumerate() {
-            folio.copy_page(page, from);
+            match pages.mem {
+                MemType::Tagged => folio.copy_tagged_page(page, from),
+                _ => folio.copy_page(page, from),
+            }
             if pages.prot.contains(Prot::EXEC) {
                 let pa = folio.pfn().add(page as u64).start();
                 self.machine().sync_instructions(pa);
@@ -136,8 +140,14 @@ impl<M: Machine> Space<M> {
         }
         let prot = pages.prot.difference(Prot::USER);
         let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
+        let attrs = attrs.with_mem(pages.mem);
         // The places have just been emptied under this lock.
-        drop(leaf.install_folio(start, folio.into_user(), FOLIO_PAGES, attrs, None));
+        match pages.mem {
+            MemType::Tagged => {
+                drop(leaf.install_folio(start, folio.into_tagged(), FOLIO_PAGES, attrs, None));
+            }
+            _ => drop(leaf.install_folio(start, folio, FOLIO_PAGES, attrs, None)),
+        }
         drop(leaf);
         gather.release(self.machine(), self.context().graveyard, &flushed);
     }

@@ -140,6 +140,11 @@ impl MemObject {
         }
     }
 
+    /// Whether its pages begin as zeros: it is memory and nothing else.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.source, Source::Zeros)
+    }
+
     /// The pager, if pages come from one.
     #[inline(always)]
     pub(super) fn pager(&self) -> Option<&Pager> {

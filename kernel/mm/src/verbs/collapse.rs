@@ -8,7 +8,7 @@
 use core::mem;
 
 use arm64::addr::PAGE_SIZE;
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
 use frame::{FreshFrame, UserFrame};
 use pgtable::{Gather, Machine, ReadSide, Walked};
@@ -20,7 +20,7 @@ use crate::fault::BLOCK_ORDER_2M;
 use crate::policy::FOLIO_2M;
 use crate::space::{Map, Space};
 use crate::trace::Kind;
-use crate::vma::{Vma, VmaFlags};
+use crate::vma::{Vma, VmaFlags, shows_tags};
 
 /// Pages of a block.
 const PAGES: usize = (FOLIO_2M / PAGE_SIZE) as usize;
@@ -36,6 +36,8 @@ pub(crate) struct Collapse {
     at: u64,
     /// Its rights.
     prot: Prot,
+    /// Whether its mappings show tags (TAG-31).
+    tags: bool,
     state: State,
 }
 
@@ -77,6 +79,7 @@ pub(crate) fn begin(
         range: (addr, stop),
         at: addr.next_multiple_of(FOLIO_2M),
         prot: Prot::empty(),
+        tags: false,
         state: State::Look,
     }));
     if let Some(error) = error {
@@ -98,6 +101,14 @@ impl Collapse {
     pub(crate) const fn range(&self) -> (u64, u64) {
         self.range
     }
+
+    /// The folio, all pages of which are copied.
+    fn whole(&self, folio: FreshFrame) -> UserFrame {
+        match self.tags {
+            true => folio.into_tagged().into_user().into_inner(),
+            false => folio.into_user(),
+        }
+    }
 }
 
 /// A part of a block. Whether it is over, and the map let go.
@@ -113,8 +124,8 @@ pub(crate) fn step<M: Machine>(
             protect(space, at, collapse.prot, section);
             State::Copy(folio, 0)
         }
-        State::Copy(folio, PAGES) => State::Place(folio.into_user(), 0),
-        State::Copy(folio, ready) => copy(space, at, folio, ready, section),
+        State::Copy(folio, PAGES) => State::Place(collapse.whole(folio), 0),
+        State::Copy(folio, ready) => copy(space, collapse, folio, ready, section),
         State::Place(_, PAGES) => {
             finish(space, at, section);
             collapse.at += FOLIO_2M;
@@ -133,15 +144,18 @@ fn next_block<M: Machine>(
     section: &ReadSide<'_>,
 ) -> Result<bool, MmError> {
     let (_, end) = state.range;
-    let (at, prot) = {
+    let (at, area) = {
         let mut map = space.map().lock();
         let area = map.areas.overlapping(state.at, end).next();
-        let place = area.map(|area| (state.at.max(area.start), area.end, area.prot));
+        let place = area.map(|area| {
+            let tags = shows_tags(area.prot, area.flags);
+            (state.at.max(area.start), area.end, (area.prot, tags))
+        });
         match place {
             // Holes are passed over at once: a range may be far longer than what is in it.
-            Some((at, stop, prot)) if at.next_multiple_of(FOLIO_2M) + FOLIO_2M <= end => {
+            Some((at, stop, area)) if at.next_multiple_of(FOLIO_2M) + FOLIO_2M <= end => {
                 let at = at.next_multiple_of(FOLIO_2M);
-                (at, (at + FOLIO_2M <= stop).then_some(prot))
+                (at, (at + FOLIO_2M <= stop).then_some(area))
             }
             _ => {
                 map.let_go();
@@ -150,15 +164,15 @@ fn next_block<M: Machine>(
         }
     };
     state.at = at;
-    let wanted = prot.filter(|prot| !prot.is_empty() && holds_pages(space, at, section));
-    let Some(prot) = wanted else {
+    let wanted = area.filter(|(prot, _)| !prot.is_empty() && holds_pages(space, at, section));
+    let Some((prot, tags)) = wanted else {
         state.at = at + absent(space, at, section);
         return Ok(false);
     };
     let frames = space.machine().frames();
     let folio = frames.alloc_fresh(BLOCK_ORDER_2M, false);
     let folio = folio.map_err(|_| MmError::NoMemory)?;
-    state.prot = prot;
+    (state.prot, state.tags) = (prot, tags);
     state.state = State::Protect(folio);
     Ok(false)
 }
@@ -201,20 +215,28 @@ fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>)
 
 fn copy<M: Machine>(
     space: &Space<M>,
-    at: u64,
+    collapse: &Collapse,
     mut folio: FreshFrame,
     ready: usize,
     section: &ReadSide<'_>,
 ) -> State {
     let end = (ready + PER_STEP).min(PAGES);
     for page in ready..end {
-        let va = at + page as u64 * PAGE_SIZE;
-        match space.table().pin(va, section) {
-            Ok(from) => folio.copy_page(page, &from),
-            Err(_) => folio.zero_page(page),
+        let va = collapse.at + page as u64 * PAGE_SIZE;
+        match (page_at(space, va, section), collapse.tags) {
+            (Some(from), false) => folio.copy_page(page, &from),
+            (Some(from), true) => folio.copy_tagged_page(page, &from),
+            (None, false) => folio.zero_page(page),
+            (None, true) => folio.zero_tagged_pages(page, 1),
         }
     }
     State::Copy(folio, end)
+}
+
+/// The page that is mapped at `va`, be it without access for want of tags. Nobody changes it meanwhile.
+fn page_at<M: Machine>(space: &Space<M>, va: u64, section: &ReadSide<'_>) -> Option<UserFrame> {
+    let pinned = space.table().pin(va, section).ok();
+    pinned.or_else(|| space.table().lock_existing(va, section)?.hold(va))
 }
 
 /// Lets pages of the folio take the places of the old ones.
@@ -226,6 +248,10 @@ fn place<M: Machine>(
     section: &ReadSide<'_>,
 ) -> State {
     let attrs = Attrs::user(collapse.prot).with_young(true).with_dirty(true);
+    let attrs = match collapse.tags {
+        true => attrs.with_mem(MemType::Tagged),
+        false => attrs,
+    };
     let end = (placed + PER_STEP).min(PAGES);
     let mut gather = Gather::new();
     if let Some(leaf) = space.table().lock_existing(collapse.at, section) {
@@ -233,7 +259,11 @@ fn place<M: Machine>(
             let va = collapse.at + page as u64 * PAGE_SIZE;
             let frame = folio.page(page as u64);
             // It cannot come back: the value is read under the lock.
-            drop(leaf.replace(va, leaf.get(va), frame, attrs, &mut gather));
+            let was = leaf.get(va);
+            match frame.tag_backed() {
+                Ok(frame) => drop(leaf.replace(va, was, frame, attrs, &mut gather)),
+                Err(frame) => drop(leaf.replace(va, was, frame, attrs, &mut gather)),
+            }
         }
     }
     space.release(&mut gather);

@@ -32,6 +32,8 @@ bitflags! {
         const NEVER_WRITE = 1 << 6;
         /// An object that must not be executed through this mapping.
         const NEVER_EXEC = 1 << 7;
+        /// `PROT_MTE`: with allocation tags.
+        const MTE = 1 << 8;
     }
 }
 
@@ -81,6 +83,9 @@ pub(crate) fn begin(
     let (prot, unread) = rights(request.prot);
     let mut flags = area_flags(request.flags) | unread;
     flags.set(VmaFlags::ACCOUNT, accounted);
+    if flags.contains(VmaFlags::MTE) && !request.backing.may_carry_tags() {
+        return Err(MmError::Invalid);
+    }
     if request.backing.is_device() {
         if !flags.contains(VmaFlags::SHARED) || flags.contains(VmaFlags::GROWSDOWN) {
             return Err(MmError::Invalid);
@@ -200,6 +205,7 @@ fn area_flags(flags: MapFlags) -> VmaFlags {
         (MapFlags::STACK, VmaFlags::STACK),
         (MapFlags::NEVER_WRITE, VmaFlags::NEVER_WRITE),
         (MapFlags::NEVER_EXEC, VmaFlags::NEVER_EXEC),
+        (MapFlags::MTE, VmaFlags::MTE),
     ];
     let set = pairs.into_iter().filter(|&(flag, _)| flags.contains(flag));
     set.fold(VmaFlags::empty(), |all, (_, flag)| all | flag)

@@ -8,7 +8,7 @@ use super::round_up;
 use crate::change::{Change, Work, cost_of_part, range};
 use crate::error::MmError;
 use crate::space::{AREAS_PER_STEP, Map, Space};
-use crate::vma::{Vma, VmaFlags, entry_prot, rights};
+use crate::vma::{Vma, VmaFlags, entry_prot, rights, shows_tags};
 
 /// Which bit came with the rights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,60 @@ pub enum Grows {
     Up,
 }
 
+/// What a change asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    prot: Prot,
+    /// Allocation tags too.
+    tags: bool,
+}
+
+impl Wish {
+    #[inline(always)]
+    pub(crate) const fn rights(prot: Prot) -> Self {
+        Self { prot, tags: false }
+    }
+
+    pub(crate) const fn tags(prot: Prot) -> Self {
+        Self { prot, tags: true }
+    }
+
+    /// Why an area cannot have it, in Linux's order.
+    fn refusal(self, area: &Vma) -> Option<MmError> {
+        let write = self.prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE);
+        let exec = self.prot.contains(Prot::EXEC) && area.flags.contains(VmaFlags::NEVER_EXEC);
+        if write || exec {
+            return Some(MmError::Access);
+        }
+        (self.tags && !area.backing.may_carry_tags()).then_some(MmError::Invalid)
+    }
+
+    /// What the entries of an area get.
+    #[inline(always)]
+    fn entries_of(self, area: &Vma) -> Entries {
+        let (prot, unread) = rights(self.prot);
+        let mut flags = area.flags.difference(VmaFlags::UNREAD) | unread;
+        flags.set(VmaFlags::MTE, self.tags || flags.contains(VmaFlags::MTE));
+        Entries {
+            prot: entry_prot(prot, area.flags, &area.backing),
+            tagged: shows_tags(prot, flags),
+        }
+    }
+}
+
+/// What entries get.
+#[derive(Clone, Copy, Debug)]
+struct Entries {
+    prot: Prot,
+    tagged: bool,
+}
+
+/// Of no area.
+const NO_ENTRIES: Entries = Entries {
+    prot: Prot::empty(),
+    tagged: false,
+};
+
 /// Entries, and then areas, that get other rights.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Protecting {
@@ -27,9 +81,9 @@ pub(crate) struct Protecting {
     /// Entries before this one have them.
     at: u64,
     end: u64,
-    prot: Prot,
+    wish: Wish,
     /// How far the area goes whose entries are being changed, and what they get.
-    part: (u64, Prot),
+    part: (u64, Entries),
 }
 
 #[inline(always)]
@@ -37,7 +91,7 @@ pub(crate) fn begin(
     map: &mut Map,
     change: &mut Change,
     (addr, len): (u64, u64),
-    prot: Prot,
+    wish: Wish,
     grows: Option<Grows>,
 ) -> Result<(), MmError> {
     if !addr.is_multiple_of(PAGE_SIZE) {
@@ -51,10 +105,10 @@ pub(crate) fn begin(
     let end = end.ok_or(MmError::NoMemory)?;
     let around = map.areas.find_around(addr, end);
     let Some(area) = around.filter(|_| grows.is_none()) else {
-        return begin_across(map, change, (addr, end), prot, grows);
+        return begin_across(map, change, (addr, end), wish, grows);
     };
-    if is_refused_by(area, prot) {
-        return Err(MmError::Access);
+    if let Some(refusal) = wish.refusal(area) {
+        return Err(refusal);
     }
     let cuts = usize::from(area.start < addr) + usize::from(end < area.end);
     if !map.areas.may_add(cuts) {
@@ -64,21 +118,10 @@ pub(crate) fn begin(
         start: addr,
         at: addr,
         end,
-        prot,
-        part: (end, entries_of(area, prot)),
+        wish,
+        part: (end, wish.entries_of(area)),
     }));
     Ok(())
-}
-
-fn is_refused_by(area: &Vma, prot: Prot) -> bool {
-    prot.contains(Prot::WRITE) && area.flags.contains(VmaFlags::NEVER_WRITE)
-        || prot.contains(Prot::EXEC) && area.flags.contains(VmaFlags::NEVER_EXEC)
-}
-
-/// What the entries of an area get.
-fn entries_of(area: &Vma, prot: Prot) -> Prot {
-    let (prot, _) = rights(prot);
-    entry_prot(prot, area.flags, &area.backing)
 }
 
 /// As [`begin`], for a range that is not within one area, or may begin before its first byte.
@@ -87,7 +130,7 @@ fn begin_across(
     map: &mut Map,
     change: &mut Change,
     (addr, end): (u64, u64),
-    prot: Prot,
+    wish: Wish,
     grows: Option<Grows>,
 ) -> Result<(), MmError> {
     let addr = first(map, addr, end, grows)?;
@@ -97,10 +140,9 @@ fn begin_across(
     let refusal = map
         .areas
         .overlapping(addr, covered)
-        .find(|area| is_refused_by(area, prot))
-        .map(|area| area.start.max(addr));
+        .find_map(|area| Some((area.start.max(addr), wish.refusal(area)?)));
     let (stop, error) = match refusal {
-        Some(at) => (at, Some(MmError::Access)),
+        Some((at, error)) => (at, Some(error)),
         None => (covered, (covered < end).then_some(MmError::NoMemory)),
     };
     if stop == addr {
@@ -113,8 +155,8 @@ fn begin_across(
         start: addr,
         at: addr,
         end: stop,
-        prot,
-        part: (addr, Prot::empty()),
+        wish,
+        part: (addr, NO_ENTRIES),
     }));
     if let Some(error) = error {
         change.fail_with(error);
@@ -168,7 +210,11 @@ impl Protecting {
         let mut next = stop;
         if let Some(range) = range(self.at, reached) {
             let mut gather = Gather::new();
-            let done = space.table().protect(range, entries, &mut gather, section);
+            let table = space.table();
+            let done = match entries.tagged {
+                false => table.protect(range, entries.prot, &mut gather, section),
+                true => table.protect_tagged(range, entries.prot, &mut gather, section),
+            };
             space.release(&mut gather);
             if done < reached {
                 next = done;
@@ -178,11 +224,11 @@ impl Protecting {
     }
 
     /// How far the area goes whose entries are to be changed next, and what they get.
-    fn next_part<M: Machine>(&self, space: &Space<M>) -> (u64, Prot) {
+    fn next_part<M: Machine>(&self, space: &Space<M>) -> (u64, Entries) {
         let map = space.map().lock();
         match map.areas.find(self.at) {
-            Some(area) => (area.end.min(self.end), entries_of(area, self.prot)),
-            None => (self.end, Prot::empty()),
+            Some(area) => (area.end.min(self.end), self.wish.entries_of(area)),
+            None => (self.end, NO_ENTRIES),
         }
     }
 
@@ -191,7 +237,7 @@ impl Protecting {
         let mut map = space.map().lock();
         let stop = map.areas.step_end(self.start, self.end, AREAS_PER_STEP);
         map.areas
-            .change(self.start, stop, |area| set(area, self.prot));
+            .change(self.start, stop, |area| set(area, self.wish));
         self.start = stop;
         if stop == self.end {
             map.let_go();
@@ -202,7 +248,10 @@ impl Protecting {
 
 /// The area as it is afterwards. What was promised when it became writable stays promised, unless
 /// it has never been touched.
-fn set(area: &mut Vma, prot: Prot) {
+fn set(area: &mut Vma, Wish { prot, tags }: Wish) {
+    if tags {
+        area.flags.insert(VmaFlags::MTE);
+    }
     let shared = VmaFlags::SHARED | VmaFlags::NORESERVE;
     let was_writable = area.prot.contains(Prot::WRITE);
     if prot.contains(Prot::WRITE) {

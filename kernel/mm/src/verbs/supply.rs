@@ -6,7 +6,7 @@
 //! for a page that has to be copied: what was taken out behind it goes back.
 
 use arm64::addr::{PAGE_SIZE, Pfn};
-use arm64::attrs::{Attrs, Prot};
+use arm64::attrs::{Attrs, MemType, Prot};
 use arrayvec::ArrayVec;
 use frame::slab::Ref;
 use frame::{FramePins, Frames, FreshFrame, UserFrame};
@@ -18,6 +18,7 @@ use crate::fault::facts::Access;
 use crate::object::{MemObject, SupplyError, Vacancy};
 use crate::space::Space;
 use crate::uaccess::CopyStop;
+use crate::vma::{Vma, shows_tags};
 
 /// Pages of one visit: those of a contiguous block.
 const BATCH: usize = 16;
@@ -73,7 +74,7 @@ impl From<CopyStop> for MoveStop {
 struct Origin {
     end: u64,
     anonymous: bool,
-    prot: Prot,
+    attrs: Attrs,
     epoch: u64,
 }
 
@@ -306,7 +307,7 @@ impl<M: Machine> Space<M> {
         Ok(Origin {
             end: area.end,
             anonymous: area.backing.is_anon(),
-            prot: area.prot,
+            attrs: mapped(area),
             epoch: self.epochs().at(va),
         })
     }
@@ -470,7 +471,7 @@ impl<M: Machine> Space<M> {
     /// the area is what it was.
     #[cold]
     fn put_back(&self, va: u64, mut batch: Batch, origin: &Origin, section: &ReadSide<'_>) {
-        let attrs = Attrs::user(origin.prot).with_young(true).with_dirty(true);
+        let attrs = origin.attrs;
         let still = || self.epochs().at(va) == origin.epoch;
         let Ok(leaf) = self.table().lock_leaf(va, section, still) else {
             return;
@@ -487,13 +488,31 @@ impl<M: Machine> Space<M> {
             match batch.taken.pop() {
                 Some(Ok(block)) => {
                     let pages = 1 << block.order();
-                    drop(leaf.install_folio(at, block, pages, attrs, None));
+                    match attrs.mem {
+                        // They were mapped with their tags, and have them still.
+                        MemType::Tagged => {
+                            drop(leaf.install_folio(at, block.into_tagged(), pages, attrs, None));
+                        }
+                        _ => drop(leaf.install_folio(at, block, pages, attrs, None)),
+                    }
                     index += pages - 1;
                 }
-                Some(Err(page)) => drop(leaf.install(at, page, attrs)),
+                Some(Err(page)) => match page.tag_backed() {
+                    Ok(page) => drop(leaf.install(at, page, attrs)),
+                    Err(page) => drop(leaf.install(at, page, attrs)),
+                },
                 None => break,
             }
         }
+    }
+}
+
+/// How pages of an area are mapped again that were taken out.
+fn mapped(area: &Vma) -> Attrs {
+    let attrs = Attrs::user(area.prot).with_young(true).with_dirty(true);
+    match shows_tags(area.prot, area.flags) {
+        true => attrs.with_mem(MemType::Tagged),
+        false => attrs,
     }
 }
 

@@ -155,6 +155,16 @@ impl Backing {
         }
     }
 
+    /// Whether its pages may carry tags: those of anonymous memory and of memory files, but not of
+    /// images and of pagers, which Linux would call files.
+    pub(crate) fn may_carry_tags(&self) -> bool {
+        match self {
+            Self::Anon(_) => true,
+            Self::Object { object, .. } => object.is_plain(),
+            Self::Device { .. } => false,
+        }
+    }
+
     /// Whether registers of a device are behind it.
     #[inline(always)]
     pub fn is_device(&self) -> bool {
@@ -313,6 +323,13 @@ impl Vma {
             false => self.start,
         }
     }
+}
+
+/// Whether mappings with these rights show tags (TAG-08): programs may read through them, and asked for
+/// more than execution.
+pub(crate) fn shows_tags(prot: Prot, flags: VmaFlags) -> bool {
+    let exec_only = flags.contains(VmaFlags::UNREAD) && !prot.contains(Prot::WRITE);
+    flags.contains(VmaFlags::MTE) && prot.contains(Prot::READ) && !exec_only
 }
 
 /// The rights that an area gets which was asked for with these, and the flag that goes with them.
