@@ -510,6 +510,6 @@ mod tests {
             .iter()
             .filter(|kind| kind.word().starts_with("fault_"));
         assert!(all.clone().all(|kind| kind.categories().meets(FAULTS)));
-        assert_eq!(all.count(), 15);
+        assert_eq!(all.count(), 16);
     }
 }

@@ -82,7 +82,7 @@ pub fn set_current_tags(control: u32) {
 
 /// Whether an asynchronous tag check fault of `ctx` has not been told yet. It is told now.
 pub fn take_tag_fault(ctx: &Context) -> bool {
-    if current().is_some_and(|loaded| ptr::eq(loaded, ctx)) {
+    if ctx.loaded.load(Ordering::Relaxed) == percpu::this().index() + 1 {
         mte::save(ctx);
     }
     ctx.tags.take_fault()

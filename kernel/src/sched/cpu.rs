@@ -127,6 +127,12 @@ impl Cpu {
         self.attention.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether there is something to do even if no thread is loaded.
+    #[inline]
+    pub(super) fn has_work(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & !Self::TAGS != 0
+    }
+
     /// Whether nothing has happened but that a thread has left the CPU.
     pub(super) fn only_left(&self) -> bool {
         self.attention.load(Ordering::Relaxed) & !Self::TAGS == Self::LEFT

@@ -20,7 +20,7 @@ pub(super) fn wait(this: &'static Cpu) {
     IDLE.fetch_or(bit, Ordering::SeqCst);
     // From here on whoever makes a thread runnable sees the bit; what was queued before is seen.
     fence(Ordering::SeqCst);
-    if !ready::has_any(&Online, cpu_index()) && !this.needs_attention() {
+    if !ready::has_any(&Online, cpu_index()) && !this.has_work() {
         arm_timer(this);
         arch::mmu::grace().idle_enter(cpu_index());
         arch::power::wait_for_interrupt();

@@ -50,6 +50,7 @@ fn every_entry() -> Vec<EntryFacts> {
         EntryFacts::Marker { wp: true },
         EntryFacts::Marker { wp: false },
         EntryFacts::ProtNone,
+        EntryFacts::NoTags,
         EntryFacts::Foreign,
     ];
     for prot in every_prot() {
@@ -167,6 +168,14 @@ fn carry_out(facts: &FaultFacts, plan: Plan) -> EntryFacts {
             wp: false,
             owner: Owner::Own,
         },
+        // It may be anything then that is mapped with rights.
+        (Plan::Tag, _) => EntryFacts::Page {
+            prot: readable | Prot::USER,
+            young: false,
+            dirty: false,
+            wp: false,
+            owner: Owner::Lent,
+        },
         (_, entry) => entry,
     }
 }
@@ -206,6 +215,19 @@ fn no_plan_maps_a_page_that_gives_more_than_the_area() {
         {
             assert!((facts.area.prot | Prot::USER).contains(prot), "{facts:?}");
         }
+    }
+}
+
+/// TAG-05: an entry that lacks nothing but tags gets them whoever wants what; one that nobody may access
+/// is another matter, and so is an access that the area forbids.
+#[test]
+fn only_what_lacks_tags_is_tagged() {
+    for facts in every_fact() {
+        let allowed = facts.area.prot.contains(facts.access.right());
+        let registers = facts.area.kind == AreaKind::Device && facts.kernel;
+        let lacks = facts.entry == EntryFacts::NoTags;
+        let expected = lacks && allowed && !registers;
+        assert_eq!(plan(&facts) == Plan::Tag, expected, "{facts:?}");
     }
 }
 
