@@ -6,6 +6,7 @@ use crate::memmap::{BankError, Memmap};
 use crate::meta::{CLASSES, Class, FrameMeta, IN_CPU_LIST};
 use crate::percpu::{BATCH, PerCpu};
 use crate::stats::{FrameStats, OutOfMemory};
+use crate::storage::{PAGES_PER_TAG_PAGE, Storage};
 use crate::window::{PageOps, Window};
 use arm64::addr::Pfn;
 use core::ops::Range;
@@ -25,6 +26,7 @@ pub struct Frames {
     /// Set where table frames come from chunks.
     pub(crate) chunk_rules: Once<TableChunks>,
     pub(crate) chunks: SpinLock<ChunkList, rank::TableChunk>,
+    pub(crate) storage: Storage,
     cpus: [PerCpu; MAX_CPUS],
     /// Frames of each class that were made so by hand, modulo 2^64; see `PerCpu::classes`.
     pub(crate) by_hand: [AtomicU64; CLASSES],
@@ -69,6 +71,7 @@ impl Frames {
                 buddy: SpinLock::new(Buddy::new()),
                 chunk_rules: Once::new(),
                 chunks: SpinLock::new(ChunkList::new()),
+                storage: Storage::new(),
                 cpus,
                 by_hand,
                 drain_wanted: AtomicU64::new(0),
@@ -216,6 +219,42 @@ impl Frames {
         Ok(pfn)
     }
 
+    /// Takes a block for memory with tags: from frames whose tag storage others have in use already, as
+    /// far as there are such. A span of 32 frames, which have one page of tags, is used up before the
+    /// next is begun.
+    pub(crate) fn take_tagged(&self, order: u8) -> Result<Pfn, OutOfMemory> {
+        const SPAN: u8 = PAGES_PER_TAG_PAGE.ilog2() as u8;
+        if order >= SPAN || !self.has_tag_storage() {
+            return self.take(order, Class::User);
+        }
+        self.fail_on_purpose()?;
+        let (cpu, pages) = (self.this_cpu(), 1u64 << order);
+        let (mut first, mut count) = cpu.span();
+        // The frames before the first that is aligned are left for single pages.
+        let aligned = first.raw().next_multiple_of(pages) == first.raw();
+        if count < pages || !aligned {
+            let Some(span) = self.find_block(SPAN) else {
+                return self.take(order, Class::User);
+            };
+            self.give_back_span(cpu);
+            (first, count) = (span, 1 << SPAN);
+        }
+        cpu.set_span(first.add(pages), count - pages);
+        // SAFETY: frames of the buddy lists are in banks.
+        let records = unsafe { self.map.block(first, pages as usize) };
+        set_allocated(records, Class::User, order);
+        cpu.count_alloc(Class::User, pages);
+        Ok(first)
+    }
+
+    fn give_back_span(&self, cpu: &PerCpu) {
+        let (first, count) = cpu.span();
+        cpu.set_span(first, 0);
+        if count > 0 {
+            self.free_run(&(first.raw()..first.raw() + count));
+        }
+    }
+
     /// Gives a block of `class` back.
     ///
     /// # Panics
@@ -230,9 +269,15 @@ impl Frames {
             meta.class().name(),
             class.name()
         );
+        if class == Class::Untaggable {
+            return self.give_back_untaggable(pfn);
+        }
         let cpu = self.this_cpu();
         if order != 0 {
             return self.give_back_block(cpu, pfn, order, class);
+        }
+        if meta.was_tagged() {
+            self.untag(pfn, meta);
         }
         cpu.count_free(class, 1);
         self.keep(cpu, pfn);
@@ -293,9 +338,20 @@ impl Frames {
             head.order() == order && head.head_offset() == 0,
             "part of a block freed"
         );
+        self.untag_all(pfn, records);
         records.iter().for_each(|meta| meta.set_free(0, 0));
         cpu.count_free(class, 1 << order);
         self.buddy.lock().free(&self.map, pfn, order);
+    }
+
+    /// Forgets the tags of a block that nobody holds any more.
+    #[inline]
+    pub(crate) fn untag_all(&self, pfn: Pfn, records: &[FrameMeta]) {
+        for (page, meta) in records.iter().enumerate() {
+            if meta.was_tagged() {
+                self.untag(pfn.add(page as u64), meta);
+            }
+        }
     }
 
     /// Fills the empty list of this CPU and takes one frame of it.
@@ -370,6 +426,7 @@ impl Frames {
         if cpu.len() > 0 {
             self.spill(cpu, cpu.len());
         }
+        self.give_back_span(cpu);
     }
 
     /// Gives this CPU's list back if an allocation has failed elsewhere since the last call. Two
@@ -387,7 +444,8 @@ impl Frames {
     #[cold]
     pub(crate) fn exhausted(&self) -> OutOfMemory {
         let (me, bit) = (cpu_index(), |cpu| 1u64 << cpu);
-        let others = (0..MAX_CPUS).filter(|&cpu| cpu != me && self.cpus[cpu].len() > 0);
+        let has_some = |cpu: usize| self.cpus[cpu].len() > 0 || self.cpus[cpu].span().1 > 0;
+        let others = (0..MAX_CPUS).filter(|&cpu| cpu != me && has_some(cpu));
         let wanted = others.fold(0, |mask, cpu| mask | bit(cpu));
         self.drain_wanted.fetch_or(wanted, Relaxed);
         OutOfMemory
@@ -404,7 +462,8 @@ impl Frames {
         let (free_blocks, in_buddy) = (buddy.blocks(), buddy.free_frames());
         drop(buddy);
         let in_lists: usize = self.cpus.iter().map(PerCpu::len).sum();
-        let free = in_buddy + in_lists as u64;
+        let in_spans: u64 = self.cpus.iter().map(|cpu| cpu.span().1).sum();
+        let free = in_buddy + in_lists as u64 + in_spans;
         let mut by_class = [0; CLASSES];
         for (class, frames) in by_class.iter_mut().enumerate() {
             let by_hand = self.by_hand[class].load(Relaxed);

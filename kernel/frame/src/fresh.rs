@@ -32,6 +32,22 @@ impl Frames {
     }
 }
 
+impl Frames {
+    /// As [`Self::alloc_fresh`], uncleared, for memory with tags: preferably where the storage of the tags
+    /// is reserved already.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn alloc_for_tags(&'static self, order: u8) -> Result<FreshFrame, OutOfMemory> {
+        let pfn = self.take_tagged(order)?;
+        Ok(FreshFrame {
+            frames: self,
+            pfn,
+            order,
+        })
+    }
+}
+
 /// Frames of one block whose reference, or absence of any, can become those of table entries.
 pub trait Folio {
     /// How a program's mapping of it behaves: tagged only with the proof that it may.
@@ -243,7 +259,13 @@ impl FreshFrame {
 
 impl Drop for FreshFrame {
     fn drop(&mut self) {
-        self.frames.give_back(self.pfn, self.order, Class::User);
+        // SAFETY: the frame comes from a bank.
+        let untaggable = unsafe { self.frames.record(self.pfn) }.is(Class::Untaggable);
+        let class = match untaggable {
+            true => Class::Untaggable,
+            false => Class::User,
+        };
+        self.frames.give_back(self.pfn, self.order, class);
     }
 }
 

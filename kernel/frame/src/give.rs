@@ -130,7 +130,7 @@ impl FramePins {
         // SAFETY: a reference names a frame in a bank.
         let meta = unsafe { frames.record(pfn) };
         let order = meta.order();
-        let whole = meta.is(Class::User) && meta.head_offset() == 0 && count == 1 << order;
+        let whole = meta.is_user() && meta.head_offset() == 0 && count == 1 << order;
         if !whole || !meta.refs.end(count) {
             return None;
         }

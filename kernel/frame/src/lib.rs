@@ -44,6 +44,7 @@ mod racy;
 mod runs;
 mod slots;
 mod stats;
+mod storage;
 mod table;
 mod tagged;
 mod user;
@@ -60,6 +61,10 @@ pub use meta::{CLASSES, Class, FrameMeta, SpaceKind, TableState};
 pub use pins::FramePins;
 pub use slots::PageSlots;
 pub use stats::{FrameStats, OutOfMemory};
+pub use storage::{
+    BlockClaim, BlockRef, MAX_TAG_BLOCK, MAX_TAG_REGIONS, PAGES_PER_TAG_PAGE, Reservation,
+    TagRegion, TagStats, Unreserved,
+};
 pub use table::TableFrame;
 pub use tagged::{Initialising, PageTags, TAG_BYTES, TagBacked, TagInit, TagOps};
 pub use user::{Bytes, UserFrame};

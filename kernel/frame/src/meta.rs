@@ -12,10 +12,10 @@
 //! | 7 | 1 | state of a table: see [`TableState`] |
 //! | 8 | 4 | id of the space that owns a table: 0 none, 1 `init_mm`; of the first frame of a block of user frames: number of the memory object they are pages of, 0 none |
 //! | 12 | 1 | kind of that space: see [`SpaceKind`]; 0 none; of a frame of class user: 128 if an entry for it was dirty when it was taken away, until somebody asks; 64 if its allocation tags may be shown, 32 while they are being made |
-//! | 13 | 1 | a free frame: 1 heads a block in the buddy lists, 2 is in a per-CPU list |
+//! | 13 | 1 | a free frame: 1 heads a block in the buddy lists, 2 is in a per-CPU list; of free tag storage: 3 is in its pool |
 //! | 14 | 2 | frames between the head of an allocated block and this one |
 //! | 16 | 4 | lock word of a table: 0 free, else CPU + 1 |
-//! | 20 | 4 | live entries of a table |
+//! | 20 | 4 | live entries of a table; of the first frame of a block of tag storage: 0 data, 1 changing, 1 + n the tags of n pages |
 //! | 24 | 8 | frame number of the previous block in a free list; all ones: none |
 //! | 32 | 8 | frame number of the next one; all ones: none |
 //! | 40 | 8 | first frame of a chunk of tables: place of its first spare frame, and how many in the upper half |
@@ -68,10 +68,14 @@ pub enum Class {
     Offline = 13,
     /// In a chunk set aside for tables, and no table at this moment.
     Spare = 14,
+    /// Tag storage that holds nothing.
+    TagFree = 15,
+    /// Tag storage that holds tags.
+    Tags = 16,
 }
 
 /// The number of classes.
-pub const CLASSES: usize = 15;
+pub const CLASSES: usize = 17;
 
 impl Class {
     /// Every class, in the order of their numbers.
@@ -91,6 +95,8 @@ impl Class {
         Self::Untaggable,
         Self::Offline,
         Self::Spare,
+        Self::TagFree,
+        Self::Tags,
     ];
 
     /// The class's name in statistics and reports.
@@ -111,6 +117,8 @@ impl Class {
             Self::Untaggable => "untaggable",
             Self::Offline => "offline",
             Self::Spare => "spare",
+            Self::TagFree => "tag-free",
+            Self::Tags => "tags",
         }
     }
 
@@ -161,6 +169,7 @@ pub(crate) const NONE: u64 = u64::MAX;
 /// Values of byte 13.
 pub(crate) const IN_BUDDY: u32 = 1 << 8;
 pub(crate) const IN_CPU_LIST: u32 = 2 << 8;
+pub(crate) const IN_POOL: u32 = 3 << 8;
 /// Bits of byte 12 of a user frame.
 const WRITTEN: u32 = 0x80;
 const TAGGED: u32 = 0x40;
@@ -339,6 +348,33 @@ impl FrameMeta {
     #[inline(always)]
     pub(crate) fn set_tagged(&self) {
         self.place.fetch_or(TAGGED, Release);
+    }
+
+    /// As [`Self::is_tagged`], for who frees the frame.
+    #[inline(always)]
+    pub(crate) fn was_tagged(&self) -> bool {
+        self.place.load(Relaxed) & TAGGED != 0
+    }
+
+    pub(crate) fn clear_tagged(&self) {
+        self.place.fetch_and(!(TAGGED | INITIALISING), Relaxed);
+    }
+
+    /// Makes this the record of a frame of tag storage; `state` is 0 or [`IN_POOL`].
+    pub(crate) fn set_storage(&self, class: Class, state: u32) {
+        self.kind.store(class as u32, Relaxed);
+        self.place.store(state, Relaxed);
+    }
+
+    pub(crate) fn is_in_pool(&self) -> bool {
+        self.place.load(Relaxed) == IN_POOL
+    }
+
+    /// As [`Self::set_tagged`] for a frame that nobody else has: no atomic change.
+    #[inline(always)]
+    pub(crate) fn set_fresh_tagged(&self) {
+        let place = self.place.load(Relaxed);
+        self.place.store(place | TAGGED, Release);
     }
 
     /// Takes the right to write the tags of the user frame for the first time: one holder gets it.

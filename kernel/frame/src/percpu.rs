@@ -23,6 +23,9 @@ pub(crate) struct PerCpu {
     /// may free, so only the sum over all CPUs means anything.
     classes: [AtomicU64; CLASSES],
     frames: [AtomicU64; CAPACITY],
+    /// Free frames that are kept for memory with tags: the first, and how many. They have their tag
+    /// storage in common.
+    span: [AtomicU64; 2],
 }
 
 #[cfg(loom)]
@@ -44,8 +47,22 @@ impl PerCpu {
                 frees: AtomicU64::new(0),
                 classes,
                 frames,
+                span: [AtomicU64::new(0), AtomicU64::new(0)],
             }
         }
+    }
+
+    /// The frames kept for memory with tags.
+    #[inline(always)]
+    pub(crate) fn span(&self) -> (Pfn, u64) {
+        let [first, count] = &self.span;
+        (Pfn::new(first.load(Relaxed)), count.load(Relaxed))
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_span(&self, first: Pfn, count: u64) {
+        self.span[0].store(first.raw(), Relaxed);
+        self.span[1].store(count, Relaxed);
     }
 
     #[inline(always)]

@@ -33,12 +33,16 @@ impl<'f> FreeRun<'f> {
     /// Adds a block of one frame, whose record is `meta`.
     #[inline(always)]
     pub(crate) fn add(&mut self, pfn: Pfn, meta: &FrameMeta) {
+        if meta.was_tagged() {
+            self.frames.untag(pfn, meta);
+        }
         meta.set_free(0, 0);
         self.extend(pfn.raw()..pfn.raw() + 1);
     }
 
     /// Adds a larger block, whose first frame is `pfn` and whose records are these.
     pub(crate) fn add_large(&mut self, pfn: Pfn, records: &[FrameMeta]) {
+        self.frames.untag_all(pfn, records);
         // The compiler unrolls a loop over groups; one over single atomics it does not.
         let (groups, rest) = records.as_chunks::<4>();
         for group in groups {

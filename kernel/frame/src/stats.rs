@@ -39,9 +39,10 @@ pub struct FrameStats {
 }
 
 impl FrameStats {
-    /// Frames that nobody uses: the free ones, and those that only tables can get.
+    /// Frames that nobody uses: the free ones, those that only tables can get, and tag storage that
+    /// holds nothing.
     pub fn unused(&self) -> u64 {
-        self.free + self.of(Class::Spare)
+        self.free + self.of(Class::Spare) + self.of(Class::TagFree)
     }
 
     /// Frames of `class`.

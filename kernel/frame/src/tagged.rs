@@ -12,9 +12,11 @@
 
 use arm64::addr::{PAGE_SIZE, Pfn};
 use arm64::attrs::MemType;
+use sync::planted::{self, Fault};
 
 use crate::frames::Frames;
 use crate::fresh::{Folio, FreshFrame};
+use crate::storage::Reservation;
 use crate::user::UserFrame;
 
 /// Bytes of the tags of a page: 4 bits for each 16 bytes.
@@ -37,6 +39,11 @@ pub struct TagOps {
     pub save: unsafe fn(*const u8, &mut PageTags),
     /// Sets the tags of the page.
     pub load: unsafe fn(*mut u8, &PageTags),
+    /// A block of tag storage, of so many frames, holds tags from now on and is nobody's memory; the
+    /// other way about. Neither takes a lock that may be held.
+    pub block_taken: fn(Pfn, u32),
+    /// See `block_taken`.
+    pub block_free: fn(Pfn, u32),
     /// How many bytes from this address on, within a page and of so many, have the tag: all of those
     /// in the granules before the first that has another.
     pub matching: unsafe fn(*const u8, usize, u8) -> usize,
@@ -132,14 +139,31 @@ impl FreshFrame {
         }
     }
 
-    /// The block with the proof: its holder says what its tags are, having written all of them by
+    /// The block with the proof: its storage is `reserved`, and its holder has written all of its tags by
     /// [`Self::zero_tagged_pages`] or [`Self::copy_tagged_page`].
+    ///
+    /// # Panics
+    /// If the storage is that of other pages.
     #[inline]
-    pub fn into_tagged(self) -> TagBacked<Self> {
+    pub fn into_tagged(self, reserved: Reservation) -> TagBacked<Self> {
+        reserved.give_to(self.pfn(), 1 << self.order());
         // SAFETY: a block lies in banks with all of its frames.
         let records = unsafe { self.frames().records(self.pfn(), 1 << self.order()) };
-        records.iter().for_each(|meta| meta.set_tagged());
+        records.iter().for_each(|meta| meta.set_fresh_tagged());
         TagBacked(self)
+    }
+
+    /// The block with the proof, if all of its pages had tags when others held them.
+    ///
+    /// # Errors
+    /// The block as it is.
+    pub fn still_tagged(self) -> Result<TagBacked<Self>, Self> {
+        // SAFETY: a block lies in banks with all of its frames.
+        let records = unsafe { self.frames().records(self.pfn(), 1 << self.order()) };
+        match records.iter().all(|meta| meta.is_tagged()) {
+            true => Ok(TagBacked(self)),
+            false => Err(self),
+        }
     }
 
     /// Copies a page of user memory into frame `page` of the block with its tags; without any, if that
@@ -221,25 +245,34 @@ impl UserFrame {
 }
 
 impl Initialising<'_> {
-    /// Makes all tags 0 and lets everybody see them.
-    pub fn clear(self) -> TagBacked<UserFrame> {
+    /// The page.
+    pub fn page(&self) -> &UserFrame {
+        self.0
+    }
+
+    /// Makes all tags 0 and lets everybody see them; their storage is `reserved`.
+    pub fn clear(self, reserved: Reservation) -> TagBacked<UserFrame> {
+        if planted::is(Fault::TagsPublishedEarly) {
+            self.0.meta().set_tagged();
+        }
         if let Some(ops) = self.0.frames().tag_ops() {
             // SAFETY: a whole page that the reference keeps.
             unsafe { (ops.clear)(self.0.address()) };
         }
-        self.finish()
+        self.finish(reserved)
     }
 
     /// Restores tags that were parked (TAG-26) and lets everybody see them.
-    pub fn restore(self, tags: &PageTags) -> TagBacked<UserFrame> {
+    pub fn restore(self, tags: &PageTags, reserved: Reservation) -> TagBacked<UserFrame> {
         if let Some(ops) = self.0.frames().tag_ops() {
             // SAFETY: a whole page that the reference keeps.
             unsafe { (ops.load)(self.0.address(), tags) };
         }
-        self.finish()
+        self.finish(reserved)
     }
 
-    fn finish(self) -> TagBacked<UserFrame> {
+    fn finish(self, reserved: Reservation) -> TagBacked<UserFrame> {
+        reserved.give_to(self.0.pfn(), 1);
         self.0.meta().set_tagged();
         TagBacked(self.0.clone())
     }

@@ -14,6 +14,8 @@ pub(super) const OPS: TagOps = TagOps {
     copy,
     save,
     load,
+    block_taken,
+    block_free,
     matching,
 };
 
@@ -81,6 +83,19 @@ unsafe fn zero_pages(first: *mut u8, pages: usize) {
             }
         }
     }
+}
+
+/// A block of storage holds tags from now on. What the caches have of its data must neither be written
+/// back over the tags nor be read any more: it is cleaned and invalidated before the first tag is
+/// written, and nothing maps the frames but the direct map, which then does not either.
+/// [ARM "Cache maintenance of Allocation Tags"; requirements B.6, the cache rule]
+fn block_taken(first: Pfn, pages: u32) {
+    memory::storage::hide(first, pages);
+}
+
+/// The other way about: tags that the caches still have must not be written back over the data to come.
+fn block_free(first: Pfn, pages: u32) {
+    memory::storage::show(first, pages);
 }
 
 /// # Safety

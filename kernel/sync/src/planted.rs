@@ -23,6 +23,12 @@ macro_rules! faults {
 faults! {
     /// The kernel copies past an allocation tag that is not the pointer's.
     CopyUnchecked,
+    /// A freed page keeps its tag storage.
+    KeepTagStorage,
+    /// A block of tag storage is taken with the data that is in it.
+    ReserveWithoutTake,
+    /// Tags are shown before they are cleared.
+    TagsPublishedEarly,
     /// Memory that is to carry tags is mapped tagged, whether it has them or not.
     TagWithoutStorage,
     /// Registers of a device are mapped as normal memory.

@@ -4,4 +4,5 @@ mod banks;
 mod chunks;
 mod copies;
 mod lists;
+mod storage;
 mod typed;

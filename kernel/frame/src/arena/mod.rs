@@ -3,8 +3,11 @@
 //! An arena lives until the test program ends: typed frames refer to their allocator for good, as
 //! they do in the kernel. Make one per test.
 
+pub mod tags;
+
 use crate::frames::Frames;
 use crate::meta::FrameMeta;
+use crate::storage::{PAGES_PER_TAG_PAGE, TagRegion};
 use crate::window::{PageOps, Window};
 use arm64::addr::{PAGE_SIZE, Pfn, PhysAddr};
 use core::ptr::NonNull;
@@ -53,6 +56,27 @@ pub fn frames_with_tables(pages: u64, entries: usize) -> &'static Frames {
     online(keep(made), pages)
 }
 
+/// Like [`frames`], with tag storage at the end of the arena for all of it: blocks of `block_pages`
+/// frames, a thirty-second of the arena in all.
+pub fn frames_with_tag_storage(pages: u64, block_pages: u32) -> &'static Frames {
+    let made = offline(pages);
+    let block = u64::from(block_pages);
+    let storage = (pages.div_ceil(PAGES_PER_TAG_PAGE)).next_multiple_of(block);
+    let all = range(pages);
+    let region = TagRegion {
+        storage: Pfn::new(all.end.raw() - storage)..all.end,
+        tagged: all.clone(),
+        block_pages,
+    };
+    // SAFETY: the records exist, zeroed, and nothing uses the memory.
+    unsafe {
+        made.add_bank(all.clone()).expect("the first bank");
+        made.release(all.start..region.storage.start);
+        made.add_tag_regions(core::iter::once(region));
+    }
+    made
+}
+
 /// An allocator, and what it was made from.
 struct Made {
     frames: Frames,
@@ -72,8 +96,12 @@ fn make(pages: u64) -> Made {
         phys_base: BASE.raw(),
         len: bytes,
     };
+    let ops = PageOps {
+        tags: Some(tags::OPS),
+        ..PageOps::PORTABLE
+    };
     // SAFETY: the memory and the records are never given back.
-    let frames = unsafe { Frames::new(window, frame_zero, PageOps::PORTABLE) };
+    let frames = unsafe { Frames::new(window, frame_zero, ops) };
     Made {
         frames,
         memory,
