@@ -8,6 +8,7 @@ use arm64::regs::TagChecks;
 use log::LevelFilter;
 use mm::layout::MAX_MAP_COUNT;
 use mm::policy::{FAULT_AROUND_DEFAULT, Sizes, UffdAround};
+use mm::tags::StoragePolicy;
 use mm::trace::Categories;
 use pgtable::asid::MIN_BITS;
 use sync::Once;
@@ -119,6 +120,11 @@ pub struct BootArgs<'a> {
     /// `tessera.mte_tcf_preferred=async|sync|asymm`: the mode of tag checks for a thread that asks for
     /// both synchronous and asynchronous ones (Linux's `mte_tcf_preferred`).
     pub mte_preferred: TagChecks,
+    /// `tessera.tag_storage=discard|migrate|keep`: what tag storage holds while it holds no tags: pages
+    /// that can be dropped, pages of any object, nothing. Default discard.
+    pub tag_storage: StoragePolicy,
+    /// `tessera.tag_range=on`: a fault on a page without tags makes those of its neighbours too.
+    pub tag_range: bool,
     /// `tessera.asid_bits=N`, 4 to 16: use no more address-space identifiers than that, so that
     /// they run out; raised to what the number of CPUs needs.
     pub asid_bits: Option<u8>,
@@ -165,6 +171,8 @@ impl<'a> BootArgs<'a> {
             hardware_af: true,
             bbm: Bbm::Auto,
             mte_preferred: TagChecks::Async,
+            tag_storage: StoragePolicy::Discard,
+            tag_range: false,
             asid_bits: None,
             panic: Bug::None,
             protect_pgtables: true,
@@ -211,6 +219,8 @@ impl<'a> BootArgs<'a> {
             "af" => self.hardware_af = switch(value)?,
             "bbm" => self.bbm = bbm(value)?,
             "mte_tcf_preferred" => self.mte_preferred = tag_checks(value)?,
+            "tag_storage" => self.tag_storage = StoragePolicy::parse(value)?,
+            "tag_range" => self.tag_range = on_or_off(value)?,
             "asid_bits" => self.asid_bits = Some(asid_bits(value)?),
             "panic" => self.panic = bug(value)?,
             "thp_anon" => self.thp_anon = Sizes::ANON.parse(value)?,

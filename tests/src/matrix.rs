@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xtask::machine::Machine;
+use xtask::machine::{Machine, TagStorage};
 
 /// One machine of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,7 @@ impl Cell {
             .cpu(self.cpu)
             .smp(self.cpus)
             .icount(icount)
+            .tag_storage(TagStorage::Enough)
             .token(&xtask::control::token())
     }
 }

@@ -137,6 +137,10 @@ pub struct Machine {
     /// Do not turn memory tagging on
     #[arg(long)]
     pub no_mte: bool,
+    /// Tag storage that the device tree describes: a size, or `none` [default: a thirty-second of RAM
+    /// where there is MTE]. The kernel refuses, with a word, what does not fit RAM
+    #[arg(long, value_name = "SIZE", value_parser = xtask::machine::TagStorage::parse)]
+    pub tag_storage: Option<xtask::machine::TagStorage>,
     /// What the kernel logs on the console
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<Level>,

@@ -36,7 +36,10 @@ pub fn run(workspace: &Workspace, options: &Gdb) -> Result<u8> {
     write_atomically(&archive, &payload.initrd(&[])?)?;
     let device = format!("tcp:127.0.0.1:{}", options.port);
     let machine = run::machine(&kernel, &options.machine, payload.is_tour())?;
-    let machine = machine.initrd(&archive).gdb(&device);
+    let machine = machine
+        .initrd(&archive)
+        .gdb(&device)
+        .with_tree(&qemu.path)?;
     let mut command = machine.command(&qemu.path);
     let arguments = arguments(&kernel, options.port);
     let Some(debugger) = DEBUGGERS

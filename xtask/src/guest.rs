@@ -133,7 +133,7 @@ impl Guest {
         raw_log: Option<&Path>,
         listener: Listener,
     ) -> Result<Self> {
-        let mut command = tied_to_us(&machine.command(qemu));
+        let mut command = tied_to_us(&machine.with_tree(qemu)?.command(qemu));
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@
 //! - [`image`]: a kernel ELF made into the flat arm64 `Image` that boot loaders expect;
 //! - [`initrd`]: the cpio archive that carries the program, its arguments and its environment;
 //! - [`machine`]: the QEMU command line as a value;
+//! - [`tree`]: QEMU's device tree with tag storage in it;
 //! - [`guest`]: a running QEMU that is always stopped again, as a stream of pieces;
 //! - [`page`]: the report of a run as one page of HTML;
 //! - [`trace`]: what the kernel traced, read back;
@@ -32,3 +33,4 @@ pub mod machine;
 pub mod page;
 pub mod shell;
 pub mod trace;
+pub mod tree;

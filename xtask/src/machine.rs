@@ -4,8 +4,36 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::Result;
+
+use crate::tree;
+
 /// CPU models on which QEMU accepts `mte=on`; with any other it ends with a message.
 const WITH_MTE: [&str; 4] = ["max", "neoverse-n2", "cortex-a710", "neoverse-v2"];
+
+/// How much tag storage the device tree describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagStorage {
+    /// A thirty-second of RAM on a machine with MTE; none on others, and where a tree is given.
+    Enough,
+    /// None.
+    None,
+    /// So many bytes: the kernel refuses what does not fit RAM.
+    Bytes(u64),
+}
+
+impl TagStorage {
+    /// `none`, or a size as QEMU writes it.
+    ///
+    /// # Errors
+    /// Neither.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "none" => Ok(Self::None),
+            size => Ok(Self::Bytes(tree::bytes(size)?)),
+        }
+    }
+}
 
 /// The seed of QEMU's random numbers where a run must be reproducible and none was asked for. It
 /// also decides the seeds that QEMU writes into the device tree, which therefore keeps them.
@@ -24,6 +52,7 @@ pub struct Machine {
     icount: bool,
     seed: Option<u64>,
     dtb: Option<PathBuf>,
+    tag_storage: TagStorage,
     ram_file: Option<PathBuf>,
     gdb: Option<String>,
     token: Option<String>,
@@ -45,6 +74,7 @@ impl Machine {
             icount: false,
             seed: None,
             dtb: None,
+            tag_storage: TagStorage::None,
             ram_file: None,
             gdb: None,
             token: None,
@@ -108,6 +138,44 @@ impl Machine {
     pub fn dtb(mut self, file: impl AsRef<Path>) -> Self {
         self.dtb = Some(file.as_ref().to_owned());
         self
+    }
+
+    /// Tag storage in the device tree. Default: none.
+    #[must_use]
+    pub fn tag_storage(mut self, storage: TagStorage) -> Self {
+        self.tag_storage = storage;
+        self
+    }
+
+    /// The same machine with the device tree that its tag storage takes; QEMU's own is asked for with
+    /// this QEMU.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn with_tree(&self, qemu: &Path) -> Result<Self> {
+        let memory = || tree::bytes(&self.memory);
+        let storage = match self.tag_storage {
+            _ if self.dtb.is_some() => return Ok(self.clone()),
+            TagStorage::None => return Ok(self.clone()),
+            TagStorage::Enough if !self.has_mte() => return Ok(self.clone()),
+            TagStorage::Enough => tree::enough_for(memory()?),
+            TagStorage::Bytes(bytes) => bytes,
+        };
+        let smp = self.smp.to_string();
+        let board = self.plain_board();
+        let arguments = [
+            "-M",
+            &board,
+            "-cpu",
+            &self.cpu,
+            "-smp",
+            &smp,
+            "-m",
+            &self.memory,
+        ];
+        let arguments = arguments.map(str::to_owned);
+        let tree = tree::with_tag_storage(qemu, &arguments, memory()?, storage)?;
+        Ok(self.clone().dtb(tree))
     }
 
     /// Keeps guest RAM in this file (shared mapping; offset = physical address − 0x4000_0000), for
@@ -249,11 +317,16 @@ impl Machine {
         command
     }
 
-    fn board(&self) -> String {
+    fn plain_board(&self) -> String {
         let mut board = "virt,gic-version=3".to_owned();
         if self.has_mte() {
             board.push_str(",mte=on");
         }
+        board
+    }
+
+    fn board(&self) -> String {
+        let mut board = self.plain_board();
         if self.ram_file.is_some() {
             board.push_str(",memory-backend=ram0");
         }

@@ -12,7 +12,7 @@ use xtask::control::token;
 use xtask::ending::{Ending, Stop, status};
 use xtask::guest::{Guest, Limits, Piece, Run};
 use xtask::initrd::Initrd;
-use xtask::machine::Machine;
+use xtask::machine::{Machine, TagStorage};
 use xtask::trace::Trace;
 
 use crate::artifacts::{self, Kernel};
@@ -91,7 +91,12 @@ pub fn boot(workspace: &Workspace, options: &Qemu) -> Result<Option<Done>> {
         write_atomically(&file, &archive)?;
         println!(
             "{}",
-            xtask::shell::line(&machine.initrd(file).command(&qemu.path))
+            xtask::shell::line(
+                &machine
+                    .initrd(file)
+                    .with_tree(&qemu.path)?
+                    .command(&qemu.path)
+            )
         );
         return Ok(None);
     }
@@ -136,6 +141,7 @@ pub fn machine(kernel: &Kernel, options: &cli::Machine, is_tour: bool) -> Result
     if options.no_mte {
         machine = machine.mte(false);
     }
+    machine = machine.tag_storage(options.tag_storage.unwrap_or(TagStorage::Enough));
     if let Some(seed) = options.seed {
         machine = machine.seed(seed);
     }

@@ -141,6 +141,12 @@ impl FreshFrame {
         self.pfn
     }
 
+    /// Remembers which page of an object the frame of tag storage is going to be.
+    pub fn set_index(&mut self, index: u64) {
+        // SAFETY: the frame comes from a bank.
+        unsafe { self.frames.record(self.pfn) }.set_index(index);
+    }
+
     /// log2 of the number of frames.
     pub fn order(&self) -> u8 {
         self.order

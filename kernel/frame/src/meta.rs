@@ -18,7 +18,7 @@
 //! | 20 | 4 | live entries of a table; of the first frame of a block of tag storage: 0 data, 1 changing, 1 + n the tags of n pages |
 //! | 24 | 8 | frame number of the previous block in a free list; all ones: none |
 //! | 32 | 8 | frame number of the next one; all ones: none |
-//! | 40 | 8 | first frame of a chunk of tables: place of its first spare frame, and how many in the upper half |
+//! | 40 | 8 | first frame of a chunk of tables: place of its first spare frame, and how many in the upper half; a page in tag storage: its index in its object |
 //! | 48 | 8 | first frame of a chunk: frame number of the previous chunk with spare frames; all ones: none |
 //! | 56 | 8 | first frame of a chunk: frame number of the next one; all ones: none |
 //!
@@ -364,6 +364,14 @@ impl FrameMeta {
     pub(crate) fn set_storage(&self, class: Class, state: u32) {
         self.kind.store(class as u32, Relaxed);
         self.place.store(state, Relaxed);
+    }
+
+    pub(crate) fn set_index(&self, index: u64) {
+        self.chunk[0].store(index, Relaxed);
+    }
+
+    pub(crate) fn index(&self) -> u64 {
+        self.chunk[0].load(Relaxed)
     }
 
     pub(crate) fn is_in_pool(&self) -> bool {

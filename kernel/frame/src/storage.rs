@@ -31,8 +31,8 @@ use crate::stats::OutOfMemory;
 pub const MAX_TAG_REGIONS: usize = 32;
 /// Pages whose tags fill a page.
 pub const PAGES_PER_TAG_PAGE: u64 = 32;
-/// Most frames of a block: 64 KiB.
-pub const MAX_TAG_BLOCK: u32 = 16;
+/// Most frames of a block: 32 KiB. Dropping their tags from the caches is one stay (law 16).
+pub const MAX_TAG_BLOCK: u32 = 8;
 
 /// No tags.
 const DATA: u32 = 0;
@@ -294,6 +294,34 @@ impl Frames {
         }
     }
 
+    /// Whether the frame is one of tag storage.
+    pub fn is_tag_storage(&self, pfn: Pfn) -> bool {
+        self.storage.region_of_storage(pfn).is_some()
+    }
+
+    /// The frames whose tags the block of storage holds that begins with `block`.
+    pub fn served_by(&self, block: Pfn, pages: u32) -> Option<Range<Pfn>> {
+        let region = self.storage.region_of_storage(block)?;
+        let into = (block.raw() - region.storage.start.raw()) * PAGES_PER_TAG_PAGE;
+        let first = region.tagged.start.add(into);
+        let end = first.raw() + u64::from(pages) * PAGES_PER_TAG_PAGE;
+        let end = Pfn::new(end.min(region.tagged.end.raw()));
+        (first < end).then_some(first..end)
+    }
+
+    /// Whether the tags of both frames lie in one block; without tag storage, whether they would with
+    /// blocks of a page.
+    pub fn shares_storage(&self, one: Pfn, other: Pfn) -> bool {
+        if !self.has_tag_storage() {
+            return one.raw() / PAGES_PER_TAG_PAGE == other.raw() / PAGES_PER_TAG_PAGE;
+        }
+        let block = |pfn: Pfn| {
+            let region = self.storage.region(|region| region.serves(pfn))?;
+            Some(region.block_of(pfn).0)
+        };
+        block(one).is_some_and(|first| block(other) == Some(first))
+    }
+
     /// Ends references to the storage of `count` pages from `first` on.
     fn release_tags(&self, first: Pfn, count: u64) {
         let mut done = 0;
@@ -545,5 +573,11 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.frames.release_tags(self.first, self.count);
+    }
+}
+
+impl core::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Reservation({:#x}, {})", self.first.raw(), self.count)
     }
 }

@@ -228,6 +228,17 @@ impl UserFrame {
         self.head().owner()
     }
 
+    /// Which page of its object the page is, if it lies in tag storage.
+    pub fn index(&self) -> u64 {
+        self.meta().index()
+    }
+
+    /// Whether the page lies in tag storage, and can never have tags itself.
+    #[inline]
+    pub fn is_untaggable(&self) -> bool {
+        self.meta().is(Class::Untaggable)
+    }
+
     /// Whether this is the only reference at this moment. A walker may take another one at any
     /// time while an entry for the frame exists; without such an entry the answer stays true.
     pub fn is_unique(&self) -> bool {

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use arm64::addr::Pfn;
-use frame::UserFrame;
+use frame::{Unreserved, UserFrame};
 use pgtable::asid::{Asids, SET_ASIDE};
 use pgtable::{Graveyard, Machine};
 use sync::MAX_CPUS;
@@ -14,6 +14,7 @@ use crate::layout::MAX_MAP_COUNT;
 use crate::object::Objects;
 use crate::policy::Policy;
 use crate::stats::{Counter, Counters};
+use crate::tags::TagEvents;
 use crate::trace::{Categories, Listener, Tracer};
 use crate::vma::AreaNodes;
 
@@ -36,6 +37,7 @@ pub struct MmContext<M: Machine> {
     area_nodes: AreaNodes,
     zero_page: UserFrame,
     reclaimer: Reclaimer,
+    pub(crate) tag_events: TagEvents,
     /// Instructions (or ticks) so far: what the first fault of a space is measured with.
     pub(crate) clock: fn() -> u64,
     next_id: AtomicU32,
@@ -70,6 +72,7 @@ impl<M: Machine> MmContext<M> {
             area_nodes: AreaNodes::new(machine.frames()),
             zero_page: zero_page(machine),
             reclaimer: |_| 0,
+            tag_events: TagEvents::default(),
             clock,
             next_id: AtomicU32::new(INIT_MM + 16),
             tracer: Tracer::new(|_| {}),
@@ -187,7 +190,21 @@ fn zero_page<M: Machine>(machine: &M) -> UserFrame {
             // It is mapped tagged too, where tags are wanted (TAG-28).
             frame.zero_tagged_pages(0, 1);
             machine.sync_instructions(frame.pfn().start());
-            frame.into_tagged().into_user().into_inner()
+            match machine.frames().reserve_tags(frame.pfn(), 1) {
+                Ok(reserved) => frame.into_tagged(reserved).into_user().into_inner(),
+                Err(Unreserved::Claimed(claim)) => match claim.complete() {
+                    Ok(block) => {
+                        let reserved = machine.frames().reserve_tags(frame.pfn(), 1);
+                        drop(block);
+                        match reserved {
+                            Ok(reserved) => frame.into_tagged(reserved).into_user().into_inner(),
+                            Err(_) => frame.into_user(),
+                        }
+                    }
+                    Err(_) => frame.into_user(),
+                },
+                Err(_) => frame.into_user(),
+            }
         }
         Err(_) => panic!("no memory for the page of zeros"),
     }

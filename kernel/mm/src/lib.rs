@@ -19,6 +19,7 @@ pub mod policy;
 mod rmap;
 pub mod space;
 pub mod stats;
+pub mod tags;
 pub mod trace;
 mod uaccess;
 mod verbs;

@@ -6,6 +6,7 @@
 use sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use sync::planted::{self, Fault};
 
+use crate::tags::StoragePolicy;
 use crate::vma::VmaFlags;
 
 /// Bytes of the smaller folio: a contiguous block of 4 KiB pages.
@@ -102,6 +103,8 @@ pub struct Policy {
     shmem: AtomicU32,
     around: AtomicU64,
     uffd_never: AtomicU32,
+    storage: AtomicU32,
+    tag_range: AtomicU32,
 }
 
 impl Policy {
@@ -112,10 +115,34 @@ impl Policy {
             shmem: AtomicU32::new(0),
             around: AtomicU64::new(FAULT_AROUND_DEFAULT),
             uffd_never: AtomicU32::new(0),
+            storage: AtomicU32::new(StoragePolicy::Discard as u32),
+            tag_range: AtomicU32::new(0),
         };
         policy.set_anon(Sizes::ANON);
         policy.set_shmem(Sizes::SHMEM);
         policy
+    }
+
+    /// Says what tag storage holds while it holds no tags.
+    pub fn set_storage(&self, policy: StoragePolicy) {
+        self.storage.store(policy as u32, Ordering::Relaxed);
+    }
+
+    /// What tag storage holds while it holds no tags.
+    pub fn storage(&self) -> StoragePolicy {
+        StoragePolicy::from_word(self.storage.load(Ordering::Relaxed))
+    }
+
+    /// Says whether a fault on a page without tags makes those of all neighbours that share its storage
+    /// (TAG-03).
+    pub fn set_tag_range(&self, range: bool) {
+        self.tag_range.store(range.into(), Ordering::Relaxed);
+    }
+
+    /// Whether it does.
+    #[inline(always)]
+    pub fn tag_range(&self) -> bool {
+        self.tag_range.load(Ordering::Relaxed) != 0
     }
 
     /// Sets the sizes of anonymous folios.

@@ -33,6 +33,7 @@ impl<M: Machine> Mapper for Space<M> {
             UnmapReason::Truncated => ZapReason::ObjectTruncated,
             UnmapReason::Punch => ZapReason::Punch,
             UnmapReason::Clean => ZapReason::Reclaim,
+            UnmapReason::Moved => ZapReason::Migrate,
         })
         .recording(self.records_writes());
         *budget = budget.saturating_sub(TABLE_COST);

@@ -463,6 +463,7 @@ impl<M: Machine> Drop for Space<M> {
         }
         self.table.retire(&mut gather);
         self.release(&mut gather);
+        self.context.objects().sweep();
         self.context.spaces_ended.bump();
         self.context.ended.absorb(&self.counters);
         // The identifier goes with its cell. Nobody is told: it is handed out again only in another

@@ -91,6 +91,8 @@ counters! {
     pages_around,
     /// Pages that got tags after they were mapped, or were an object's.
     pages_tagged,
+    /// Of all pages that got access with their tags, those that a fault on a neighbour gave it.
+    pages_tagged_around,
     /// Growths of a stack area.
     stack_growths,
     /// Pages unmapped.

@@ -2,7 +2,7 @@
 //! place, and a special space that shows memory at its own address.
 
 use arm64::addr::PhysAddr;
-use arm64::attrs::Attrs;
+use arm64::attrs::{Attrs, Prot};
 use arm64::geometry::Level;
 
 use crate::TableError;
@@ -68,6 +68,43 @@ impl<M: Machine> PageTable<Kernel, M> {
             return Err(TableError::BadRange);
         }
         let _nothing_to_free = flush_kernel(self.machine(), va, va + ANY_PAGE);
+        Ok(())
+    }
+}
+
+impl<M: Machine> PageTable<Kernel, M> {
+    /// Takes the access to the `pages` pages at `va` away, or gives it back as it was, in place, and
+    /// flushes: data that must not be touched faults at once. Not serialised by the edit token, as
+    /// [`Self::set_writable`].
+    ///
+    /// # Errors
+    /// [`TableError::BadRange`] if one is not mapped by an entry of its own.
+    pub fn set_accessible(&self, va: u64, pages: u64, access: bool) -> Result<(), TableError> {
+        let writer = Writer::open(self.machine());
+        for at in (0..pages).map(|page| va + page * ANY_PAGE) {
+            // SAFETY: by this function's contract; tables of `init_mm` are never freed.
+            let (_table, slot) = unsafe { self.entry(at, Level::L3)? };
+            let prot = match access {
+                true => Prot::RW,
+                false => Prot::empty(),
+            };
+            let mut is_page = false;
+            slot.update(&writer, |old| {
+                is_page = old.maps_frame(Level::L3);
+                is_page.then(|| old.with_prot(prot))
+            });
+            if !is_page {
+                return Err(TableError::BadRange);
+            }
+        }
+        drop(writer);
+        match access {
+            // It was invalid: nothing is in a TLB.
+            true => self.machine().publish(SpaceKind::Kernel),
+            false => {
+                let _nothing_to_free = flush_kernel(self.machine(), va, va + pages * ANY_PAGE);
+            }
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use core::slice;
 use arm64::addr::{PAGE_SIZE, VirtAddr};
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::regs::Features;
+use frame::MAX_TAG_REGIONS;
 
 use super::{cpu, memory_ops, mte, uart};
 use crate::bootargs::BootArgs;
@@ -14,8 +15,8 @@ use crate::early::handoff::Handoff;
 use crate::early::layout::{DIRECT_MAP, DIRECT_MAP_LEN, FIXMAP, TREE_WINDOW, VMEMMAP};
 use crate::early::plan::{Plan, PlanError};
 use crate::early::tables::{CHUNK_SIZE, MapError, Tables};
-use crate::early::{BootInfo, List, MAX_BANKS, MAX_RESERVED, Region, ReservedKind};
-use crate::fdt::{Facts, MAX_TREE, Refusal};
+use crate::early::{BootInfo, List, MAX_BANKS, MAX_RESERVED, Region, Reserved, ReservedKind};
+use crate::fdt::{Facts, MAX_TREE, Refusal, TagStorage};
 
 /// Where most boards that run this have a PL011. Used only to complain when there is no device
 /// tree to say where the console is.
@@ -187,6 +188,15 @@ impl EarlyMap {
         for cut in unmapped.chain([constant, self.handoff.boot_tables]) {
             let _there_is_room = cuts.push(cut);
         }
+        for storage in tag_storage(plan) {
+            let _there_is_room = cuts.push(storage);
+            // Pages, which are taken away one by one while they hold tags (D16).
+            let attrs = Attrs::kernel(Prot::RW, MemType::Normal);
+            let (root, va) = (self.handoff.kernel_root.pa, DIRECT_MAP + storage.start);
+            self.tables
+                .map(root, va, storage.start, storage.len(), attrs, false)
+                .map_err(|_| Refusal::TooFragmented)?;
+        }
         let mem = direct_map_type();
         plan.pieces(&cuts, |piece| {
             self.map_direct(piece, Attrs::kernel(Prot::RW, mem))
@@ -227,6 +237,7 @@ impl EarlyMap {
         BootInfo {
             banks: plan.banks,
             reserved: plan.reserved,
+            tag_storage: used_tag_storage(plan, facts),
             held: plan.held,
             initrd: facts.initrd.filter(|initrd| plan.is_ram(initrd)),
             image: handoff.image,
@@ -276,6 +287,16 @@ pub(super) fn plan(
         plan.reserve_rest(region, kind)
             .map_err(|error| refusal(error, total))?;
     }
+    if cpu::features().has_tags() {
+        for region in facts.tag_storage.iter() {
+            if let Err(reason) = plan.reserve_tag_storage(&region.storage) {
+                log::warn!(
+                    "tag storage at {:#x} is not used: {reason}",
+                    region.storage.start
+                );
+            }
+        }
+    }
     if args.hold != 0 && !plan.hold(args.hold) {
         log::warn!(
             "tessera.hold: {:#x} bytes at the end of RAM cannot be held back",
@@ -291,6 +312,22 @@ pub(super) fn plan(
         return Err(Refusal::NotEnoughMemory(total >> 10));
     }
     Ok(plan)
+}
+
+/// The ranges that are tag storage.
+fn tag_storage(plan: &Plan) -> impl Iterator<Item = Region> + '_ {
+    let is_storage = |reserved: &&Reserved| reserved.kind == ReservedKind::TagStorage;
+    plan.reserved
+        .iter()
+        .filter(is_storage)
+        .map(|reserved| reserved.region)
+}
+
+/// The regions whose storage was free.
+fn used_tag_storage(plan: &Plan, facts: &Facts<'_>) -> List<TagStorage, MAX_TAG_REGIONS> {
+    let mut used = facts.tag_storage;
+    used.retain(|region| tag_storage(plan).any(|storage| storage == region.storage));
+    used
 }
 
 fn refusal(error: PlanError, total: u64) -> Refusal {

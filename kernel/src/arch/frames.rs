@@ -2,9 +2,9 @@
 
 use core::ptr::{self, NonNull};
 
-use arm64::addr::VaRange;
+use arm64::addr::{PAGE_SIZE, VaRange};
 use arm64::geometry::Geometry;
-use frame::{ChunkError, FrameMeta, Frames, PageOps, Window};
+use frame::{ChunkError, FrameMeta, Frames, PageOps, TagRegion, Window};
 use pgtable::{Kernel, PageTable, Special, TableError};
 
 use super::activate;
@@ -52,6 +52,20 @@ pub fn install(info: &BootInfo) {
     }
     mmu::install(frames, info.format);
     activate::set_reserved_root(info.reserved_root.pa);
+}
+
+/// Gives the allocator the tag storage that boot has set aside.
+pub fn install_tag_storage(info: &BootInfo) {
+    let regions = info.tag_storage.iter().map(|region| TagRegion {
+        storage: region.storage.pfns(),
+        tagged: region.tagged.pfns(),
+        block_pages: (region.block / PAGE_SIZE) as u32,
+    });
+    if info.tag_storage.is_empty() {
+        return;
+    }
+    // SAFETY: boot has set these frames aside for nothing else.
+    unsafe { mmu::frames().add_tag_regions(regions) }
 }
 
 /// Adds a bank that was just mapped by the engine, metadata and all: zeroes the metadata, then

@@ -28,7 +28,7 @@ pub mod run;
 mod smp;
 pub mod start;
 pub mod table_window;
-mod tag_memory;
+pub mod tag_memory;
 pub mod time;
 pub mod trap;
 pub mod uart;

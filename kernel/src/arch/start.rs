@@ -189,6 +189,11 @@ fn warn(facts: &Facts<'_>, args: &BootArgs<'static>) {
             facts.cpus.len()
         );
     }
+    for (start, reason) in facts.tag_refusals.iter() {
+        if let Some(reason) = reason {
+            log::warn!("tag storage at {start:#x} is not used: {reason}");
+        }
+    }
     if facts.memory_ignored > 0 {
         log::warn!(
             "{} banks of RAM are not used: too many",

@@ -5,7 +5,11 @@
 use core::arch::asm;
 
 use arm64::addr::PAGE_SIZE;
-use frame::{PageTags, TagOps};
+use arm64::addr::Pfn;
+use frame::{PAGES_PER_TAG_PAGE, PageTags, TagOps};
+
+use super::{events, frames as boot, mmu};
+use crate::memory;
 
 /// The operations, for a CPU with FEAT_MTE2.
 pub(super) const OPS: TagOps = TagOps {
@@ -25,6 +29,8 @@ const GRANULE: usize = 16;
 /// say.
 const LINE: usize = 256;
 const PAGE: usize = PAGE_SIZE as usize;
+/// Bytes between two addresses of cache maintenance: no line of any CPU known is shorter.
+const CACHE_LINE: usize = 64;
 
 /// Bytes whose tags one LDGM or STGM moves, at most a line.
 #[inline(always)]
@@ -230,4 +236,64 @@ unsafe fn granule(at: usize) -> u8 {
         );
     }
     (tagged >> 56) as u8 & 0xf
+}
+
+/// Where the direct map shows `first`.
+fn direct(first: Pfn) -> usize {
+    (boot::DIRECT_MAP + first.raw() * PAGE_SIZE) as usize
+}
+
+/// Fills frames of storage, which are nobody's, with `byte`.
+pub fn fill(first: Pfn, pages: u32, byte: u8) {
+    let start = core::ptr::with_exposed_provenance_mut::<u8>(direct(first));
+    // SAFETY: the frames are mapped by the direct map still, and the caller's alone.
+    unsafe { start.write_bytes(byte, pages as usize * PAGE) }
+}
+
+/// Writes back and drops what the caches have of the data of frames.
+/// [ARM "DC CIVAC"]
+pub fn drop_data(first: Pfn, pages: u32) {
+    let start = direct(first);
+    for at in (start..start + pages as usize * PAGE).step_by(CACHE_LINE) {
+        // SAFETY: maintenance of mapped lines changes no data.
+        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) }
+    }
+    events::dsb();
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) }
+}
+
+/// Writes back and drops what the caches have of the tags in a block of storage: those of the frames
+/// that it serves.
+/// [ARM "DC CIGVAC"]
+pub fn drop_tags(block: Pfn, pages: u32) {
+    let Some(served) = mmu::frames().served_by(block, pages) else {
+        return;
+    };
+    debug_assert!(served.end.raw() - served.start.raw() <= u64::from(pages) * PAGES_PER_TAG_PAGE);
+    for pfn in (served.start.raw()..served.end.raw()).map(Pfn::new) {
+        // Storage has no tags, and may be out of sight.
+        if !mmu::frames().is_tag_storage(pfn) {
+            drop_tags_of_page(direct(pfn));
+        }
+    }
+    events::dsb();
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) }
+}
+
+#[inline(always)]
+fn drop_tags_of_page(start: usize) {
+    for at in (start..start + PAGE).step_by(CACHE_LINE) {
+        // SAFETY: maintenance of mapped lines; nobody needs the tags any more.
+        unsafe {
+            asm!(
+                ".arch_extension memtag",
+                "dc cigvac, {}",
+                ".arch_extension nomemtag",
+                in(reg) at,
+                options(nostack, preserves_flags),
+            );
+        }
+    }
 }

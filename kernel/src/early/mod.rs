@@ -14,6 +14,9 @@ use core::ops::{Deref, Range};
 use arm64::addr::{PAGE_SIZE, Pfn, PhysAddr};
 use arm64::attrs::MemType;
 use arm64::pte::Format;
+use frame::MAX_TAG_REGIONS;
+
+use crate::fdt::TagStorage;
 
 /// Most banks of RAM that are used; a device tree with more loses the highest ones.
 pub const MAX_BANKS: usize = 16;
@@ -117,6 +120,8 @@ pub enum ReservedKind {
     Initrd,
     /// Backing of the frame metadata.
     MemMap,
+    /// Tag storage. Its direct mapping is of pages, and Normal, never Tagged.
+    TagStorage,
 }
 
 impl ReservedKind {
@@ -130,6 +135,7 @@ impl ReservedKind {
             Self::DeviceTree => "device tree",
             Self::Initrd => "initrd",
             Self::MemMap => "frame metadata",
+            Self::TagStorage => "tag storage",
         }
     }
 }
@@ -243,6 +249,8 @@ pub struct BootInfo {
     pub banks: List<Region, MAX_BANKS>,
     /// What in the banks is not free, page-aligned. Ranges of different kinds do not overlap.
     pub reserved: List<Reserved, MAX_RESERVED>,
+    /// Tag storage in use.
+    pub tag_storage: List<TagStorage, MAX_TAG_REGIONS>,
     /// RAM held back by `tessera.hold`, 2 MiB-aligned at its start, not mapped anywhere and
     /// without metadata.
     pub held: Option<Region>,

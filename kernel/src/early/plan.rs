@@ -2,6 +2,8 @@
 
 use arm64::addr::PAGE_SIZE;
 
+use crate::fdt::TagRefusal;
+
 use super::{List, MAX_BANKS, MAX_RESERVED, Region, Reserved, ReservedKind};
 
 /// RAM held back is a multiple of this, so that its direct map is made of whole blocks and its
@@ -79,6 +81,21 @@ impl Plan {
         self.reserved
             .push(Reserved { region, kind })
             .map_err(|_| PlanError::TooManyReserved)
+    }
+
+    /// Notes that a range is tag storage, if it is RAM that nobody has yet.
+    ///
+    /// # Errors
+    /// [`TagRefusal`].
+    pub fn reserve_tag_storage(&mut self, region: &Region) -> Result<(), TagRefusal> {
+        if !self.is_ram(region) {
+            return Err(TagRefusal::NotRam);
+        }
+        if self.first_overlap(region).is_some() {
+            return Err(TagRefusal::Taken);
+        }
+        self.reserve(*region, ReservedKind::TagStorage)
+            .map_err(|_| TagRefusal::TooMany)
     }
 
     /// Notes the parts of a range that are RAM and not noted already: firmware may name what is

@@ -5,6 +5,7 @@
 //! do without gives a [`Refusal`] that says so.
 
 mod read;
+mod tag_storage;
 #[cfg(test)]
 mod tests;
 
@@ -12,12 +13,16 @@ use core::fmt;
 
 use crate::early::{List, MAX_BANKS, Region};
 use dtoolkit::error::FdtParseError;
+use frame::MAX_TAG_REGIONS;
 use sync::MAX_CPUS;
 
 pub use read::read;
+pub use tag_storage::{TagRefusal, TagStorage};
 
 /// Largest device tree the boot protocol allows (Linux, "Booting AArch64 Linux").
 pub const MAX_TREE: usize = 2 << 20;
+/// Most descriptions of tag storage whose refusal is told.
+pub const MAX_TAG_REFUSALS: usize = 8;
 /// Most ranges of reserved memory that are read.
 pub const MAX_FIRMWARE: usize = 24;
 
@@ -68,6 +73,10 @@ pub struct Facts<'a> {
     pub memory_ignored: usize,
     /// Reserved memory, of both kinds.
     pub firmware: List<Firmware, MAX_FIRMWARE>,
+    /// Tag storage, each description of which is right by itself.
+    pub tag_storage: List<TagStorage, MAX_TAG_REGIONS>,
+    /// Where descriptions of tag storage begin that are refused, and why.
+    pub tag_refusals: List<(u64, Option<TagRefusal>), MAX_TAG_REFUSALS>,
     /// Affinity (MPIDR_EL1 fields) of the CPUs we use, as listed.
     pub cpus: List<u64, MAX_CPUS>,
     /// How many CPUs the machine has.

@@ -4,7 +4,7 @@ use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::standard::{NodeStandard, Status};
 use dtoolkit::{Node, Property, ToCellInt};
 
-use super::{Conduit, Device, Facts, Firmware, Gic, Refusal};
+use super::{Conduit, Device, Facts, Firmware, Gic, Refusal, TagRefusal, tag_storage};
 use crate::early::{List, Region};
 
 /// Buses deeper than this are not searched for devices.
@@ -25,6 +25,8 @@ pub fn read(blob: &[u8]) -> Result<Facts<'_>, Refusal> {
         memory: List::new(),
         memory_ignored: 0,
         firmware: List::new(),
+        tag_storage: List::new(),
+        tag_refusals: List::new(),
         cpus: List::new(),
         cpu_total: 0,
         uart: None,
@@ -271,6 +273,9 @@ fn read_reserved(tree: Fdt<'_>, facts: &mut Facts<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     for node in nodes.filter(|node| enabled(node)) {
+        if tag_storage::is_tag_storage(&node) && read_tag_storage(tree, &node, facts) {
+            continue;
+        }
         let Ok(Some(regions)) = node.reg() else {
             continue;
         };
@@ -289,6 +294,26 @@ fn read_reserved(tree: Fdt<'_>, facts: &mut Facts<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Whether the node's range is tag storage; else firmware keeps it.
+fn read_tag_storage(tree: Fdt<'_>, node: &FdtNode<'_>, facts: &mut Facts<'_>) -> bool {
+    let read = tag_storage::read(tree, node).and_then(|region| {
+        tag_storage::check(&region, &facts.tag_storage)?;
+        facts
+            .tag_storage
+            .push(region)
+            .map_err(|_| TagRefusal::TooMany)
+    });
+    match read {
+        Ok(()) => true,
+        Err(reason) => {
+            let start = node.reg().ok().flatten().and_then(|mut reg| reg.next());
+            let start = start.and_then(|reg| reg.address().ok()).unwrap_or(0);
+            let _more_than_are_told = facts.tag_refusals.push((start, Some(reason)));
+            false
+        }
+    }
 }
 
 fn read_cpus(tree: Fdt<'_>, facts: &mut Facts<'_>) {

@@ -4,6 +4,7 @@ pub mod hooks;
 mod online;
 pub mod protect;
 mod report;
+pub mod storage;
 mod vmap;
 
 use arm64::addr::Pfn;
@@ -97,6 +98,7 @@ pub fn init(info: &BootInfo, cpus: usize) {
     for &bank in info.banks.iter() {
         release_free(info, bank);
     }
+    boot::install_tag_storage(info);
     let adopted = boot::adopt(info, [INIT_MM, IDMAP_ID, RESERVED_ID]);
     let (init_mm, idmap, reserved) = match adopted {
         Ok(spaces) => spaces,
@@ -130,6 +132,8 @@ pub fn init(info: &BootInfo, cpus: usize) {
     policy.set_shmem(args.thp_shmem);
     policy.set_fault_around(args.fault_around);
     policy.set_uffd_around(args.uffd_around);
+    policy.set_storage(args.tag_storage);
+    policy.set_tag_range(args.tag_range);
     context.set_max_map_count(args.max_map_count);
     log::debug!(
         "memory: {} KiB of RAM, heap {:?}",
@@ -145,7 +149,7 @@ fn heap_size(total: u64) -> u64 {
 
 fn class_of(kind: ReservedKind) -> Class {
     match kind {
-        ReservedKind::Firmware | ReservedKind::NoMap => Class::Reserved,
+        ReservedKind::Firmware | ReservedKind::NoMap | ReservedKind::TagStorage => Class::Reserved,
         ReservedKind::Image | ReservedKind::BootTables => Class::Image,
         ReservedKind::DeviceTree => Class::Kernel,
         ReservedKind::Initrd => Class::Initrd,

@@ -229,7 +229,39 @@ pub fn write_all_spaces(out: &mut dyn Write, living: Option<&Process>) -> fmt::R
     let objects = memory::context().objects();
     let (dropped, written_back) = (objects.pages_dropped(), objects.pages_written_back());
     write!(out, ",\"pagers\":{{\"pages_dropped\":{dropped}")?;
-    write!(out, ",\"pages_written_back\":{written_back}}}")
+    write!(out, ",\"pages_written_back\":{written_back}}}")?;
+    write_tag_storage(out)
+}
+
+/// What tag storage holds, and what it has come to since the machine started (TAG-19).
+fn write_tag_storage(out: &mut dyn Write) -> fmt::Result {
+    let (now, events) = (
+        arch::mmu::frames().tag_stats(),
+        memory::context().tag_events(),
+    );
+    let figures = [
+        ("frames", now.frames),
+        ("data", now.data),
+        ("tags", now.tags),
+        ("blocks", now.blocks),
+        ("blocks_peak", now.blocks_peak),
+        ("reserved", now.reserved),
+        ("busy", now.busy),
+        ("replays", events.replays.get()),
+        ("pages_dropped", events.pages_dropped.get()),
+        ("pages_moved", events.pages_moved.get()),
+        ("pages_relocated", events.pages_relocated.get()),
+        ("refused", events.refused.get()),
+        ("unbacked", events.unbacked.get()),
+        ("failed", events.failed.get()),
+    ];
+    write!(out, ",\"tag_storage\":{{")?;
+    for (name, value) in figures {
+        write!(out, "\"{name}\":{value},")?;
+    }
+    let (replays, times) = (&events.replays_per_fault, &events.time_to_resolve);
+    write!(out, "\"replays_per_fault\":{:?}", replays.bins())?;
+    write!(out, ",\"time_to_resolve\":{:?}}}", times.bins())
 }
 
 fn events(out: &mut dyn Write) -> fmt::Result {

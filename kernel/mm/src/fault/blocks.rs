@@ -7,7 +7,7 @@
 use arm64::addr::PAGE_SIZE;
 use arm64::geometry::Level;
 use arrayvec::ArrayVec;
-use frame::{Folio, FreshFrame};
+use frame::{Folio, FreshFrame, Reservation};
 use pgtable::{LockError, Machine, ReadSide, TableError};
 use sync::planted::{self, Fault};
 
@@ -34,8 +34,8 @@ struct Pending {
     start: u64,
     folio: FreshFrame,
     cleared: usize,
-    /// Its tags are cleared too.
-    tags: bool,
+    /// Storage for its tags, which are cleared too.
+    reserved: Option<Reservation>,
 }
 
 impl Pendings {
@@ -57,7 +57,7 @@ impl<M: Machine> Space<M> {
         let start = input.va & !(FOLIO_2M - 1);
         let (begun, tags) = (self.pending().lock().take(start), found.area.tags);
         // An area that is to carry tags by now wants them cleared from the start.
-        let mut pending = match begun.filter(|pending| pending.tags == tags) {
+        let mut pending = match begun.filter(|pending| pending.reserved.is_some() == tags) {
             Some(pending) => pending,
             None => self.begin_block(start, tags)?,
         };
@@ -76,17 +76,26 @@ impl<M: Machine> Space<M> {
         self.map_ready(input.va, pending, found, section)
     }
 
+    /// All storage or none (TAG-20): without, smaller folios do.
     fn begin_block(&self, start: u64, tags: bool) -> Result<Pending, Undone> {
         let folio = self
             .machine()
             .frames()
             .alloc_fresh(BLOCK_ORDER_2M, false)
             .map_err(|_| Undone::NoFolio)?;
+        let reserved = match tags {
+            false => None,
+            true => Some(
+                self.context()
+                    .reserve_tags(folio.pfn(), PAGES as u64)
+                    .map_err(|_| Undone::NoFolio)?,
+            ),
+        };
         Ok(Pending {
             start,
             folio,
             cleared: 0,
-            tags,
+            reserved,
         })
     }
 
@@ -98,9 +107,12 @@ impl<M: Machine> Space<M> {
         section: &ReadSide<'_>,
     ) -> Result<Applied, Undone> {
         let (start, folio) = (pending.start, pending.folio);
-        match pending.tags {
-            false => self.map_whole(start, va, folio.into_user(), found, section),
-            true => self.map_whole(start, va, folio.into_tagged().into_user(), found, section),
+        match pending.reserved {
+            None => self.map_whole(start, va, folio.into_user(), found, section),
+            Some(reserved) => {
+                let folio = folio.into_tagged(reserved).into_user();
+                self.map_whole(start, va, folio, found, section)
+            }
         }
     }
 

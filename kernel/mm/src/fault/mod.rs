@@ -111,6 +111,8 @@ pub(crate) enum Undone {
     NoFolio,
     /// No memory.
     NoMemory,
+    /// No storage for tags, and none to be had.
+    NoStorage,
 }
 
 impl From<LockError> for Undone {
@@ -195,6 +197,7 @@ impl<M: Machine> Space<M> {
         match self.with_found(input, |found| self.fill_run(input, end, found, &section))? {
             Ok(pages) => Ok(pages),
             Err(Undone::NoMemory) => Err(self.no_memory(input)),
+            Err(Undone::NoStorage) => Err(self.no_storage(input)),
             // A fault finds out.
             Err(Undone::Retired | Undone::NoFolio) => Ok(0),
         }
@@ -205,6 +208,15 @@ impl<M: Machine> Space<M> {
         self.counters().faults_oom.bump();
         self.tell_fault(Kind::FaultOom, input, 0);
         FaultOutcome::OutOfMemory
+    }
+
+    /// A definite end (law 14): the page is to carry tags, and there is nowhere to keep them.
+    #[cold]
+    fn no_storage(&self, input: FaultInput) -> FaultOutcome {
+        self.context().tag_events.failed.bump();
+        self.counters().faults_bus.bump();
+        self.tell_fault(Kind::FaultBus, input, 0);
+        FaultOutcome::Bus
     }
 
     #[cold]
@@ -429,6 +441,7 @@ impl<M: Machine> Space<M> {
                 Ok(FaultFacts { size, ..facts })
             }
             Undone::NoMemory => Err(Some(self.no_memory(input))),
+            Undone::NoStorage => Err(Some(self.no_storage(input))),
         }
     }
 
@@ -495,7 +508,7 @@ impl<M: Machine> Space<M> {
                 self.map_object(input, found, sight, supply, how)?
             }
             Plan::Device => self.map_device(input, found, &sight.look)?,
-            Plan::Tag => self.apply_tag(input.va, found, sight, section)?,
+            Plan::Tag => self.apply_tag(input, found, sight, section)?,
             Plan::Copy => self.copy_mapped(input, found, sight, section)?,
             Plan::CopyObject { .. } => self.copy_object(input, found, sight)?,
         };

@@ -3,6 +3,7 @@
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use arrayvec::ArrayVec;
+use frame::slab::Ref;
 use frame::{Folio, FreshFrame, UserFrame};
 use pgtable::{Gather, Leaf, Look, Machine, ReadSide, User};
 use sync::planted::{self, Fault};
@@ -12,7 +13,7 @@ use super::look::{Area, Found, Sight};
 use super::plan::{Plan, plan};
 use super::tagged::{self, Prepared};
 use super::{Applied, FaultInput, Undone};
-use crate::object::SupplyError;
+use crate::object::{MemObject, SupplyError};
 use crate::policy::FOLIO_64K;
 use crate::space::Space;
 use crate::trace::Kind;
@@ -346,7 +347,7 @@ impl<M: Machine> Space<M> {
 
     /// Puts `frame` where the entry was that the fault was planned from.
     #[inline(always)]
-    fn install<'g>(
+    pub(super) fn install<'g>(
         &'g self,
         va: u64,
         page: Prepared,
@@ -409,12 +410,21 @@ impl<M: Machine> Space<M> {
         self.table().lock_seen(va, look, still)
     }
 
+    /// A cleared frame for a page of `object`.
+    fn frame_for(&self, object: &Ref<MemObject>, index: u64) -> Result<FreshFrame, Undone> {
+        let context = self.context();
+        let first = context.frame_for(object, index);
+        first
+            .or_else(|_| self.fresh_frame(true))
+            .map_err(|_| Undone::NoMemory)
+    }
+
     /// Makes the object's page at `va`, or a folio around it.
     pub(super) fn supply(&self, area: &Area, va: u64, size: Size) -> Result<UserFrame, Undone> {
         let (object, index) = area.object.as_ref().ok_or(Undone::Retired)?;
         let supplied = match size {
             Size::Page => {
-                let mut page = self.fresh_frame(true).map_err(|_| Undone::NoMemory)?;
+                let mut page = self.frame_for(object, *index)?;
                 object.fill(*index, page.bytes_mut());
                 object.supply(*index, page)
             }

@@ -10,12 +10,13 @@ use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
 use arm64::pte::Entry;
 use arrayvec::ArrayVec;
-use frame::UserFrame;
+use frame::{FreshFrame, Reservation, UserFrame};
 use pgtable::{Gather, Leaf, Machine, ReadSide, User, Zap, ZapReason};
 
 use super::prepare::{FOLIO_ORDER, FOLIO_PAGES};
 use crate::policy::{FOLIO_64K, block_of};
 use crate::space::Space;
+use crate::vma::shows_tags;
 
 /// Blocks that are remembered; of more, the newest.
 const REMEMBERED: usize = 32;
@@ -60,34 +61,45 @@ impl<M: Machine> Space<M> {
             self.set_has_missed(!missed.0.is_empty());
             next
         };
-        let Some(start) = next.filter(|&start| self.allows_folio(start)) else {
+        let Some((start, tags)) = next.and_then(|start| Some((start, self.allows_folio(start)?)))
+        else {
             return;
         };
         let Ok(folio) = self.machine().frames().alloc_fresh(FOLIO_ORDER, false) else {
             return self.remember_missed(start);
         };
+        // Tags that pages have go with them.
+        let reserved = match tags {
+            false => None,
+            true => match self.context().reserve_tags(folio.pfn(), FOLIO_PAGES as u64) {
+                Ok(reserved) => Some(reserved),
+                Err(_) => return self.remember_missed(start),
+            },
+        };
         let mut gather = Gather::new();
         if let Some(leaf) = self.table().lock_existing(start, section)
             && let Some(pages) = self.pages_of(&leaf, start)
+            && (pages.mem == MemType::Tagged) == tags
         {
-            self.reform(leaf, start, pages, folio, &mut gather);
+            self.reform(leaf, start, pages, (folio, reserved), &mut gather);
             self.counters().folios_reformed.bump();
         }
         self.release(&mut gather);
     }
 
-    /// Whether an area and the policy allow a folio at `start`, as they are now. The area may change
+    /// Whether an area and the policy allow a folio at `start`, as they are now; and whether with tags. The area may change
     /// before the pages are looked at: they are copied with the rights that they have.
-    fn allows_folio(&self, start: u64) -> bool {
+    fn allows_folio(&self, start: u64) -> Option<bool> {
         let map = self.map().lock();
         let area = map.areas.find(start);
-        area.is_some_and(|area| {
+        area.and_then(|area| {
             let (folio, _) = self.context().policy().anon_sizes(area.flags);
-            folio
+            let allowed = folio
                 && !map.is_busy(start)
                 && area.backing.is_anon()
                 && start + FOLIO_64K <= area.end
-                && !self.small_pages_only()
+                && !self.small_pages_only();
+            allowed.then(|| shows_tags(area.prot, area.flags))
         })
     }
 
@@ -122,7 +134,7 @@ impl<M: Machine> Space<M> {
         mut leaf: Leaf<'_, User, M>,
         start: u64,
         pages: Pages,
-        mut folio: frame::FreshFrame,
+        (mut folio, reserved): (FreshFrame, Option<Reservation>),
         gather: &mut Gather,
     ) {
         leaf.narrow(start, start + FOLIO_64K);
@@ -142,11 +154,12 @@ impl<M: Machine> Space<M> {
         let attrs = Attrs::user(prot).with_young(true).with_dirty(true);
         let attrs = attrs.with_mem(pages.mem);
         // The places have just been emptied under this lock.
-        match pages.mem {
-            MemType::Tagged => {
-                drop(leaf.install_folio(start, folio.into_tagged(), FOLIO_PAGES, attrs, None));
+        match reserved {
+            Some(reserved) => {
+                let folio = folio.into_tagged(reserved);
+                drop(leaf.install_folio(start, folio, FOLIO_PAGES, attrs, None));
             }
-            _ => drop(leaf.install_folio(start, folio, FOLIO_PAGES, attrs, None)),
+            None => drop(leaf.install_folio(start, folio, FOLIO_PAGES, attrs, None)),
         }
         drop(leaf);
         gather.release(self.machine(), self.context().graveyard, &flushed);

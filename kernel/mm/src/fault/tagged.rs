@@ -7,13 +7,17 @@
 
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
-use frame::{Initialising, TagBacked, TagInit, UserFrame};
+use arrayvec::ArrayVec;
+use frame::{
+    FreshFrame, Initialising, PAGES_PER_TAG_PAGE, Reservation, TagBacked, TagInit, UserFrame,
+};
 use pgtable::{Leaf, Look, Machine, ReadSide, User, Visit};
 
 use super::look::{Found, Sight};
 use super::prepare::FOLIO_ORDER;
 use super::{Applied, FaultInput, Undone};
 use crate::space::Space;
+use crate::tags::NoTags;
 
 /// Pages of a block whose tags are cleared in one fault (law 16).
 const PER_FAULT: u64 = 128;
@@ -26,22 +30,60 @@ pub(super) enum Prepared {
     Plain(UserFrame),
 }
 
+/// Frames that are tried for storage before a page is mapped without.
+const TRIES: usize = 4;
+
 impl<M: Machine> Space<M> {
-    /// A cleared page with tags, of the program's own.
-    pub(super) fn fresh_tagged(&self, prot: Prot) -> Result<Prepared, Undone> {
-        let mut frame = self.fresh_frame(false).map_err(|_| Undone::NoMemory)?;
-        frame.zero_tagged_pages(0, 1);
-        self.make_executable(prot, &frame);
-        Ok(Prepared::Tagged(frame.into_tagged().into_user()))
+    /// A frame whose storage is reserved; without, where there is none for any that was tried, or somebody
+    /// else is about the same block.
+    fn frame_with_storage(&self) -> Result<(FreshFrame, Option<Reservation>), Undone> {
+        // Those that have none are kept until the end, so that others come.
+        let mut tried = ArrayVec::<FreshFrame, TRIES>::new();
+        loop {
+            let frame = match tried.is_empty() {
+                true => self.machine().frames().alloc_for_tags(0).ok(),
+                false => None,
+            };
+            let frame = match frame {
+                Some(frame) => frame,
+                None => self.fresh_frame(false).map_err(|_| Undone::NoMemory)?,
+            };
+            match self.context().reserve_tags(frame.pfn(), 1) {
+                Ok(reserved) => return Ok((frame, Some(reserved))),
+                Err(NoTags::Busy) => return Ok((frame, None)),
+                Err(NoTags::Full | NoTags::Never) if tried.len() + 1 < TRIES => tried.push(frame),
+                Err(NoTags::Full | NoTags::Never) => {
+                    self.context().tag_events.unbacked.bump();
+                    return Ok((frame, None));
+                }
+            }
+        }
     }
 
-    /// A copy of `page` with its tags.
+    /// A cleared page with tags, of the program's own.
+    pub(super) fn fresh_tagged(&self, prot: Prot) -> Result<Prepared, Undone> {
+        let (mut frame, reserved) = self.frame_with_storage()?;
+        match reserved {
+            Some(_) => frame.zero_tagged_pages(0, 1),
+            None => frame.zero_page(0),
+        }
+        self.make_executable(prot, &frame);
+        Ok(Prepared::of(frame, reserved))
+    }
+
+    /// A copy of `page` with its tags. Without storage for them there is no copy, unless it has none.
     pub(super) fn copy_tagged(&self, page: &UserFrame, prot: Prot) -> Result<Prepared, Undone> {
-        let mut frame = self.fresh_frame(false).map_err(|_| Undone::NoMemory)?;
-        frame.copy_tagged_page(0, page);
+        let (mut frame, reserved) = self.frame_with_storage()?;
+        if reserved.is_none() && page.is_tagged() {
+            return Err(Undone::NoStorage);
+        }
+        match reserved {
+            Some(_) => frame.copy_tagged_page(0, page),
+            None => frame.copy_page(0, page),
+        }
         // What is executed is seen before tags are (TAG-09).
         self.make_executable(prot, &frame);
-        Ok(Prepared::Tagged(frame.into_tagged().into_user()))
+        Ok(Prepared::of(frame, reserved))
     }
 
     /// [`Self::fill_page`] in memory that carries tags.
@@ -75,37 +117,59 @@ impl<M: Machine> Space<M> {
     ) -> Result<Applied, Undone> {
         let frames = self.machine().frames();
         let mut folio = frames
-            .alloc_fresh(FOLIO_ORDER, false)
+            .alloc_for_tags(FOLIO_ORDER)
+            .map_err(|_| Undone::NoFolio)?;
+        let reserved = self
+            .context()
+            .reserve_tags(folio.pfn(), 1 << FOLIO_ORDER)
             .map_err(|_| Undone::NoFolio)?;
         folio.zero_tagged_pages(0, 1 << FOLIO_ORDER);
-        self.map_folio(input, found, look, folio.into_tagged(), section)
+        self.map_folio(input, found, look, folio.into_tagged(reserved), section)
     }
 
     /// Tags for a page of an object that is about to be mapped in memory that carries them. What does
     /// not get any now is mapped without access.
     pub(super) fn back_object_page(&self, page: &UserFrame) {
         if let TagInit::Ours(ours) = page.init_tags() {
-            drop(self.back(page, ours));
+            drop(self.back(ours));
         }
     }
 
     /// Makes the tags of a page.
-    fn back(&self, _page: &UserFrame, ours: Initialising<'_>) -> TagBacked<UserFrame> {
+    fn back(&self, ours: Initialising<'_>) -> Result<TagBacked<UserFrame>, NoTags> {
+        let reserved = self.context().reserve_tags(ours.page().pfn(), 1)?;
         self.counters().pages_tagged.bump();
-        ours.clear()
+        Ok(ours.clear(reserved))
     }
 
     /// Gives the entry at the address what it lacks.
     pub(super) fn apply_tag<'g>(
         &'g self,
-        va: u64,
+        input: FaultInput,
         found: &Found,
         sight: &Sight<'g>,
         section: &'g ReadSide<'g>,
     ) -> Result<Applied, Undone> {
-        if self.is_block(sight) {
-            return self.tag_block(va, found, section);
+        let began = (self.context().clock)();
+        let applied = match self.is_block(sight) {
+            true => self.tag_block(input, found, section)?,
+            false => self.tag_page(input, found, sight, section)?,
+        };
+        if !matches!(applied, Applied::Part) {
+            let (id, now) = (self.table().owner().id, (self.context().clock)());
+            self.context().tag_events.resolved(id, input.va, began, now);
         }
+        Ok(applied)
+    }
+
+    fn tag_page<'g>(
+        &'g self,
+        input: FaultInput,
+        found: &Found,
+        sight: &Sight<'g>,
+        section: &ReadSide<'g>,
+    ) -> Result<Applied, Undone> {
+        let va = input.va;
         let Some(leaf) = self.lock_planned(va, found, &sight.look) else {
             return Err(Undone::Retired);
         };
@@ -114,30 +178,127 @@ impl<M: Machine> Space<M> {
         let Some(page) = page else {
             return Ok(Applied::Already);
         };
-        let proof = match page.init_tags() {
-            TagInit::Done(proof) => proof,
-            TagInit::Ours(ours) => self.back(&page, ours),
+        let backed = match page.init_tags() {
+            TagInit::Done(proof) => Ok(proof),
+            TagInit::Ours(ours) => self.back(ours),
+            TagInit::Busy => Err(NoTags::Busy),
+        };
+        let proof = match backed {
+            Ok(proof) => proof,
             // Whoever has the turn is about to be done: the access is made again.
-            TagInit::Busy => return Ok(Applied::Part),
+            Err(NoTags::Busy) => return Ok(self.replay(va)),
+            Err(NoTags::Full | NoTags::Never) => {
+                return self.relocate(input, page, found, sight);
+            }
         };
         let Some(leaf) = self.lock_planned(va, found, &sight.look) else {
             return Err(Undone::Retired);
         };
-        Ok(match leaf.give_tags(va, &proof) {
+        let given = leaf.give_tags(va, &proof);
+        if given && self.context().policy().tag_range() {
+            drop(leaf);
+            self.tag_neighbours(va, &proof, found, section);
+        }
+        Ok(match given {
             true => Applied::Mapped(0),
             false => Applied::Already,
         })
     }
 
+    fn replay(&self, va: u64) -> Applied {
+        let (id, now) = (self.table().owner().id, (self.context().clock)());
+        self.context().tag_events.replay(id, va, now);
+        Applied::Part
+    }
+
+    /// The page has no storage and gets none: it moves to where there is some (TAG-17). A page of an
+    /// object moves with its object, if it lies in storage itself (TAG-25).
+    #[cold]
+    #[inline(never)]
+    fn relocate<'g>(
+        &'g self,
+        input: FaultInput,
+        page: UserFrame,
+        found: &Found,
+        sight: &Sight<'g>,
+    ) -> Result<Applied, Undone> {
+        let (area, context) = (&found.area, self.context());
+        if page.owner() != 0 {
+            let in_storage = page.is_untaggable();
+            drop(page);
+            let moved = match &area.object {
+                Some((object, index)) if in_storage => context.move_out(object, *index),
+                _ => false,
+            };
+            return match moved {
+                true => Ok(Applied::Part),
+                false => Err(Undone::NoStorage),
+            };
+        }
+        let copy = self.copy_tagged(&page, area.prot)?;
+        if matches!(copy, Prepared::Plain(_)) {
+            return Err(Undone::NoStorage);
+        }
+        drop(page);
+        let was = sight.look.value;
+        let attrs = area.attrs(was.prot().difference(Prot::USER));
+        let attrs = attrs.with_young(was.young()).with_dirty(was.dirty());
+        let placed = self.install(input.va, copy, attrs, found, sight)?;
+        context.tag_events.pages_relocated.bump();
+        Ok(placed)
+    }
+
+    /// Makes the tags of the pages around `va` that have their storage in common with it and are mapped
+    /// without access: one fault instead of one for each (TAG-03).
+    #[inline(never)]
+    fn tag_neighbours<'g>(
+        &'g self,
+        va: u64,
+        proof: &TagBacked<UserFrame>,
+        found: &Found,
+        section: &ReadSide<'g>,
+    ) {
+        let window = PAGES_PER_TAG_PAGE * PAGE_SIZE;
+        let (area, start) = (&found.area, va & !(window - 1));
+        let (from, to) = (start.max(area.start), (start + window).min(area.end));
+        let still = || self.is_current(found, va);
+        let Ok(mut leaf) = self.table().lock_leaf(va, section, still) else {
+            return;
+        };
+        leaf.narrow(from.max(leaf.from()), to.min(leaf.to()));
+        let (mut held, mut at) = (ArrayVec::<UserFrame, 32>::new(), from);
+        while at < to && !held.is_full() {
+            held.extend(leaf.hold(at));
+            at += PAGE_SIZE;
+        }
+        drop(leaf);
+        for page in &held {
+            if self
+                .context()
+                .shares_storage(page.pfn(), proof.frame().pfn())
+                && let TagInit::Ours(ours) = page.init_tags()
+            {
+                drop(self.back(ours));
+            }
+        }
+        if let Ok(mut leaf) = self.table().lock_leaf(va, section, still) {
+            leaf.narrow(from.max(leaf.from()), to.min(leaf.to()));
+            let given = leaf.give_tags_to_all();
+            self.counters().pages_tagged_around.add(given.into());
+        }
+    }
+
     /// A block of 2 MiB: its pages get their tags a part at a time, over several faults, and its entry
-    /// access with the last of them (TAG-20).
+    /// access with the last of them (TAG-20). If one gets none, the block is split, and each page is a
+    /// matter of its own.
     #[inline(never)]
     fn tag_block<'g>(
         &'g self,
-        va: u64,
+        input: FaultInput,
         found: &Found,
         section: &'g ReadSide<'g>,
     ) -> Result<Applied, Undone> {
+        let va = input.va;
         let Some(Visit::Block(block)) = self.visit_planned(va, found, section)? else {
             return Ok(Applied::Already);
         };
@@ -149,10 +310,20 @@ impl<M: Machine> Space<M> {
         let mut left = PER_FAULT;
         for index in 0..pages {
             let page = first.page(index);
-            match page.init_tags() {
+            let backed = match page.init_tags() {
                 TagInit::Done(_) => continue,
-                TagInit::Busy => return Ok(Applied::Part),
-                TagInit::Ours(ours) => drop(self.back(&page, ours)),
+                TagInit::Busy => Err(NoTags::Busy),
+                TagInit::Ours(ours) => self.back(ours).map(drop),
+            };
+            match backed {
+                Ok(()) => {}
+                Err(NoTags::Busy) => return Ok(self.replay(va)),
+                Err(NoTags::Full | NoTags::Never) => {
+                    self.table()
+                        .split_block(va, section)
+                        .map_err(|_| Undone::NoMemory)?;
+                    return Err(Undone::Retired);
+                }
             }
             left -= 1;
             if left == 0 {
@@ -162,6 +333,15 @@ impl<M: Machine> Space<M> {
         match self.visit_planned(va, found, section)? {
             Some(Visit::Block(block)) if block.give_tags() => Ok(Applied::Mapped(0)),
             _ => Ok(Applied::Already),
+        }
+    }
+}
+
+impl Prepared {
+    fn of(frame: FreshFrame, reserved: Option<Reservation>) -> Self {
+        match reserved {
+            Some(reserved) => Self::Tagged(frame.into_tagged(reserved).into_user()),
+            None => Self::Plain(frame.into_user()),
         }
     }
 }

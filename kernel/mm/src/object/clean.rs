@@ -7,7 +7,7 @@
 //! so nothing is lost wherever it ends.
 
 use frame::slab::Ref;
-use frame::{FramePins, UserFrame};
+use frame::{FramePins, FreshFrame, UserFrame};
 use sync::planted::{self, Fault};
 
 use super::mappings::UnmapReason;
@@ -101,13 +101,13 @@ pub struct DropClean {
 }
 
 impl DropClean {
-    /// Begins with `pages` pages from `first` on of an object with a pager.
+    /// Begins with `pages` pages from `first` on of an object with a pager, or of an image.
     ///
     /// # Errors
     /// [`ObjectError::Busy`] while many pages are being changed; [`ObjectError::Absent`] for an
     /// object whose pages nobody could give again.
     pub fn begin(object: &Ref<MemObject>, first: u64, pages: u64) -> Result<Self, ObjectError> {
-        if !object.is_paged() {
+        if object.is_plain() {
             return Err(ObjectError::Absent);
         }
         let turn = Turn::take(object, |_| Ok(()))?;
@@ -155,7 +155,63 @@ impl DropClean {
     }
 }
 
+/// Steps in which one page is taken out of all mappings, or given up: with few mappings, one.
+const ONE_STEPS: u32 = 8;
+/// Pages' worth of work in each.
+const ONE_BUDGET: u32 = 64;
+
 impl MemObject {
+    /// Drops page `index` if it is clean and nobody holds it; whether it did.
+    pub fn drop_page(object: &Ref<Self>, index: u64) -> bool {
+        let Ok(mut drop) = DropClean::begin(object, index, 1) else {
+            return false;
+        };
+        let mut left = ONE_STEPS;
+        while left > 0 && !drop.step(ONE_BUDGET) {
+            left -= 1;
+        }
+        drop.dropped() != 0
+    }
+
+    /// Moves page `index`, which is a frame by itself, to the frame `to`: out of all mappings, which find
+    /// it again when it is touched. Whether it did: not if somebody holds it.
+    pub fn move_page(object: &Ref<Self>, index: u64, to: FreshFrame) -> bool {
+        let Ok(turn) = Turn::take(object, |_| Ok(())) else {
+            return false;
+        };
+        let object = turn.object();
+        let mut visit = Visit::new(index, index + 1, UnmapReason::Moved, false);
+        let mut left = ONE_STEPS;
+        while !visit.step(object, &mut { ONE_BUDGET }) {
+            left -= 1;
+            if left == 0 {
+                return false;
+            }
+        }
+        object.put_in_place_of(index, to)
+    }
+
+    /// As [`Self::drop_if_clean`] looks at a page, but its contents are moved.
+    fn put_in_place_of(&self, index: u64, mut to: FreshFrame) -> bool {
+        let _held = self.lock();
+        let Some(old) = self.tree().take(index) else {
+            return false;
+        };
+        // Out of the tree nobody finds it any more: with no other reference there is no entry either,
+        // and none to come.
+        if old.order() != 0 || !old.is_unique() {
+            self.tree().put_back(index, old, 1);
+            return false;
+        }
+        to.copy_page(0, &old);
+        let page = to.into_object(self.number());
+        if old.is_written() {
+            page.set_written();
+        }
+        self.tree().put_back(index, page, 1);
+        true
+    }
+
     /// Drops about `budget` clean pages of an object with a pager, if nobody changes its pages just
     /// now; how many. Where it ended the last time it goes on.
     pub fn reclaim(object: &Ref<Self>, budget: u32) -> u64 {

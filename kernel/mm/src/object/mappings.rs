@@ -21,6 +21,8 @@ pub enum UnmapReason {
     Punch,
     /// Pages that are clean are to be dropped: dirty entries stay.
     Clean,
+    /// A page moves to another frame.
+    Moved,
 }
 
 /// What an object asks a space to take out of its tables.

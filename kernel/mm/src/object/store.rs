@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
+use arrayvec::ArrayVec;
 use frame::slab::{Cache, Ref, SlabBox};
 use frame::{Frames, OutOfMemory, PageSlots};
 use sync::SpinLock;
@@ -30,9 +31,14 @@ pub struct Objects {
     /// How many: what is looked at on every way out of the kernel.
     graves: AtomicU32,
     next_number: AtomicU32,
+    /// Objects that may have pages in tag storage, to be found by their numbers.
+    stored: SpinLock<ArrayVec<Ref<MemObject>, STORED>, rank::Leaf>,
     pages_dropped: Counter,
     pages_written_back: Counter,
 }
+
+/// Most objects with pages in tag storage.
+const STORED: usize = 64;
 
 /// What an object leaves: made with it, so that its end needs no memory.
 #[derive(Debug, Default)]
@@ -54,6 +60,7 @@ impl Objects {
             buried: SpinLock::new(None),
             graves: AtomicU32::new(0),
             next_number: AtomicU32::new(0),
+            stored: SpinLock::new(ArrayVec::new_const()),
             pages_dropped: Counter::default(),
             pages_written_back: Counter::default(),
         };
@@ -173,6 +180,53 @@ impl Objects {
 
     pub(super) fn count_written_back(&self, pages: u64) {
         self.pages_written_back.add(pages);
+    }
+
+    /// Whether pages of `object` may be put into tag storage: it can be found by its number from then on.
+    /// Not if too many others have pages there.
+    pub(crate) fn store_pages_of(&self, object: &Ref<MemObject>) -> bool {
+        let is_it = |other: &Ref<MemObject>| Ref::ptr_eq(object, other);
+        let mut stored = self.stored.lock();
+        if stored.iter().any(is_it) {
+            return true;
+        }
+        if stored.is_full() {
+            drop(stored);
+            self.sweep();
+            stored = self.stored.lock();
+        }
+        stored.try_push(object.clone()).is_ok()
+    }
+
+    /// The object that may have pages in tag storage and has this number.
+    pub(crate) fn stored(&self, number: u32) -> Option<Ref<MemObject>> {
+        let stored = self.stored.lock();
+        stored
+            .iter()
+            .find(|object| object.number() == number)
+            .cloned()
+    }
+
+    /// Ends objects that nobody has any more but those who look for pages in tag storage.
+    pub fn sweep(&self) {
+        loop {
+            let mut stored = self.stored.lock();
+            let at = stored.iter().position(|object| Ref::count(object) == 1);
+            let Some(at) = at else { return };
+            let object = stored.swap_remove(at);
+            // It ends with no lock held.
+            drop(stored);
+            drop(object);
+        }
+    }
+
+    /// Forgets an object whose pages can never come again: they stay where they are.
+    pub fn forget_stored(&self, object: &Ref<MemObject>) {
+        let mut stored = self.stored.lock();
+        let at = stored.iter().position(|other| Ref::ptr_eq(object, other));
+        let forgotten = at.map(|at| stored.swap_remove(at));
+        drop(stored);
+        drop(forgotten);
     }
 
     /// Whether nothing waits for [`Self::reap`].

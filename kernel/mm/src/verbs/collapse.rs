@@ -10,7 +10,7 @@ use core::mem;
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::Level;
-use frame::{FreshFrame, UserFrame};
+use frame::{FreshFrame, Reservation, UserFrame};
 use pgtable::{Gather, Machine, ReadSide, Walked};
 
 use super::advised;
@@ -41,15 +41,32 @@ pub(crate) struct Collapse {
     state: State,
 }
 
+/// The folio, and storage for its tags if it is to have any.
+#[derive(Debug)]
+struct Target {
+    folio: FreshFrame,
+    reserved: Option<Reservation>,
+}
+
+impl Target {
+    /// The folio, all pages of which are copied.
+    fn whole(self) -> UserFrame {
+        match self.reserved {
+            Some(reserved) => self.folio.into_tagged(reserved).into_user().into_inner(),
+            None => self.folio.into_user(),
+        }
+    }
+}
+
 /// What has become of the block.
 #[derive(Debug)]
 enum State {
     /// Nothing yet.
     Look,
     /// It is worth it, and there is a folio.
-    Protect(FreshFrame),
+    Protect(Target),
     /// So many pages are copied.
-    Copy(FreshFrame, usize),
+    Copy(Target, usize),
     /// So many pages are in their places.
     Place(UserFrame, usize),
 }
@@ -101,14 +118,6 @@ impl Collapse {
     pub(crate) const fn range(&self) -> (u64, u64) {
         self.range
     }
-
-    /// The folio, all pages of which are copied.
-    fn whole(&self, folio: FreshFrame) -> UserFrame {
-        match self.tags {
-            true => folio.into_tagged().into_user().into_inner(),
-            false => folio.into_user(),
-        }
-    }
 }
 
 /// A part of a block. Whether it is over, and the map let go.
@@ -124,7 +133,7 @@ pub(crate) fn step<M: Machine>(
             protect(space, at, collapse.prot, section);
             State::Copy(folio, 0)
         }
-        State::Copy(folio, PAGES) => State::Place(collapse.whole(folio), 0),
+        State::Copy(folio, PAGES) => State::Place(folio.whole(), 0),
         State::Copy(folio, ready) => copy(space, collapse, folio, ready, section),
         State::Place(_, PAGES) => {
             finish(space, at, section);
@@ -172,9 +181,20 @@ fn next_block<M: Machine>(
     let frames = space.machine().frames();
     let folio = frames.alloc_fresh(BLOCK_ORDER_2M, false);
     let folio = folio.map_err(|_| MmError::NoMemory)?;
+    // Before anything changes (TAG-31).
+    let reserved = match tags {
+        true => Some(reserve(space, &folio)?),
+        false => None,
+    };
+    let folio = Target { folio, reserved };
     (state.prot, state.tags) = (prot, tags);
     state.state = State::Protect(folio);
     Ok(false)
+}
+
+fn reserve<M: Machine>(space: &Space<M>, folio: &FreshFrame) -> Result<Reservation, MmError> {
+    let reserved = space.context().reserve_tags(folio.pfn(), PAGES as u64);
+    reserved.map_err(|_| MmError::NoMemory)
 }
 
 /// Bytes from `at`, where a block begins, in which there is nothing: a block, or as much as a table of a
@@ -216,7 +236,7 @@ fn holds_pages<M: Machine>(space: &Space<M>, start: u64, section: &ReadSide<'_>)
 fn copy<M: Machine>(
     space: &Space<M>,
     collapse: &Collapse,
-    mut folio: FreshFrame,
+    mut target: Target,
     ready: usize,
     section: &ReadSide<'_>,
 ) -> State {
@@ -224,13 +244,13 @@ fn copy<M: Machine>(
     for page in ready..end {
         let va = collapse.at + page as u64 * PAGE_SIZE;
         match (page_at(space, va, section), collapse.tags) {
-            (Some(from), false) => folio.copy_page(page, &from),
-            (Some(from), true) => folio.copy_tagged_page(page, &from),
-            (None, false) => folio.zero_page(page),
-            (None, true) => folio.zero_tagged_pages(page, 1),
+            (Some(from), false) => target.folio.copy_page(page, &from),
+            (Some(from), true) => target.folio.copy_tagged_page(page, &from),
+            (None, false) => target.folio.zero_page(page),
+            (None, true) => target.folio.zero_tagged_pages(page, 1),
         }
     }
-    State::Copy(folio, end)
+    State::Copy(target, end)
 }
 
 /// The page that is mapped at `va`, be it without access for want of tags. Nobody changes it meanwhile.

@@ -488,12 +488,10 @@ impl<M: Machine> Space<M> {
             match batch.taken.pop() {
                 Some(Ok(block)) => {
                     let pages = 1 << block.order();
-                    match attrs.mem {
-                        // They were mapped with their tags, and have them still.
-                        MemType::Tagged => {
-                            drop(leaf.install_folio(at, block.into_tagged(), pages, attrs, None));
-                        }
-                        _ => drop(leaf.install_folio(at, block, pages, attrs, None)),
+                    // Those that were mapped with tags have them still.
+                    match block.still_tagged() {
+                        Ok(block) => drop(leaf.install_folio(at, block, pages, attrs, None)),
+                        Err(block) => drop(leaf.install_folio(at, block, pages, attrs, None)),
                     }
                     index += pages - 1;
                 }
