@@ -35,6 +35,9 @@ pub const NEOVERSE: &[Cell] = &[cell("neoverse-n2", 1), cell("neoverse-n2", 4)];
 /// emulator takes minutes for them.
 pub const STORMS: &[Cell] = &[cell("max", 1), cell("max", 4)];
 
+/// With allocation tags.
+pub const TAGS: &[Cell] = &[cell("max", 1), cell("max", 4), cell("neoverse-n2", 1)];
+
 /// For tests in which the CPU model makes no difference.
 pub const ONE: &[Cell] = &[cell("max", 1)];
 

@@ -5,7 +5,7 @@ use anyhow::Result;
 use libtest_mimic::Trial;
 use xtask::machine::Machine;
 
-use crate::matrix::{ALL, Cell, FOUR, NARROW, ONE, SINGLE, WIDE};
+use crate::matrix::{ALL, Cell, FOUR, NARROW, ONE, SINGLE, TAGS, WIDE};
 use crate::outcome::Ending;
 use crate::stage::Stage;
 use crate::{report, trial};
@@ -212,6 +212,25 @@ const SCENARIOS: &[Scenario] = &[
     stressed(scenario(&["futexes"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched"], Exit(0), Passes, ALL)),
     stressed(scenario(&["sched", "end"], Exit(7), Any, ALL)),
+    counting(
+        scenario(&["mte"], Exit(0), Passes, TAGS),
+        &[("faults_tag", 1000, 1000), ("pages_tagged", 1000, 1000)],
+    ),
+    scenario(&["mte"], Exit(0), Passes, NARROW),
+    scenario(&["mte", "sync"], Killed(11), Any, TAGS),
+    scenario(&["mte", "write"], Killed(11), Any, TAGS),
+    scenario(&["mte", "async"], Killed(11), Any, TAGS),
+    booted(
+        scenario(&["mte", "asymm"], Killed(11), Any, ONE),
+        &["tessera.mte_tcf_preferred=asymm"],
+    ),
+    counting(
+        booted(
+            scenario(&["mte"], Exit(0), Passes, ONE),
+            &["tessera.tag_storage=migrate"],
+        ),
+        &[("faults_tag", 1000, 1000)],
+    ),
     scenario(&["hostile"], Exit(0), Passes, ALL),
     scenario(&["fp"], Exit(0), Passes, ALL),
     scenario(&["mmaps"], Exit(0), Passes, ALL),

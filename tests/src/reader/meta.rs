@@ -1,7 +1,8 @@
 //! The kernel's record of each frame, read from RAM through its own virtual address.
 //!
 //! Layout (64 bytes, little endian): 0 u32 references · 4 u8 class · 5 u8 order · 6 u8 table level
-//! plus two · 7 u8 table state · 8 u32 owning space · 12 u8 kind of that space · 14 u16 frames
+//! plus two · 7 u8 table state · 8 u32 owning space · 12 u8 kind of that space, of a page 64: its tags
+//! may be shown · 14 u16 frames
 //! between the head of its block and this one · 16 u32 lock · 20 u32 live entries · 24..40 list
 //! links · rest reserved.
 
@@ -15,6 +16,13 @@ pub const META_SIZE: u64 = 64;
 pub const CLASS_TABLE: u8 = 4;
 /// Class of a frame that EL0 may map.
 pub const CLASS_USER: u8 = 5;
+/// Class of a frame of tag storage that holds a page which EL0 may map.
+pub const CLASS_UNTAGGABLE: u8 = 12;
+/// Class of a frame of tag storage that holds tags.
+pub const CLASS_TAGS: u8 = 16;
+
+/// Bit of byte 12 of a page whose tags may be shown.
+const TAGGED: u8 = 0x40;
 
 /// State of a table between its constructor and its destructor.
 pub const STATE_CONSTRUCTED: u8 = 2;
@@ -62,9 +70,14 @@ impl FrameMeta {
         }
     }
 
+    /// Whether a program may see the page's tags.
+    pub fn is_tagged(&self) -> bool {
+        self.class == CLASS_USER && self.kind & TAGGED != 0
+    }
+
     /// The class in words.
     pub fn class_name(&self) -> &'static str {
-        const NAMES: [&str; 15] = [
+        const NAMES: [&str; 17] = [
             "absent",
             "reserved",
             "free",
@@ -80,6 +93,8 @@ impl FrameMeta {
             "untaggable data",
             "offline",
             "spare",
+            "free tag storage",
+            "tags",
         ];
         NAMES
             .get(usize::from(self.class))

@@ -282,7 +282,7 @@ fn user_mappings_that_are_global_or_the_kernels_are_found() {
 
 #[test]
 fn a_user_mapping_of_any_other_class_is_found() {
-    for class in (0..16).filter(|class| *class != 5) {
+    for class in (0..20).filter(|class| ![5, 12].contains(class)) {
         finds(Rule::UserFrameClass, |fake| {
             let frame = fake.user_frame;
             fake.record(frame)[4] = class;
@@ -290,6 +290,31 @@ fn a_user_mapping_of_any_other_class_is_found() {
     }
     finds(Rule::UserFrameClass, |fake| {
         fake.map(PROGRAM, DATA, 3, 0x0900_0000 | USER_DATA)
+    });
+}
+
+#[test]
+fn tags_without_storage_are_found() {
+    const NORMAL: u64 = 1 << 2;
+    const TAGGED: u64 = 2 << 2;
+    let tagged = |raw: u64| raw & !NORMAL | TAGGED;
+    finds(Rule::TagsWithoutStorage, |fake| {
+        fake.change(PROGRAM, DATA, tagged)
+    });
+    finds(Rule::TagsWithoutStorage, |fake| {
+        let frame = fake.user_frame;
+        fake.record(frame)[4] = 12;
+        fake.record(frame)[12] = 0x40;
+        fake.change(PROGRAM, DATA, tagged);
+    });
+}
+
+#[test]
+fn tags_in_the_direct_map_are_found() {
+    finds(Rule::TagsInSight, |fake| {
+        let frame = BASE + (7 << 20);
+        fake.map(KERNEL, DIRECT + (1 << 40), 3, frame | KERNEL_DATA);
+        fake.record(frame)[4] = 16;
     });
 }
 
@@ -467,7 +492,7 @@ fn a_contiguous_block_of_unequal_attributes_is_found() {
         fake.change(PROGRAM, BLOCK + 3 * PAGE, |raw| raw | 1 << 57);
     });
     finds(Rule::ContiguousAttributes, |fake| {
-        fake.change(PROGRAM, BLOCK + 3 * PAGE, |raw| raw & !(7 << 2) | 2 << 2);
+        fake.change(PROGRAM, BLOCK + 3 * PAGE, |raw| raw & !(7 << 2) | 3 << 2);
     });
 }
 

@@ -47,8 +47,12 @@ pub enum Rule {
     UserPrivileged,
     /// A mapping of a user space is global.
     UserGlobal,
-    /// A user mapping names a frame that is not of class user.
+    /// A user mapping names a frame that is not of class user, nor data in tag storage.
     UserFrameClass,
+    /// A program sees tags of a page that has none, or of tag storage, which never has (law 13).
+    TagsWithoutStorage,
+    /// The direct map shows a frame that holds tags.
+    TagsInSight,
     /// A frame has fewer references than mappings.
     References,
     /// The contiguous hint in a kernel space.

@@ -2,7 +2,10 @@
 
 use super::descriptor::{Entry, FINEST, Leaf, entry_size};
 use super::memory::PAGE;
-use super::meta::{CLASS_TABLE, CLASS_USER, FrameMeta, KIND_KERNEL, KIND_USER, STATE_CONSTRUCTED};
+use super::meta::{
+    CLASS_TABLE, CLASS_TAGS, CLASS_UNTAGGABLE, CLASS_USER, FrameMeta, KIND_KERNEL, KIND_USER,
+    STATE_CONSTRUCTED,
+};
 use super::snapshot::Root;
 use super::{Inspector, Rule};
 
@@ -28,6 +31,8 @@ const KERNEL_BASE: u64 = 0xffff_0000_0000_0000;
 const DIRECT_MAP_END: u64 = 0xffff_7000_0000_0000;
 /// MAIR index of Device-nGnRnE.
 const DEVICE: u8 = 0;
+/// MAIR index of Normal-Tagged.
+const TAGGED: u8 = 2;
 
 impl Inspector<'_> {
     /// Walks everything below `root`.
@@ -204,6 +209,11 @@ impl Inspector<'_> {
         if leaf.writable {
             self.writable.push(range);
         }
+        let page = place.level == FINEST;
+        let shown = || self.vmemmap.meta(leaf.address);
+        if page && shown().is_some_and(|meta| meta.class == CLASS_TAGS) {
+            self.violation(Rule::TagsInSight, || at(space, place, leaf.address));
+        }
     }
 
     fn user_leaf(&mut self, space: Space, place: Place, leaf: Leaf) {
@@ -219,13 +229,17 @@ impl Inspector<'_> {
         }
         for frame in (leaf.address..leaf.address + leaf.size).step_by(PAGE as usize) {
             let meta = self.vmemmap.meta(frame);
-            let Some(meta) = meta.filter(|meta| meta.class == CLASS_USER) else {
+            let mappable = |meta: &FrameMeta| matches!(meta.class, CLASS_USER | CLASS_UNTAGGABLE);
+            let Some(meta) = meta.filter(mappable) else {
                 let class = meta.map_or("none", |meta| meta.class_name());
                 self.violation(Rule::UserFrameClass, || {
                     format!("{}, class {class}", at(space, place, frame))
                 });
                 break;
             };
+            if leaf.memory_type == TAGGED && !meta.is_tagged() {
+                self.violation(Rule::TagsWithoutStorage, || at(space, place, frame));
+            }
             // The references of a folio are counted on its first frame: one for each page mapped.
             let head = frame.wrapping_sub(u64::from(meta.head_offset) * PAGE);
             *self.mappings.entry(head).or_default() += 1;

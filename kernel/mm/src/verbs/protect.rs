@@ -19,6 +19,10 @@ pub enum Grows {
     Up,
 }
 
+/// Bytes whose entries lose their access for want of tags in one piece: blocks of them are unfolded,
+/// which costs many times as much as other rights (law 16).
+const TAGGED_AT_ONCE: u64 = 1 << 20;
+
 /// What a change asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish {
@@ -206,8 +210,12 @@ impl Protecting {
             self.part = self.next_part(space);
         }
         let (stop, entries) = self.part;
-        let reached = stop.min(space.end());
-        let mut next = stop;
+        let piece = match entries.tagged {
+            false => stop,
+            true => stop.min((self.at & !(TAGGED_AT_ONCE - 1)) + TAGGED_AT_ONCE),
+        };
+        let reached = piece.min(space.end());
+        let mut next = piece;
         if let Some(range) = range(self.at, reached) {
             let mut gather = Gather::new();
             let table = space.table();
