@@ -173,7 +173,12 @@ impl Machine {
             "-m",
             &self.memory,
         ];
-        let arguments = arguments.map(str::to_owned);
+        let own = arguments.into_iter().map(str::to_owned);
+        let raw = self
+            .raw
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned());
+        let arguments: Vec<_> = own.chain(raw).collect();
         let tree = tree::with_tag_storage(qemu, &arguments, memory()?, storage)?;
         Ok(self.clone().dtb(tree))
     }
