@@ -10,14 +10,12 @@
 //! The states follow each other in this order, and the last one stays until the frame is freed. It is
 //! published after the tags are written (TAG-27): who sees it sees them.
 
-use arm64::addr::{PAGE_SIZE, Pfn};
-use arm64::attrs::MemType;
-use sync::planted::{self, Fault};
-
 use crate::frames::Frames;
 use crate::fresh::{Folio, FreshFrame};
 use crate::storage::Reservation;
 use crate::user::UserFrame;
+use arm64::addr::{PAGE_SIZE, Pfn};
+use arm64::attrs::MemType;
 
 /// Bytes of the tags of a page: 4 bits for each 16 bytes.
 pub const TAG_BYTES: usize = PAGE_SIZE as usize / 32;
@@ -252,9 +250,6 @@ impl Initialising<'_> {
 
     /// Makes all tags 0 and lets everybody see them; their storage is `reserved`.
     pub fn clear(self, reserved: Reservation) -> TagBacked<UserFrame> {
-        if planted::is(Fault::TagsPublishedEarly) {
-            self.0.meta().set_tagged();
-        }
         if let Some(ops) = self.0.frames().tag_ops() {
             // SAFETY: a whole page that the reference keeps.
             unsafe { (ops.clear)(self.0.address()) };

@@ -27,8 +27,6 @@ faults! {
     KeepTagStorage,
     /// A block of tag storage is taken with the data that is in it.
     ReserveWithoutTake,
-    /// Tags are shown before they are cleared.
-    TagsPublishedEarly,
     /// Memory that is to carry tags is mapped tagged, whether it has them or not.
     TagWithoutStorage,
     /// Registers of a device are mapped as normal memory.

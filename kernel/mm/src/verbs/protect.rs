@@ -2,6 +2,7 @@
 
 use arm64::addr::PAGE_SIZE;
 use arm64::attrs::Prot;
+use arm64::geometry::Level;
 use pgtable::{Gather, Machine, ReadSide};
 
 use super::round_up;
@@ -210,7 +211,9 @@ impl Protecting {
             self.part = self.next_part(space);
         }
         let (stop, entries) = self.part;
-        let piece = match entries.tagged {
+        // A block loses its access as a whole.
+        let in_pieces = || space.table().look(self.at, section).level() == Level::L3;
+        let piece = match entries.tagged && in_pieces() {
             false => stop,
             true => stop.min((self.at & !(TAGGED_AT_ONCE - 1)) + TAGGED_AT_ONCE),
         };

@@ -329,10 +329,8 @@ fn files() {
     // SAFETY: a new file.
     let file = unsafe { libc::memfd_create(c"tags".as_ptr(), 0) };
     // SAFETY: of this program.
-    require!(
-        file >= 0 && unsafe { libc::ftruncate(file, 4 * PAGE as i64) } == 0,
-        "memfd"
-    );
+    let sized = unsafe { libc::ftruncate(file, 4 * PAGE as i64) };
+    require!(file >= 0 && sized == 0, "memfd");
     let of_file = |prot, flags| {
         // SAFETY: a new mapping.
         let at = unsafe { libc::mmap(std::ptr::null_mut(), 4 * PAGE, prot, flags, file, 0) };
