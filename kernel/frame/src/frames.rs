@@ -347,10 +347,14 @@ impl Frames {
     /// Forgets the tags of a block that nobody holds any more.
     #[inline]
     pub(crate) fn untag_all(&self, pfn: Pfn, records: &[FrameMeta]) {
-        for (page, meta) in records.iter().enumerate() {
-            if meta.was_tagged() {
-                self.untag(pfn.add(page as u64), meta);
-            }
+        let mut first = 0;
+        while let Some(skip) = records[first..].iter().position(FrameMeta::was_tagged) {
+            first += skip;
+            let rest = &records[first..];
+            let count = rest.iter().position(|meta| !meta.was_tagged());
+            let count = count.unwrap_or(rest.len());
+            self.untag_run(pfn.add(first as u64), &rest[..count]);
+            first += count;
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::frames::Frames;
 use crate::meta::Class;
 use crate::stats::OutOfMemory;
+use crate::tagged::TagBacked;
 use crate::user::{Bytes, UserFrame};
 use arm64::addr::{PAGE_SIZE, Pfn};
 use arm64::attrs::MemType;
@@ -69,6 +70,13 @@ pub trait Folio {
     /// log2 of the frames of its block.
     fn block_order(&self) -> u8;
 }
+
+/// What is mapped for a program by itself: a user frame, with or without the proof that it has tags.
+pub trait Page: Folio {}
+
+impl Page for UserFrame {}
+
+impl Page for TagBacked<UserFrame> {}
 
 impl Folio for UserFrame {
     const MEM: MemType = MemType::Normal;

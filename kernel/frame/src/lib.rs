@@ -53,7 +53,7 @@ mod window;
 pub use buddy::MAX_ORDER;
 pub use chunks::{ChunkError, TableChunks};
 pub use frames::Frames;
-pub use fresh::{Folio, FreshFrame};
+pub use fresh::{Folio, FreshFrame, Page};
 pub use give::Held;
 pub use kernel::KernelFrame;
 pub use memmap::{BankError, MAX_BANKS};

@@ -381,6 +381,15 @@ impl Frames {
         }
     }
 
+    /// As [`Self::untag`], of frames that follow each other.
+    #[cold]
+    pub(crate) fn untag_run(&self, first: Pfn, records: &[FrameMeta]) {
+        records.iter().for_each(FrameMeta::clear_tagged);
+        if !planted::is(Fault::KeepTagStorage) {
+            self.release_tags(first, records.len() as u64);
+        }
+    }
+
     /// Counts of tag storage.
     pub fn tag_stats(&self) -> TagStats {
         let by_hand = |class: Class| self.by_hand[class as usize].load(Ordering::Relaxed);

@@ -97,7 +97,7 @@ fn lacks_tags(space: &Space, page: u64) -> bool {
 
 /// The page at `va` by a pointer with this tag, read and written with checks.
 fn pointer(page: u64, tag: u64) -> UserAddr {
-    UserAddr::checked(BASE + page * PAGE | tag << 56, true, true)
+    UserAddr::checked((BASE + page * PAGE) | (tag << 56), true, true)
 }
 
 #[test]

@@ -284,6 +284,18 @@ impl<M: Machine> Change<'_, '_, M> {
         }
     }
 
+    /// Takes the block that begins at `first` apart into entries that `change_to` makes invalid.
+    pub(crate) fn invalidate_block(&self, first: usize, change_to: &impl Fn(Pte) -> Pte) {
+        let whole = self.take_block(first).with_contiguous(false);
+        let cells = self.words();
+        for i in 0..self.block() {
+            let new = change_to(further(&self.table, whole, i));
+            debug_assert!(!new.is_valid(), "made without a flush after the break");
+            cells.put(first + i, new);
+        }
+        self.converted(Conversion::Unfold, first);
+    }
+
     /// Empties the block; the first entry with the accessed and dirty state of all.
     fn take_block(&self, first: usize) -> Pte {
         let cells = self.words();

@@ -5,7 +5,7 @@ use arm64::addr::{Pfn, PhysAddr};
 use arm64::attrs::{Attrs, MemType, Prot};
 use arm64::geometry::{CONT_ENTRIES, Level};
 use arm64::pte::Pte;
-use frame::{Bytes, Folio, UserFrame};
+use frame::{Bytes, Folio, Page, UserFrame};
 use sync::planted::{self, Fault};
 
 use core::marker::PhantomData;
@@ -165,7 +165,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// The frame comes back if something is mapped there already.
     #[inline(always)]
-    pub fn install<F: Folio>(&self, va: u64, frame: F, attrs: Attrs) -> Result<(), F> {
+    pub fn install<F: Page>(&self, va: u64, frame: F, attrs: Attrs) -> Result<(), F> {
         let slot = self.slot(va);
         if !slot.raw().is_none() {
             return Err(frame);
@@ -512,15 +512,18 @@ impl<M: Machine> Leaf<'_, User, M> {
         while i < end {
             let group = change.group_end(i, end);
             let raw = change.words().raw(i);
-            let mut whole = raw.is_contiguous()
+            let whole = raw.is_contiguous()
                 && (change.is_whole(i, end)
                     || change.run(i, end - i, self.va_of(i), Fault::ProtectWithoutUnfold) != 1);
             let new = change_to(raw);
             if whole && !new.is_valid() {
                 // An invalid entry is in no block: what one entry recorded for the others is
-                // spread over them first (XC-02).
-                change.unfold(i, self.va_of(i));
-                whole = false;
+                // spread over them (XC-02). Nothing is made in place of what is broken, so that it
+                // owes one flush, at the end, like any entry that becomes invalid.
+                change.invalidate_block(i, &change_to);
+                flush.add(i, group - i);
+                i = group;
+                continue;
             }
             let changed = match whole {
                 true => change.change_block(i, raw, new, &change_to),

@@ -3,7 +3,7 @@
 use arm64::attrs::Attrs;
 use arm64::geometry::Level;
 use arm64::pte::Pte;
-use frame::Folio;
+use frame::Page;
 use sync::planted::{self, Fault};
 
 use crate::contpte::{Change, page};
@@ -25,7 +25,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     ///
     /// # Errors
     /// The frame comes back if the entry is another one by now, or `gather` is full.
-    pub fn replace<F: Folio>(
+    pub fn replace<F: Page>(
         &self,
         va: u64,
         was: Value,
@@ -53,7 +53,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     /// # Errors
     /// The frame comes back if the entry is another one by now, or `was` is no such entry.
     #[inline(always)]
-    pub fn replace_special<F: Folio>(
+    pub fn replace_special<F: Page>(
         &self,
         va: u64,
         was: Value,
@@ -67,7 +67,7 @@ impl<M: Machine> Leaf<'_, User, M> {
     }
 
     #[inline(always)]
-    fn replace_entry<F: Folio>(
+    fn replace_entry<F: Page>(
         &self,
         va: u64,
         was: Value,

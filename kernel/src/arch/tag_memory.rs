@@ -108,9 +108,27 @@ fn block_free(first: Pfn, pages: u32) {
 /// As [`frame::TagOps::clear`].
 unsafe fn clear(page: *mut u8) {
     let start = page.addr();
-    for line in (start..start + PAGE).step_by(LINE) {
-        // SAFETY: a line of the caller's page.
-        unsafe { set_line(line, 0) }
+    if block() != LINE {
+        for line in (start..start + PAGE).step_by(LINE) {
+            // SAFETY: a line of the caller's page.
+            unsafe { set_line(line, 0) }
+        }
+        return;
+    }
+    // SAFETY: stores tags alone, to the caller's page.
+    unsafe {
+        asm!(
+            ".arch_extension memtag",
+            ".rept {lines}",
+            "stgm xzr, [{at}]",
+            "add {at}, {at}, #{line}",
+            ".endr",
+            ".arch_extension nomemtag",
+            at = inout(reg) start => _,
+            lines = const PAGE / LINE,
+            line = const LINE,
+            options(nostack, preserves_flags),
+        );
     }
 }
 

@@ -4,7 +4,7 @@ use arm64::addr::PAGE_SIZE;
 use arm64::attrs::{Attrs, Prot};
 use arrayvec::ArrayVec;
 use frame::slab::Ref;
-use frame::{Folio, FreshFrame, UserFrame};
+use frame::{Folio, FreshFrame, Page, UserFrame};
 use pgtable::{Gather, Leaf, Look, Machine, ReadSide, User};
 use sync::planted::{self, Fault};
 
@@ -384,7 +384,7 @@ impl<M: Machine> Space<M> {
 
     /// Apart from the hot path for the size of the gather.
     #[inline(never)]
-    fn replace<F: Folio>(
+    fn replace<F: Page>(
         &self,
         leaf: &Leaf<'_, User, M>,
         va: u64,

@@ -14,5 +14,5 @@ fn case<M: Machine>(
     let attrs = Attrs::user(Prot::READ);
     let _ = (&user, &table);
     //= let _ = space.map_block(0, Level::L2, user, attrs, section, || true);
-    let _ = space.map_block(0, Level::L2, table, attrs, section, || true); //~ E0308
+    let _ = space.map_block(0, Level::L2, table, attrs, section, || true); //~ E0277
 }

@@ -7,5 +7,5 @@ use pgtable::{Leaf, Machine, User};
 fn case<M: Machine>(leaf: &Leaf<'_, User, M>, user: UserFrame, other: FreshFrame, attrs: Attrs) {
     let _ = (&user, &other);
     //= let _ = leaf.install(0, user, attrs);
-    let _ = leaf.install(0, other, attrs); //~ E0308
+    let _ = leaf.install(0, other, attrs); //~ E0277
 }
