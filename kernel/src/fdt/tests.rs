@@ -347,3 +347,157 @@ fn a_fixed_clock_of_the_console_is_found() {
     });
     assert_eq!(read(&blob).unwrap().uart.unwrap().clock, Some(24_000_000));
 }
+
+/// A description of tag storage, right unless a test makes it wrong.
+struct Described {
+    reg: Vec<(u64, u64)>,
+    block: Option<u32>,
+    memory: Option<u32>,
+    reusable: bool,
+}
+
+const RAM: (u64, u64) = (0x4000_0000, 0x2000_0000);
+const STORAGE: (u64, u64) = (0x5800_0000, 0x100_0000);
+const PHANDLE: u32 = 7;
+
+fn right() -> Described {
+    Described {
+        reg: vec![STORAGE],
+        block: Some(4096),
+        memory: Some(PHANDLE),
+        reusable: true,
+    }
+}
+
+/// What is read of a machine with these descriptions, and with memory of these ranges.
+fn with_storage(
+    all: &[Described],
+    banks: &[(u64, u64)],
+) -> (Vec<TagStorage>, Vec<TagRefusal>, usize) {
+    let blob = tree(|root| {
+        root.node("memory@40000000", |node| {
+            node.text("device_type", "memory");
+            node.reg(banks);
+            node.cells("phandle", &[PHANDLE]);
+        });
+        root.node("clock", |node| node.cells("phandle", &[9]));
+        root.node("reserved-memory", |node| {
+            node.cells("#address-cells", &[2]);
+            node.cells("#size-cells", &[2]);
+            node.bytes("ranges", &[]);
+            for (n, region) in all.iter().enumerate() {
+                node.node(&format!("tags@{n:x}"), |tags| {
+                    tags.text("compatible", "arm,mte-tag-storage");
+                    if !region.reg.is_empty() {
+                        tags.reg(&region.reg);
+                    }
+                    if let Some(block) = region.block {
+                        tags.cells("block-size", &[block]);
+                    }
+                    if let Some(memory) = region.memory {
+                        tags.cells("tagged-memory", &[memory]);
+                    }
+                    if region.reusable {
+                        tags.bytes("reusable", &[]);
+                    }
+                });
+            }
+        });
+    });
+    let facts = read(&blob).unwrap();
+    let refused = facts.tag_refusals.iter().filter_map(|(_, reason)| *reason);
+    (
+        facts.tag_storage.to_vec(),
+        refused.collect(),
+        facts.firmware.len(),
+    )
+}
+
+#[test]
+fn tag_storage_is_read() {
+    let (regions, refused, firmware) = with_storage(&[right()], &[RAM]);
+    let want = TagStorage {
+        storage: Region::from_len(STORAGE.0, STORAGE.1),
+        tagged: Region::from_len(RAM.0, RAM.1),
+        block: 4096,
+    };
+    assert_eq!((regions, refused, firmware), (vec![want], vec![], 0));
+    // Blocks of the hardware that are no pages are whole pages together.
+    for (bytes, block) in [(64, 4096), (8192, 8192), (6144, 12288)] {
+        let (size, block_size) = (STORAGE.1.next_multiple_of(block), Some(bytes));
+        let region = Described {
+            reg: vec![(STORAGE.0, size)],
+            block: block_size,
+            ..right()
+        };
+        let (regions, refused, _) = with_storage(&[region], &[RAM]);
+        assert_eq!(refused, [], "{bytes}");
+        assert_eq!(regions[0].block, block);
+    }
+}
+
+/// TAG-23: each way to be wrong has its reason, and the range is firmware's then.
+#[test]
+fn tag_storage_that_is_wrong_is_refused_with_its_reason() {
+    type Wrong = (TagRefusal, fn(&mut Described));
+    let wrong: [Wrong; 14] = [
+        (TagRefusal::NoRange, |it| it.reg.clear()),
+        (TagRefusal::ManyRanges, |it| {
+            it.reg.push((0x5000_0000, 4096))
+        }),
+        (TagRefusal::Misaligned, |it| it.reg[0].0 += 16),
+        (TagRefusal::Misaligned, |it| it.reg[0].1 = 0),
+        (TagRefusal::NoBlockSize, |it| it.block = None),
+        (TagRefusal::BadBlockSize, |it| it.block = Some(0)),
+        (TagRefusal::BadBlockSize, |it| it.block = Some(1 << 20)),
+        (TagRefusal::PartOfBlock, |it| {
+            it.block = Some(8192);
+            it.reg[0].1 += 4096;
+        }),
+        (TagRefusal::NoMemory, |it| it.memory = None),
+        (TagRefusal::NoSuchNode, |it| it.memory = Some(77)),
+        (TagRefusal::NotMemory, |it| it.memory = Some(9)),
+        (TagRefusal::TooSmall, |it| it.reg[0].1 -= 4096),
+        (TagRefusal::TooLarge, |it| it.reg[0].1 += 4096),
+        (TagRefusal::NotReusable, |it| it.reusable = false),
+    ];
+    for (reason, make_wrong) in wrong {
+        let mut region = right();
+        make_wrong(&mut region);
+        let ranges = region.reg.len();
+        let (regions, refused, firmware) = with_storage(&[region], &[RAM]);
+        assert_eq!((regions, refused), (vec![], vec![reason]));
+        assert_eq!(firmware, ranges, "{reason:?}");
+    }
+    let banks = [RAM, (0x1_0000_0000, 0x1000_0000)];
+    let (_, refused, _) = with_storage(&[right()], &banks);
+    assert_eq!(refused, [TagRefusal::MemoryRanges]);
+}
+
+#[test]
+fn regions_of_tag_storage_do_not_meet() {
+    let other = |start| Described {
+        reg: vec![(start, STORAGE.1)],
+        ..right()
+    };
+    let (regions, refused, _) = with_storage(&[right(), other(0x5080_0000)], &[RAM]);
+    assert_eq!((regions.len(), refused), (1, vec![TagRefusal::ServedTwice]));
+    let (regions, refused, _) = with_storage(&[right(), other(0x5880_0000)], &[RAM]);
+    assert_eq!(
+        (regions.len(), refused),
+        (1, vec![TagRefusal::OverlapsStorage])
+    );
+}
+
+#[test]
+fn tag_storage_goes_where_nothing_else_is() {
+    use crate::early::ReservedKind;
+    use crate::early::plan::Plan;
+    let mut plan = Plan::new(&[Region::from_len(RAM.0, RAM.1)], 1 << 48);
+    plan.reserve(Region::from_len(0x4100_0000, 4096), ReservedKind::Image)
+        .unwrap();
+    let mut reserve = |start| plan.reserve_tag_storage(&Region::from_len(start, 0x100_0000));
+    assert_eq!(reserve(0x4080_0000), Err(TagRefusal::Taken));
+    assert_eq!(reserve(0x5f80_0000), Err(TagRefusal::NotRam));
+    assert_eq!(reserve(0x5800_0000), Ok(()));
+}
