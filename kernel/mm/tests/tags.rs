@@ -7,9 +7,13 @@ use arm64::attrs::{MemType, Prot};
 use arm64::geometry::Level;
 use arm64::pte::{Entry, Format, Invalid};
 use common::{Space, World};
+use frame::slab::Ref;
+use mm::object::{ImageObject, MemObject, Name};
+use mm::tags::StoragePolicy;
 use mm::{
     Access, Backing, CopyStop, FaultInput, FaultOutcome, MapFlags, MapRequest, MmError, Mode, Verb,
 };
+use model::HostMachine;
 use pgtable::{Machine, Walked};
 
 const PAGE: u64 = 4096;
@@ -272,4 +276,177 @@ fn words_are_compared() {
     // Where nobody tags, nothing is compared.
     map(&space, 8, 1, MapFlags::empty(), Backing::ANON);
     assert_eq!(space.copy_out(pointer(8, 3), b"x"), Ok(1));
+}
+
+/// A machine with tag storage, and an object of so many pages that fills all of it: an image, or a
+/// memory file with the policy that allows that.
+fn stored(policy: StoragePolicy) -> (World, Space, Ref<MemObject>, u64) {
+    let world = World::over(HostMachine::with_tag_storage(2048, Format::NORMAL));
+    world.context.policy().set_storage(policy);
+    let pages = world.machine.frames().tag_stats().frames;
+    let objects = world.context.objects();
+    let object = match policy {
+        StoragePolicy::Migrate => objects.create(pages * PAGE).expect("an object"),
+        _ => {
+            let bytes: Vec<u8> = (0..pages * PAGE)
+                .map(|at| (at / PAGE) as u8 ^ 0x5a)
+                .collect();
+            let image = ImageObject::new(Box::leak(bytes.into_boxed_slice()));
+            objects
+                .create_image(image, Name::PROGRAM)
+                .expect("an image")
+        }
+    };
+    let space = world.space();
+    let backing = Backing::object(object.clone(), 0);
+    map(&space, 0, pages, MapFlags::SHARED, backing);
+    for page in 0..pages {
+        match policy {
+            StoragePolicy::Migrate => write(&space, page, page as u8 ^ 0x5a),
+            _ => assert_eq!(read(&space, page), page as u8 ^ 0x5a),
+        }
+    }
+    (world, space, object, pages)
+}
+
+fn all_there(space: &Space, pages: u64) -> bool {
+    (0..pages).all(|page| read(space, page) == page as u8 ^ 0x5a)
+}
+
+/// The policy discard: what is in the way is dropped, and comes again.
+#[test]
+fn clean_pages_make_way_for_tags() {
+    let (world, space, object, pages) = stored(StoragePolicy::Discard);
+    let frames = world.machine.frames();
+    assert!(
+        frames.tag_stats().data >= pages - 1,
+        "the zero page has its tags"
+    );
+    map(&space, 512, 64, MapFlags::MTE, Backing::ANON);
+    for page in 512..576 {
+        write(&space, page, 1);
+        assert!(is_tagged(&space, page));
+    }
+    let events = world.context.tag_events();
+    assert!(events.pages_dropped.get() >= 2);
+    assert_eq!((events.pages_moved.get(), events.refused.get()), (0, 0));
+    assert!(all_there(&space, pages));
+    drop((space, object));
+    world.context.objects().sweep();
+    world.assert_nothing_lost();
+}
+
+/// The policy migrate: it moves, with its contents.
+#[test]
+fn written_pages_move_out_of_the_way_of_tags() {
+    let (world, space, object, pages) = stored(StoragePolicy::Migrate);
+    assert!(world.machine.frames().tag_stats().data >= pages - 1);
+    map(&space, 512, 64, MapFlags::MTE, Backing::ANON);
+    (512..576).for_each(|page| write(&space, page, 1));
+    let events = world.context.tag_events();
+    assert!(events.pages_moved.get() >= 2);
+    assert!(all_there(&space, pages));
+    drop((space, object));
+    world.context.objects().sweep();
+    world.assert_nothing_lost();
+}
+
+/// TAG-25: a page in storage cannot have tags; it is replaced, and its contents stay.
+#[test]
+fn a_page_in_storage_that_is_to_carry_tags_moves() {
+    let (world, space, object, pages) = stored(StoragePolicy::Migrate);
+    assert!(tag(&space, 0, pages, RW).is_ok());
+    assert!(all_there(&space, pages));
+    assert!((0..pages).all(|page| is_tagged(&space, page)));
+    assert!(world.context.tag_events().pages_moved.get() >= pages - 1);
+    drop((space, object));
+    world.context.objects().sweep();
+    world.assert_nothing_lost();
+}
+
+/// TAG-17, law 14: storage that is pinned makes no fault loop; the page to be tagged moves.
+#[test]
+fn a_pinned_page_in_the_way_makes_the_other_one_move() {
+    let (world, space, object, pages) = stored(StoragePolicy::Migrate);
+    map(&space, 512, 64, MapFlags::empty(), Backing::ANON);
+    (512..576).for_each(|page| write(&space, page, page as u8));
+    let place = |page| match entry(&space, page) {
+        Entry::Leaf { pa, .. } | Entry::PresentInvalid { pa, .. } => pa.pfn(),
+        other => panic!("{other:?}"),
+    };
+    let frames = world.machine.frames();
+    // One whose storage holds a page, which is pinned from now on.
+    let in_the_way = |target| {
+        (0..pages).find(|page| {
+            let served = frames.served_by(place(*page), 1);
+            served.is_some_and(|served| served.contains(&place(target)))
+        })
+    };
+    let (target, page) = (512..576)
+        .find_map(|target| Some((target, in_the_way(target)?)))
+        .expect("storage that holds data");
+    let pin = frames.try_pin_user(place(page)).expect("a page");
+    let before = place(target);
+    assert!(tag(&space, 512, 64, RW).is_ok());
+    assert_eq!(touch(&space, target, Access::Write), FaultOutcome::Done);
+    assert!(is_tagged(&space, target) && read(&space, target) == target as u8);
+    assert_ne!(place(target), before);
+    let events = world.context.tag_events();
+    assert!(events.refused.get() >= 1);
+    assert_eq!(events.pages_relocated.get(), 1);
+    drop(pin);
+    assert!(all_there(&space, pages));
+    drop((space, object));
+    world.context.objects().sweep();
+    world.assert_nothing_lost();
+}
+
+/// With everything pinned the fault ends with an error, and nothing is lost.
+#[test]
+fn without_any_storage_the_fault_ends() {
+    let (world, space, object, pages) = stored(StoragePolicy::Migrate);
+    let frames = world.machine.frames();
+    let place = |page| match entry(&space, page) {
+        Entry::Leaf { pa, .. } => pa.pfn(),
+        other => panic!("{other:?}"),
+    };
+    let pins: Vec<_> = (0..pages)
+        .filter_map(|page| frames.try_pin_user(place(page)))
+        .collect();
+    map(&space, 512, 8, MapFlags::empty(), Backing::ANON);
+    write(&space, 512, 9);
+    assert!(tag(&space, 512, 8, RW).is_ok());
+    let end = touch(&space, 512, Access::Read);
+    // The storage of the page of zeros has room for a few.
+    if end != FaultOutcome::Done {
+        assert_eq!(end, FaultOutcome::Bus);
+        assert!(world.context.tag_events().failed.get() >= 1);
+    }
+    drop(pins);
+    assert_eq!(read(&space, 512), 9);
+    drop((space, object));
+    world.context.objects().sweep();
+    world.assert_nothing_lost();
+}
+
+/// TAG-31.
+#[test]
+fn a_collapse_keeps_tags() {
+    let world = World::over(HostMachine::with_tag_storage(4096, Format::NORMAL));
+    world.context.policy().set_anon(mm::policy::Sizes {
+        kib64: mm::policy::SizeMode::Never,
+        mib2: mm::policy::SizeMode::Never,
+    });
+    let space = world.space();
+    map(&space, 0, 512, MapFlags::MTE, Backing::ANON);
+    (0..512).for_each(|page| write(&space, page, page as u8));
+    let (addr, len) = (BASE, 512 * PAGE);
+    assert!(run(&space, Verb::Collapse { addr, len }).is_ok());
+    assert_eq!(space.counters().pages_collapsed.get(), 512);
+    let blocks = world.machine.frames().tag_stats().blocks;
+    assert!((16..=17).contains(&blocks), "{blocks} blocks");
+    assert!((0..512).all(|page| read(&space, page) == page as u8));
+    assert_eq!(space.copy_in(pointer(7, 0), &mut [0; 64]), Ok(64));
+    drop(space);
+    world.assert_nothing_lost();
 }

@@ -77,6 +77,11 @@ impl HostMachine {
         Self::over(arena::frames(pages), format, cpus)
     }
 
+    /// A machine with `pages` frames, of which a thirty-second is tag storage for all of them.
+    pub fn with_tag_storage(pages: u64, format: Format) -> &'static Self {
+        Self::over(arena::frames_with_tag_storage(pages, 1), format, 1)
+    }
+
     /// A machine whose first `reserved` of `pages` frames are the boot image's, as boot tables are.
     pub fn with_reserved(pages: u64, format: Format, reserved: u64) -> &'static Self {
         let frames = arena::offline(pages);

@@ -442,6 +442,8 @@ impl<M: Machine> Space<M> {
                 ..
             } => {
                 sight.marked = value.uffd_wp();
+                // A page that somebody holds cannot move to where there is storage (TAG-25).
+                sight.page = None;
                 EntryFacts::NoTags
             }
             Entry::Marker(bits) => {

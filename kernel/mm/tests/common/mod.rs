@@ -16,7 +16,10 @@ pub struct World {
 
 impl World {
     pub fn new(pages: u64, format: Format) -> Self {
-        let machine = HostMachine::new(pages, format, 1);
+        Self::over(HostMachine::new(pages, format, 1))
+    }
+
+    pub fn over(machine: &'static HostMachine) -> Self {
         let graves: &'static Graveyard = Box::leak(Box::default());
         let context = Box::leak(Box::new(MmContext::new(machine, graves, 8, 1, || 0)));
         Self {
