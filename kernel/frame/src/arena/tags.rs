@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arm64::addr::PAGE_SIZE;
+use arm64::addr::{PAGE_SIZE, Pfn};
 
 use crate::tagged::{PageTags, TAG_BYTES, TagOps};
 
@@ -24,10 +24,57 @@ pub const OPS: TagOps = TagOps {
     copy,
     save,
     load,
-    block_taken: |_, _| {},
-    block_free: |_, _| {},
+    block_taken,
+    block_free,
     matching,
 };
+
+#[cfg(not(loom))]
+fn block_taken(_first: Pfn, _pages: u32) {}
+
+#[cfg(not(loom))]
+fn block_free(_first: Pfn, _pages: u32) {}
+
+#[cfg(loom)]
+fn block_taken(_first: Pfn, _pages: u32) {
+    BLOCK.write();
+}
+
+#[cfg(loom)]
+fn block_free(_first: Pfn, _pages: u32) {
+    BLOCK.write();
+}
+
+/// Under loom: stands for what is in the one block of storage of a model. Who makes it one for tags, or
+/// for data again, has it alone.
+#[cfg(loom)]
+#[derive(Debug)]
+pub struct Block(loom::cell::UnsafeCell<u32>);
+
+#[cfg(loom)]
+loom::lazy_static! {
+    /// The block.
+    pub static ref BLOCK: Block = Block(loom::cell::UnsafeCell::new(0));
+}
+
+// SAFETY: loom checks every access.
+#[cfg(loom)]
+unsafe impl Sync for Block {}
+
+#[cfg(loom)]
+impl Block {
+    /// Reads what is there.
+    pub fn read(&self) {
+        // SAFETY: loom checks that no mutable access is concurrent.
+        self.0.with(|value| unsafe { value.read() });
+    }
+
+    /// Changes what is there.
+    pub fn write(&self) {
+        // SAFETY: loom checks that no other access is concurrent.
+        self.0.with_mut(|value| unsafe { *value += 1 });
+    }
+}
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
