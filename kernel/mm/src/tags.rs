@@ -19,7 +19,7 @@ use sync::atomic::{AtomicU64, Ordering};
 use sync::rank;
 
 use crate::context::MmContext;
-use crate::object::MemObject;
+use crate::object::{Evicted, MemObject};
 use crate::stats::Counter;
 
 /// What tag storage holds while it holds no tags.
@@ -98,6 +98,9 @@ struct Replayed {
     since: u64,
 }
 
+/// Times that a fault for which there is no storage is made again.
+pub(crate) const REPLAYS: u32 = 64;
+
 /// Faults whose replays are remembered; of more, the oldest are forgotten.
 const REMEMBERED: usize = 16;
 
@@ -151,6 +154,13 @@ impl TagEvents {
         });
         self.any.store(1, Ordering::Relaxed);
         1
+    }
+
+    /// The fault at `va` ends in an error.
+    #[cold]
+    pub(crate) fn give_up(&self, space: u32, va: u64) {
+        self.take(space, va);
+        self.failed.bump();
     }
 
     /// The fault at `va` is over, which began at `began` if it was not made again.
@@ -210,10 +220,11 @@ impl<M: Machine> MmContext<M> {
                 Unreserved::Busy => return Err(NoTags::Busy),
                 Unreserved::Untaggable => return Err(NoTags::Never),
             };
-            self.empty(&claim);
+            let busy = self.empty(&claim);
             match claim.complete() {
                 Ok(block) if !ready.is_full() => ready.push(block),
                 Ok(_) => return Err(NoTags::Full),
+                Err(_) if busy => return Err(NoTags::Busy),
                 Err(claim) => {
                     drop(claim);
                     self.tag_events.refused.bump();
@@ -232,38 +243,39 @@ impl<M: Machine> MmContext<M> {
         self.machine.frames().shares_storage(one, other)
     }
 
-    /// Has all data of a block dropped or moved, as far as it can be.
-    fn empty(&self, claim: &BlockClaim) {
+    /// Has all data of a block dropped or moved, as far as it can be. Whether what is left may go soon.
+    fn empty(&self, claim: &BlockClaim) -> bool {
         let data: ArrayVec<Pfn, { MAX_TAG_BLOCK as usize }> = claim.data().collect();
-        for pfn in data {
-            self.evict(pfn);
-        }
+        let left = data.iter().map(|pfn| self.evict(*pfn));
+        left.fold(false, |busy, one| busy | (one == Evicted::Busy))
     }
 
     /// Takes a page out of tag storage, as far as it can be.
-    fn evict(&self, pfn: Pfn) {
+    fn evict(&self, pfn: Pfn) -> Evicted {
         let frames = self.machine.frames();
         let Some(page) = frames.try_pin_user(pfn) else {
-            return;
+            // It is about to be somebody's, or nobody's any more.
+            return Evicted::Busy;
         };
         let (number, index) = (page.owner(), page.index());
         drop(page);
         let Some(object) = self.objects().stored(number) else {
-            return;
+            return Evicted::Held;
         };
-        if MemObject::drop_page(&object, index) {
-            return self.tag_events.pages_dropped.bump();
+        if MemObject::drop_page(&object, index) == Evicted::Done {
+            self.tag_events.pages_dropped.bump();
+            return Evicted::Done;
         }
-        self.move_out(&object, index);
+        self.move_out(&object, index)
     }
 
-    /// Moves page `index` of an object out of tag storage; whether it did.
-    pub(crate) fn move_out(&self, object: &Ref<MemObject>, index: u64) -> bool {
+    /// Moves page `index` of an object out of tag storage.
+    pub(crate) fn move_out(&self, object: &Ref<MemObject>, index: u64) -> Evicted {
         let Ok(to) = self.machine.frames().alloc_fresh(0, false) else {
-            return false;
+            return Evicted::Held;
         };
         let moved = MemObject::move_page(object, index, to);
-        if moved {
+        if moved == Evicted::Done {
             self.tag_events.pages_moved.bump();
         }
         moved

@@ -281,7 +281,7 @@ fn words_are_compared() {
 /// A machine with tag storage, and an object of so many pages that fills all of it: an image, or a
 /// memory file with the policy that allows that.
 fn stored(policy: StoragePolicy) -> (World, Space, Ref<MemObject>, u64) {
-    let world = World::over(HostMachine::with_tag_storage(2048, Format::NORMAL));
+    let world = World::over(HostMachine::with_tag_storage(2048, Format::NORMAL, 1));
     world.context.policy().set_storage(policy);
     let pages = world.machine.frames().tag_stats().frames;
     let objects = world.context.objects();
@@ -432,7 +432,7 @@ fn without_any_storage_the_fault_ends() {
 /// TAG-31.
 #[test]
 fn a_collapse_keeps_tags() {
-    let world = World::over(HostMachine::with_tag_storage(4096, Format::NORMAL));
+    let world = World::over(HostMachine::with_tag_storage(4096, Format::NORMAL, 1));
     world.context.policy().set_anon(mm::policy::Sizes {
         kib64: mm::policy::SizeMode::Never,
         mib2: mm::policy::SizeMode::Never,

@@ -78,8 +78,8 @@ impl HostMachine {
     }
 
     /// A machine with `pages` frames, of which a thirty-second is tag storage for all of them.
-    pub fn with_tag_storage(pages: u64, format: Format) -> &'static Self {
-        Self::over(arena::frames_with_tag_storage(pages, 1), format, 1)
+    pub fn with_tag_storage(pages: u64, format: Format, cpus: usize) -> &'static Self {
+        Self::over(arena::frames_with_tag_storage(pages, 1), format, cpus)
     }
 
     /// A machine whose first `reserved` of `pages` frames are the boot image's, as boot tables are.

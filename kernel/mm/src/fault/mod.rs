@@ -27,6 +27,7 @@ use crate::object::MemObject;
 use crate::policy::{FOLIO_2M, FOLIO_64K};
 use crate::space::Space;
 use crate::stats::Counter;
+use crate::tags::REPLAYS;
 use crate::trace::Kind;
 use facts::{Access, FaultFacts, Size};
 use look::{Found, Sight};
@@ -197,9 +198,8 @@ impl<M: Machine> Space<M> {
         match self.with_found(input, |found| self.fill_run(input, end, found, &section))? {
             Ok(pages) => Ok(pages),
             Err(Undone::NoMemory) => Err(self.no_memory(input)),
-            Err(Undone::NoStorage) => Err(self.no_storage(input)),
             // A fault finds out.
-            Err(Undone::Retired | Undone::NoFolio) => Ok(0),
+            Err(Undone::Retired | Undone::NoFolio | Undone::NoStorage) => Ok(0),
         }
     }
 
@@ -210,10 +210,16 @@ impl<M: Machine> Space<M> {
         FaultOutcome::OutOfMemory
     }
 
-    /// A definite end (law 14): the page is to carry tags, and there is nowhere to keep them.
+    /// The page is to carry tags, and there is nowhere to keep them just now: who holds what is in the
+    /// way may be about to let go of it. After [`REPLAYS`] times that is a definite end (law 14).
     #[cold]
     fn no_storage(&self, input: FaultInput) -> FaultOutcome {
-        self.context().tag_events.failed.bump();
+        let (id, now) = (self.table().owner().id, (self.context().clock)());
+        let events = &self.context().tag_events;
+        if events.replay(id, input.va, now) <= REPLAYS {
+            return FaultOutcome::Again;
+        }
+        events.give_up(id, input.va);
         self.counters().faults_bus.bump();
         self.tell_fault(Kind::FaultBus, input, 0);
         FaultOutcome::Bus

@@ -16,6 +16,7 @@ use pgtable::{Leaf, Look, Machine, ReadSide, User, Visit};
 use super::look::{Found, Sight};
 use super::prepare::FOLIO_ORDER;
 use super::{Applied, FaultInput, Undone};
+use crate::object::Evicted;
 use crate::space::Space;
 use crate::tags::NoTags;
 
@@ -228,11 +229,12 @@ impl<M: Machine> Space<M> {
             drop(page);
             let moved = match &area.object {
                 Some((object, index)) if in_storage => context.move_out(object, *index),
-                _ => false,
+                _ => Evicted::Held,
             };
             return match moved {
-                true => Ok(Applied::Part),
-                false => Err(Undone::NoStorage),
+                Evicted::Done => Ok(Applied::Part),
+                Evicted::Busy => Ok(self.replay(input.va)),
+                Evicted::Held => Err(Undone::NoStorage),
             };
         }
         let copy = self.copy_tagged(&page, area.prot)?;

@@ -160,24 +160,43 @@ const ONE_STEPS: u32 = 8;
 /// Pages' worth of work in each.
 const ONE_BUDGET: u32 = 64;
 
+/// What taking a page out of its frame came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evicted {
+    /// The frame is free.
+    Done,
+    /// Others are changing pages of the object just now: come again.
+    Busy,
+    /// It cannot be: somebody holds the page, or it cannot be had again.
+    Held,
+}
+
+impl Evicted {
+    fn of(done: bool) -> Self {
+        if done { Self::Done } else { Self::Held }
+    }
+}
+
 impl MemObject {
-    /// Drops page `index` if it is clean and nobody holds it; whether it did.
-    pub fn drop_page(object: &Ref<Self>, index: u64) -> bool {
-        let Ok(mut drop) = DropClean::begin(object, index, 1) else {
-            return false;
+    /// Drops page `index` if it is clean and nobody holds it.
+    pub fn drop_page(object: &Ref<Self>, index: u64) -> Evicted {
+        let mut drop = match DropClean::begin(object, index, 1) {
+            Ok(drop) => drop,
+            Err(ObjectError::Busy) => return Evicted::Busy,
+            Err(_) => return Evicted::Held,
         };
         let mut left = ONE_STEPS;
         while left > 0 && !drop.step(ONE_BUDGET) {
             left -= 1;
         }
-        drop.dropped() != 0
+        Evicted::of(drop.dropped() != 0)
     }
 
     /// Moves page `index`, which is a frame by itself, to the frame `to`: out of all mappings, which find
-    /// it again when it is touched. Whether it did: not if somebody holds it.
-    pub fn move_page(object: &Ref<Self>, index: u64, to: FreshFrame) -> bool {
+    /// it again when it is touched.
+    pub fn move_page(object: &Ref<Self>, index: u64, to: FreshFrame) -> Evicted {
         let Ok(turn) = Turn::take(object, |_| Ok(())) else {
-            return false;
+            return Evicted::Busy;
         };
         let object = turn.object();
         let mut visit = Visit::new(index, index + 1, UnmapReason::Moved, false);
@@ -185,10 +204,10 @@ impl MemObject {
         while !visit.step(object, &mut { ONE_BUDGET }) {
             left -= 1;
             if left == 0 {
-                return false;
+                return Evicted::Held;
             }
         }
-        object.put_in_place_of(index, to)
+        Evicted::of(object.put_in_place_of(index, to))
     }
 
     /// As [`Self::drop_if_clean`] looks at a page, but its contents are moved.

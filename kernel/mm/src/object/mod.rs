@@ -26,7 +26,7 @@ mod visit;
 
 pub use account::Account;
 pub use allocate::Allocate;
-pub use clean::{Collect, DropClean};
+pub use clean::{Collect, DropClean, Evicted};
 pub use image::ImageObject;
 pub use mappings::{Mapper, Room, UnmapReason, Unmapping};
 pub use mem::{MAX_SIZE, MemObject, MoveGuard, ObjectError, Seals, SupplyError};
