@@ -16,15 +16,29 @@ impl UserAddr {
     /// Writes are checked.
     const WRITES: u64 = 1 << 61;
 
+    /// Where an address is in its page.
+    const IN_PAGE: u64 = 0xfff;
+
     /// An address in no space.
-    pub const NOWHERE: Self = Self(Self::ADDRESS);
+    pub const NOWHERE: Self = Self(Self::ADDRESS & !Self::IN_PAGE);
+
+    /// What is in no space is aligned as `pointer` is, which is what calls ask first.
+    const fn nowhere(pointer: u64) -> Self {
+        Self(Self::NOWHERE.0 | pointer & Self::IN_PAGE)
+    }
+
+    /// Whether it is in no space whatever that has.
+    #[inline(always)]
+    pub const fn is_nowhere(self) -> bool {
+        self.0 & Self::NOWHERE.0 == Self::NOWHERE.0
+    }
 
     /// An address of which no tag is compared. One with bits in its upper byte is nowhere.
     #[inline(always)]
     pub const fn unchecked(va: u64) -> Self {
         match va & !Self::ADDRESS {
             0 => Self(va),
-            _ => Self::NOWHERE,
+            _ => Self::nowhere(va),
         }
     }
 
@@ -33,7 +47,7 @@ impl UserAddr {
     pub const fn ignoring_tag(pointer: u64) -> Self {
         match pointer & 1 << 55 {
             0 => Self(pointer & Self::ADDRESS),
-            _ => Self::NOWHERE,
+            _ => Self::nowhere(pointer),
         }
     }
 
@@ -107,7 +121,9 @@ mod tests {
     #[test]
     fn a_tag_is_nowhere_unless_it_may_be_there() {
         let pointer = 0x4200_0012_3456_7008;
-        assert_eq!(UserAddr::unchecked(pointer), UserAddr::NOWHERE);
+        assert!(UserAddr::unchecked(pointer).is_nowhere());
+        // Futexes of the kernel's half are refused for that, and not for their alignment.
+        assert_eq!(UserAddr::unchecked(pointer).va() % 16, 8);
         assert_eq!(UserAddr::ignoring_tag(pointer).va(), 0x12_3456_7008);
         assert_eq!(UserAddr::ignoring_tag(pointer).read_tag(), None);
         // Bit 55 selects the kernel's half, whatever is above it.
@@ -115,7 +131,8 @@ mod tests {
             UserAddr::ignoring_tag(0x0080_0000_0000_0000),
             UserAddr::NOWHERE
         );
-        assert_eq!(UserAddr::ignoring_tag(u64::MAX), UserAddr::NOWHERE);
+        assert!(UserAddr::ignoring_tag(u64::MAX).is_nowhere());
+        assert!(!UserAddr::ignoring_tag(u64::MAX >> 9).is_nowhere());
     }
 
     #[test]

@@ -155,9 +155,9 @@ impl Thread {
 
     fn tagged_addr(&self, pointer: u64) -> UserAddr {
         let (tags, checks) = (self.context.tags(), self.context.tags().checks());
-        match tags.takes_tags() || UserAddr::unchecked(pointer) != UserAddr::NOWHERE {
+        match tags.takes_tags() || !UserAddr::unchecked(pointer).is_nowhere() {
             true => UserAddr::checked(pointer, checks.check_reads(), checks.check_writes()),
-            false => UserAddr::NOWHERE,
+            false => UserAddr::unchecked(pointer),
         }
     }
 
